@@ -1,0 +1,124 @@
+"""The small language of flags: `name` or `name(option=value, ...)`.
+
+Values are Python literals, read with `ast.literal_eval` and never evaluated. Plans,
+schedules, models, optimisers and learning-rate schedules all share it.
+"""
+
+import ast
+import difflib
+import inspect
+import re
+import types
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+
+@dataclass(frozen=True)
+class Call:
+    """A name with its options, in canonical order; hashable, and text both ways."""
+
+    name: str
+    options: tuple[tuple[str, Any], ...] = ()
+
+    def __str__(self) -> str:
+        if not self.options:
+            return self.name
+        options = ", ".join(f"{name}={value!r}" for name, value in self.options)
+        return f"{self.name}({options})"
+
+
+def parse_call(text: str) -> Call:
+    """Reads `name` or `name(option=value, ...)`.
+
+    Raises:
+        ValueError: `text` has another form, or a value is not a literal.
+    """
+    try:
+        node = ast.parse(text.strip(), mode="eval").body
+        if isinstance(node, ast.Name):
+            return Call(node.id)
+        assert isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        assert not node.args and all(keyword.arg for keyword in node.keywords)
+        options = {str(k.arg): ast.literal_eval(k.value) for k in node.keywords}
+    except (AssertionError, SyntaxError, ValueError):
+        raise ValueError(
+            f"cannot read {text!r}: expected name or name(option=value, ...)."
+        ) from None
+    return Call(node.func.id, tuple(sorted(options.items())))
+
+
+def split_outside(text: str, separator: str) -> list[str]:
+    """Splits at a one-character separator that stands outside parentheses."""
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character == "(") - (character == ")")
+        if character == separator and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return parts
+
+
+def lookup(kind: str, name: str, registry: Mapping[str, Any]) -> Any:
+    """The entry called `name`, or a ValueError with the nearest name and all others."""
+    if name not in registry:
+        raise ValueError(f"unknown {kind} {name!r}{suggest(name, registry)}.")
+    return registry[name]
+
+
+def suggest(name: str, allowed: Iterable[str]) -> str:
+    """The tail of an error message: the nearest name, if one is near, and all names."""
+    allowed = list(allowed)
+    near = difflib.get_close_matches(name, allowed, n=1)
+    nearest = f"; did you mean {near[0]!r}?" if near else ";"
+    return f"{nearest} allowed: {', '.join(allowed) or 'none'}"
+
+
+def check_options(kind: str, call: Call, function: Callable[..., Any]) -> None:
+    """Checks a call's options against the keyword-only parameters of `function`.
+
+    Raises:
+        ValueError: an option that it does not have, or a value of another type.
+    """
+    types_of = option_types(function)
+    for option, value in call.options:
+        if option not in types_of:
+            raise ValueError(
+                f"{kind} {call.name!r} has no option {option!r}"
+                f"{suggest(option, types_of)}."
+            )
+        if not _is_of_type(value, types_of[option]):
+            raise ValueError(
+                f"{call.name}({option}={value!r}): expected "
+                f"{_type_text(types_of[option])}."
+            )
+
+
+def option_types(function: Callable[..., Any]) -> dict[str, Any]:
+    """The keyword-only parameters of a function and their annotations."""
+    hints = get_type_hints(function)
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name: hints[p.name] for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def _is_of_type(value: Any, expected: Any) -> bool:
+    origin, arguments = get_origin(expected), get_args(expected)
+    if origin is Literal:
+        return value in arguments
+    if origin in (Union, types.UnionType):
+        return any(_is_of_type(value, argument) for argument in arguments)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(
+            _is_of_type(item, arguments[0]) for item in value
+        )
+    expected = getattr(expected, "__supertype__", expected)
+    allowed = (int, float) if expected is float else expected
+    return isinstance(value, allowed) and isinstance(value, bool) == (expected is bool)
+
+
+def _type_text(expected: Any) -> str:
+    if get_origin(expected) is Literal:
+        return "one of " + ", ".join(map(repr, get_args(expected)))
+    text = expected.__name__ if isinstance(expected, type) else str(expected)
+    return re.sub(r"dropout\.schedules\.", "", text)

@@ -1,0 +1,63 @@
+"""Keys derived by name and by row, so that a mask follows its example and its site."""
+
+import zlib
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, Key
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class JaxBits:
+    """A key whose bits come from JAX's own generator instead of the counter hash.
+
+    The reference that the statistical tests compare with; variants take it wherever
+    they take a key.
+    """
+
+    key: Key[Array, "..."]
+
+
+AnyKey = Key[Array, "..."] | JaxBits
+
+
+def named_key(key: AnyKey, name: str) -> AnyKey:
+    """The child of `key` (a scalar, or one a row) that belongs to `name`.
+
+    Folds in `zlib.crc32(name)`, which is the same in every process and version.
+    """
+    return fold(key, jnp.uint32(zlib.crc32(name.encode())))
+
+
+def fold(key: AnyKey, data: Int[Array, ""] | int) -> AnyKey:
+    """`jax.random.fold_in` for a scalar key or one key a row."""
+
+    def fold_leaf(leaf: Key[Array, "..."]) -> Key[Array, "..."]:
+        function = jax.random.fold_in
+        for _ in leaf.shape:
+            function = jax.vmap(function, in_axes=(0, None))
+        return function(leaf, data)
+
+    return jax.tree.map(fold_leaf, key)
+
+
+def example_keys(key: Key[Array, ""], examples: Int[Array, " n"]) -> Key[Array, " n"]:
+    """One key for each example, a function of `key` and the example alone."""
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, examples)
+
+
+def row_keys(key: Key[Array, "..."], rows: int) -> Key[Array, " n"]:
+    """One key a row: a scalar key stands for the examples 0 to rows - 1.
+
+    Raises:
+        ValueError: `key` is neither a scalar nor one key a row.
+    """
+    if key.shape == ():
+        return example_keys(key, jnp.arange(rows, dtype=jnp.uint32))
+    if key.shape == (rows,):
+        return key
+    raise ValueError(
+        f"key of shape {key.shape}: expected one key, (), or one a row, ({rows},)."
+    )

@@ -1,0 +1,39 @@
+"""Kinds of site: what a model passes to `drop` there, and what the plain network does.
+
+| last segment | call | the plain network |
+|---|---|---|
+| (an activation) | `drop(site, x)` | `x` |
+| `kernel` | `drop(site, x, kernel, operation)` | `operation(x, kernel)` |
+| `window` | `drop(site, x, pool)` | `pool(x)` |
+| `state` | `drop(site, new, old)` | `new` |
+| `branches` | `drop(site, first, second)` | `(first + second) / 2` |
+
+An activation is of kind `input`, `pre`, `branch`, `logits` or `weights` where its last
+segment says so, else of kind `activation`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from jaxtyping import Array
+
+ACTIVATIONS = ("activation", "input", "pre", "branch", "logits", "weights")
+
+PLAIN: dict[str, Callable[..., Array]] = {
+    **dict.fromkeys(ACTIVATIONS, lambda x: x),
+    "kernel": lambda x, kernel, operation: operation(x, kernel),
+    "window": lambda x, pool: pool(x),
+    "state": lambda new, old: new,
+    "branches": lambda first, second: (first + second) / 2,
+}
+
+
+def kind_of(site: str) -> str:
+    """The kind of a site, fixed by its last segment."""
+    last = site.rpartition("/")[2]
+    return last if last in PLAIN else "activation"
+
+
+def identity(site: str, x: Array, *others: Any) -> Array:
+    """The plain network at every site: evaluation where no variant has its own rule."""
+    return PLAIN[kind_of(site)](x, *others)

@@ -1,0 +1,107 @@
+"""Named sites: what a model passes to `drop`, and what a plan makes of it there."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, Key
+
+from dropout.keys import JaxBits, example_keys, fold, named_key
+from dropout.kinds import identity, kind_of
+from dropout.noise import Rate
+from dropout.plan import Row
+from dropout.variants import VARIANTS, Variant
+
+Drop = Callable[..., Array]
+Mode = Literal["train", "eval", "mc", "shared_mc"]
+Generator = Literal["hash", "jax"]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Which masks: those of these examples, in this epoch, step and draw.
+
+    Attributes:
+        key: the key of the data split.
+        examples: the row of each example in its source split.
+        epoch: part of the keys of masks that belong to an example.
+        step: part of the keys of masks that belong to a batch.
+        draw: 0 in training, 1, 2, ... for further passes.
+    """
+
+    key: Key[Array, ""]
+    examples: Int[Array, " n"]
+    epoch: Int[Array, ""] | int = 0
+    step: Int[Array, ""] | int = 0
+    draw: Int[Array, ""] | int = 0
+
+
+def bind(
+    rows: tuple[Row, ...],
+    rates: dict[str, Rate],
+    moment: Moment | None,
+    mode: Mode = "train",
+    bits: Generator = "hash",
+) -> Drop:
+    """The `drop` that a model is called with: a plan's rows at their rates.
+
+    A site without a row gets the plain network, and no key is made for it.
+
+    Args:
+        rows: the resolved plan.
+        rates: the rate at each row's site; may be traced.
+        moment: which masks; not needed for `mode="eval"`.
+        mode: `train` and `mc` draw a mask for each example, `shared_mc` one network
+            for all of them, `eval` takes each variant's rule at test.
+        bits: the counter hash, or JAX's own generator.
+    """
+    by_site = {row.site: row for row in rows}
+
+    def drop(site: str, x: Array, *others: Any) -> Array:
+        if site not in by_site:
+            return identity(site, x, *others)
+        row, rate = by_site[site], rates[site]
+        variant, options = VARIANTS[row.variant.name], dict(row.variant.options)
+        if mode == "eval":
+            return _evaluate(variant, options, site, x, rate, *others)
+        assert moment is not None
+        count = 1 if kind_of(site) == "kernel" and row.unit == "batch" else x.shape[0]
+        unit = "batch" if mode == "shared_mc" else row.unit
+        keys = _site_keys(moment, site, unit, row.unit, count)
+        return _draw(
+            variant, options, JaxBits(keys) if bits == "jax" else keys,
+            site, x, rate, *others,
+        )  # fmt: skip
+
+    return drop
+
+
+def _site_keys(
+    moment: Moment, site: str, sharing: str, unit: str, rows: int
+) -> Key[Array, " n"]:
+    """One key a row: split -> epoch or step -> draw -> site -> example."""
+    key = fold(moment.key, moment.epoch if unit == "example" else moment.step)
+    key = named_key(fold(key, moment.draw), site)
+    if sharing == "batch":
+        return jnp.broadcast_to(key, (rows,))
+    return example_keys(key, moment.examples)
+
+
+def _evaluate(variant: Variant, options: dict, site: str, x, rate, *others) -> Array:
+    if variant.evaluate is None:
+        return identity(site, x, *others)
+    return variant.evaluate(x, rate, *others, **options)
+
+
+def _draw(variant: Variant, options: dict, keys, site: str, x, rate, *others) -> Array:
+    if kind_of(site) != "kernel":
+        return variant(keys, x, rate, *others, **options)
+    kernel, operation = others
+    copies = jnp.broadcast_to(kernel, (keys.shape[0], *kernel.shape))
+    kernels = variant(keys, copies, rate, **options)
+    if keys.shape[0] == 1:
+        return operation(x, kernels[0])
+    rowwise = jax.vmap(lambda row, its_kernel: operation(row[None], its_kernel)[0])
+    return rowwise(x, kernels)
