@@ -1,0 +1,36 @@
+"""The networks: every place where dropout can act is a named site.
+
+Adding one is a file and a line here. A model is called as `model(images, drop)`; it
+knows no rates, variants, keys or flags.
+"""
+
+from collections.abc import Callable
+
+from flax import nnx
+from jaxtyping import Array, Key
+
+from dropout.grammar import Call, check_options, lookup
+from models.cnn import cnn, cnn_same
+from models.lenet import lenet
+from models.mlp import mlp
+from models.plain import plain
+
+MODELS: dict[str, Callable[..., nnx.Module]] = {
+    function.__name__: function for function in (cnn, cnn_same, lenet, mlp, plain)
+}
+
+
+def check_model(call: Call) -> None:
+    """Raises ValueError for an unknown model, option or value."""
+    check_options("model", call, lookup("model", call.name, MODELS))
+
+
+def create(
+    call: Call, image: tuple[int, int, int], classes: int, key: Key[Array, ""]
+) -> nnx.Module:
+    """A new network for images of shape (h, w, c), each kernel drawn by its name.
+
+    Raises:
+        ValueError: images that are too small for the network.
+    """
+    return MODELS[call.name](image, classes, key, **dict(call.options))

@@ -1,0 +1,45 @@
+"""LeNet as the dropout literature trains it (Caffe's form of LeCun et al. 1998)."""
+
+import jax
+from flax import nnx
+from jaxtyping import Array, Float, Key
+
+from dropout import Drop, identity
+from models.cnn import SITES
+from models.layers import Conv, Dense, Images, flatten, pool_2x2, require_size
+
+
+class LeNet(nnx.Module):
+    """conv 20 5x5 - pool - conv 50 5x5 - pool - dense 500 - dense.
+
+    431,080 parameters on 28x28x1. As in Caffe there is no non-linearity after the
+    convolutions (Gal & Ghahramani 2015 drop there); max-pooling is the only one.
+    """
+
+    sites = SITES
+
+    def __init__(self, image: tuple[int, int, int], classes: int, key: Key[Array, ""]):
+        height, width = (((length - 4) // 2 - 4) // 2 for length in image[:2])
+        self.conv1 = Conv("conv1", (image[2], 20), 5, padding="VALID", key=key)
+        self.conv2 = Conv("conv2", (20, 50), 5, padding="VALID", key=key)
+        self.fc = Dense("fc", (height * width * 50, 500), key=key)
+        self.out = Dense("out", (500, classes), key=key)
+
+    def __call__(
+        self, images: Images, drop: Drop = identity
+    ) -> Float[Array, "n classes"]:
+        """Images (n, h, w, c) -> logits (n, classes)."""
+        x = drop("input", images)
+        x = drop("conv1", self.conv1(x, drop))
+        x = drop("pool1", drop("pool1/window", x, pool_2x2))
+        x = drop("conv2", self.conv2(x, drop))
+        x = drop("pool2", drop("pool2/window", x, pool_2x2))
+        x = drop("fc/pre", self.fc(flatten(x), drop))
+        x = drop("fc", jax.nn.relu(x))
+        return self.out(x, drop)
+
+
+def lenet(image: tuple[int, int, int], classes: int, key: Key[Array, ""]) -> LeNet:
+    """Caffe's LeNet."""
+    require_size("lenet", image, 16)
+    return LeNet(image, classes, key)

@@ -1,0 +1,81 @@
+"""A deep plain convolutional network: no normalisation, no shortcuts."""
+
+import jax
+from flax import nnx
+from jaxtyping import Array, Float, Key
+
+from dropout import Drop, identity
+from models.layers import Conv, Dense, Images, pool_2x2, require_size
+
+HE = jax.nn.initializers.he_normal()
+
+
+class Plain(nnx.Module):
+    """`depth` 3x3 convolutions in three stages, each twice as wide and half as large.
+
+    The network in which vanishing and exploding gradients are looked for: He
+    initialisation, rectified units, global average pooling.
+    """
+
+    def __init__(
+        self,
+        image: tuple[int, int, int],
+        classes: int,
+        key: Key[Array, ""],
+        *,
+        depth: int,
+        width: int,
+    ):
+        widths = [width * 2 ** (3 * layer // depth) for layer in range(depth)]
+        inputs = [image[2], *widths]
+        self.names = tuple(f"conv{number}" for number in range(1, depth + 1))
+        # A stage ends where the width doubles.
+        self.pooled = tuple(
+            name for name, a, b in zip(self.names, widths, widths[1:]) if a < b
+        )
+        for name, *channels in zip(self.names, inputs, widths):
+            layer = Conv(
+                name, tuple(channels), 3, padding="SAME", key=key, kernel_init=HE
+            )
+            setattr(self, name, layer)
+        self.out = Dense("out", (widths[-1], classes), key=key)
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The sites in the order in which they are called."""
+        found = ["input"]
+        for name in self.names:
+            found += [f"{name}/kernel", name]
+            if name in self.pooled:
+                pool = name.replace("conv", "pool")
+                found += [f"{pool}/window", pool]
+        return (*found, "features", "out/kernel")
+
+    def __call__(
+        self, images: Images, drop: Drop = identity
+    ) -> Float[Array, "n classes"]:
+        """Images (n, h, w, c) -> logits (n, classes)."""
+        x = drop("input", images)
+        for name in self.names:
+            x = drop(name, jax.nn.relu(getattr(self, name)(x, drop)))
+            if name in self.pooled:
+                pool = name.replace("conv", "pool")
+                x = drop(pool, drop(f"{pool}/window", x, pool_2x2))
+        return self.out(drop("features", x.mean((1, 2))), drop)
+
+
+def plain(
+    image: tuple[int, int, int],
+    classes: int,
+    key: Key[Array, ""],
+    *,
+    depth: int = 18,
+    width: int = 16,
+) -> Plain:
+    """A plain network of `depth` convolutions, the first `width` channels wide."""
+    if depth < 3 or width < 1:
+        raise ValueError(
+            f"plain(depth={depth}, width={width}): expected depth >= 3 and width >= 1."
+        )
+    require_size("plain", image, 4)
+    return Plain(image, classes, key, depth=depth, width=width)
