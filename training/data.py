@@ -1,0 +1,199 @@
+"""Examples as training sees them: splits, standardisation, subsets and their order.
+
+An example's id is its row in the split that it comes from; dropout's masks follow it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float32, Int, Int32, Key, Num
+
+from dropout.keys import fold, named_key
+
+CHUNK = 1000  # Images that are decoded, or summed over, at a time.
+SAMPLE = 10_000  # Images that stand for a streamed split in its mean and std.
+STD_FLOOR = 1e-6  # A channel that never varies is divided by this.
+
+Ids = Int32[Array, " n"] | Int32[np.ndarray, " n"]
+PerChannel = Float32[Array, " channels"] | Float32[np.ndarray, " channels"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class ArraySplit:
+    """Examples kept as arrays; a pytree, so `jax.device_put` places them."""
+
+    images: Num[Array | np.ndarray, "n height width channels"]
+    labels: Int32[Array | np.ndarray, " n"]
+
+    @property
+    def size(self) -> int:
+        """The number of examples."""
+        return self.labels.shape[0]
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Height, width and channels."""
+        return self.images.shape[1:]
+
+    def fetch(self, ids: Ids) -> tuple[Array, Array]:
+        """The images and labels of `ids`, gathered on the device that holds them."""
+        return _gather(self.images, self.labels, ids)
+
+    def image_chunks(self) -> Iterator[np.ndarray]:
+        """All images, `CHUNK` at a time."""
+        for start in range(0, self.size, CHUNK):
+            yield np.asarray(self.images[start : start + CHUNK])
+
+
+@jax.tree_util.register_static
+@dataclass(frozen=True, eq=False)
+class RecordSplit:
+    """Examples that are decoded on the host whenever they are asked for.
+
+    `records[i]` is a dictionary with a uint8 "image" and an integer "label"; a pytree
+    without leaves.
+    """
+
+    records: Any
+    image_shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """The number of examples."""
+        return len(self.records)
+
+    def fetch(self, ids: Ids) -> tuple[np.ndarray, np.ndarray]:
+        """The images and labels of `ids`, decoded now."""
+        rows = self.records.__getitems__(np.asarray(ids).tolist())
+        labels = np.array([row["label"] for row in rows], np.int32)
+        return np.stack([row["image"] for row in rows]), labels
+
+    def image_chunks(self) -> Iterator[np.ndarray]:
+        """`SAMPLE` evenly spaced images (all of fewer), `CHUNK` at a time."""
+        count = min(self.size, SAMPLE)
+        ids = np.arange(count) * self.size // count
+        for start in range(0, count, CHUNK):
+            yield self.fetch(ids[start : start + CHUNK].astype(np.int32))[0]
+
+
+Split = ArraySplit | RecordSplit
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class DataSet:
+    """A source's two splits with what standardises them; a pytree.
+
+    `mean` and `std` are those of each channel over the whole source train split, in the
+    units of `standardise`; of a streamed split over a fixed sample.
+    """
+
+    name: str = field(metadata={"static": True})
+    classes: int = field(metadata={"static": True})
+    train: Split
+    test: Split
+    mean: PerChannel
+    std: PerChannel
+
+
+@jax.jit
+def _gather(images: Array, labels: Array, ids: Array) -> tuple[Array, Array]:
+    return images[ids], labels[ids]
+
+
+def statistics(split: Split) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each channel, float32.
+
+    uint8 images count in units of [0, 1] (255 is 1), others as they are. Summed in
+    float64, a chunk at a time. `std` is at least `STD_FLOOR`.
+    """
+    count, total, squares = 0, np.zeros(()), np.zeros(())
+    for images in split.image_chunks():
+        pixels = images.reshape(-1, images.shape[-1]).astype(np.float64)
+        count += len(pixels)
+        total = total + np.einsum("nc->c", pixels)
+        squares = squares + np.einsum("nc,nc->c", pixels, pixels)
+        unit = 255 if images.dtype == np.uint8 else 1
+    mean = total / count
+    std = np.sqrt(np.maximum(squares / count - mean**2, 0))
+    floored = np.maximum(std / unit, STD_FLOOR)
+    return (mean / unit).astype(np.float32), floored.astype(np.float32)
+
+
+def standardise(
+    images: Num[Array, "n height width channels"],
+    mean: Float32[Array, " channels"],
+    std: Float32[Array, " channels"],
+) -> Float32[Array, "n height width channels"]:
+    """(images - mean) / std, uint8 images scaled to [0, 1] before."""
+    scaled = images.astype(jnp.float32)
+    if images.dtype == jnp.uint8:
+        scaled = scaled / 255
+    return (scaled - mean[None, None, None]) / std[None, None, None]
+
+
+def subsets(
+    key: Key[Array, ""],
+    train_size: int,
+    train_examples: int | None,
+    validation_examples: int,
+) -> tuple[Int32[Array, " train"], Int32[Array, " validation"]]:
+    """Ids to train on and to validate on, of a source's `train_size` train examples.
+
+    One permutation a key: validation its last `validation_examples`, training its first
+    `train_examples` (None or 0: all the rest). So a smaller training set is part of a
+    larger one, and neither ever meets the validation set.
+
+    Raises:
+        ValueError: fewer than 0 of either, more than there are, or none to train on.
+    """
+    available = train_size - validation_examples
+    train = available if train_examples in (None, 0) else train_examples
+    if validation_examples < 0 or not 1 <= train <= available:
+        raise ValueError(
+            f"train_examples={train_examples} and validation_examples="
+            f"{validation_examples}: expected at least 0 of each and no more than "
+            f"{train_size} together, one or more of them to train on."
+        )
+    order = jax.random.permutation(named_key(key, "subset"), train_size)
+    return order[:train], order[available:]
+
+
+def epoch_order(
+    key: Key[Array, ""],
+    epoch: Int[Array, ""] | int,
+    ids: Ids,
+    batch_size: int,
+) -> Int32[Array, "steps batch"]:
+    """The batches of one epoch: a fresh permutation of `ids`, a function of the key.
+
+    floor(N / batch_size) full batches; the examples left over differ every epoch.
+
+    Raises:
+        ValueError: `batch_size` is not between 1 and the number of `ids`.
+    """
+    if not 1 <= batch_size <= len(ids):
+        raise ValueError(
+            f"batch_size {batch_size}: expected 1 to {len(ids)}, the number of "
+            "training examples."
+        )
+    order = jax.random.permutation(fold(named_key(key, "order"), epoch), ids)
+    steps = len(ids) // batch_size
+    return order[: steps * batch_size].reshape(steps, batch_size)
+
+
+def evaluation_batches(
+    ids: Ids, batch_size: int
+) -> tuple[Int32[np.ndarray, "steps batch"], Float32[np.ndarray, "steps batch"]]:
+    """`ids` in order and their weights, 1; the last batch is filled with weight 0."""
+    steps = -(-len(ids) // batch_size)
+    padded = np.zeros((steps, batch_size), np.int32)
+    weights = np.zeros((steps, batch_size), np.float32)
+    padded.flat[: len(ids)] = np.asarray(ids)
+    weights.flat[: len(ids)] = 1
+    return padded, weights
