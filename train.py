@@ -1,0 +1,59 @@
+"""Trains a network with dropout chosen by flags.
+
+python train.py --dataset=digits --dropout='conv*:bernoulli:0.1 fc:bernoulli:0.5'
+"""
+
+import os
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+
+import jax
+from absl import app, flags, logging
+
+from training.config import Config, canonical
+from training.devices import request_cpu_devices, resolve_mesh
+from training.experiment import prepare
+from training.report import describe, result_line
+from training.run import run
+
+DEFINE = {
+    str: flags.DEFINE_string,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    bool: flags.DEFINE_bool,
+}
+for _field in fields(Config):
+    DEFINE[type(_field.default)](_field.name, _field.default, _field.metadata["help"])
+DRY_RUN = flags.DEFINE_bool("dry_run", False, "print the resolved plan and end")
+
+
+def main(argv: list[str]) -> None:
+    """Reads the flags, trains, and prints the result; usage errors are one line."""
+    if len(argv) > 1:
+        sys.exit(f"train.py: unexpected argument {argv[1]!r}; flags start with --.")
+    logging.set_verbosity(logging.WARNING)
+    given = {item.name: flags.FLAGS[item.name].value for item in fields(Config)}
+    try:
+        experiment = prepare(set_up(canonical(Config(**given))))
+        print(describe(experiment), flush=True)
+        if not DRY_RUN.value:
+            print(result_line(run(experiment), Path(experiment.config.workdir)))
+    except (ValueError, FloatingPointError) as error:
+        sys.exit(f"train.py: {error}")
+
+
+def set_up(config: Config) -> Config:
+    """Sets JAX up before its first operation; the configuration with its mesh."""
+    request_cpu_devices(config.mesh)
+    if config.deterministic:
+        # XLA reads its flags once, when the backend starts.
+        flags_before = os.environ["XLA_FLAGS"] if "XLA_FLAGS" in os.environ else ""
+        os.environ["XLA_FLAGS"] = f"{flags_before} --xla_gpu_deterministic_ops=true"
+    jax.config.update("jax_compilation_cache_dir", f"{config.cache_dir}/xla")
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    return replace(config, mesh=resolve_mesh(config.mesh))
+
+
+if __name__ == "__main__":
+    app.run(main)

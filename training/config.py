@@ -1,0 +1,166 @@
+"""The configuration of a run: one frozen record, its checks, and its text."""
+
+import hashlib
+import os
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from dropout import parse
+from dropout.grammar import check_options, lookup, parse_call
+from models import check_model
+from training.optimizer import LEARNING_RATES, OPTIMIZERS
+
+
+def _option(default, help: str, allowed: tuple = (), resumable: bool = False) -> Any:
+    """A field of Config: a number with its range, or a string with its choices."""
+    metadata = {"help": help, "allowed": allowed, "resumable": resumable}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that a run depends on; each field is a flag of `train.py`."""
+
+    dataset: str = _option(
+        "digits", "digits, path.npz, or the name of a prepared tensorflow-datasets set"
+    )
+    data_dir: str = _option(
+        "", "where tensorflow-datasets prepared the data", resumable=True
+    )
+    cache_dir: str = _option(
+        "", "decoded data and compiled programs (default: the user's)", resumable=True
+    )
+    train_examples: int = _option(0, "training examples, 0 for all", (0, 2**31))
+    validation_examples: int = _option(0, "held out from training", (0, 2**31))
+    model: str = _option("cnn", "the network, e.g. 'mlp(widths=(1024, 1024))'")
+    dropout: str = _option("fc:bernoulli:0.5", "rules, sites:variant:rate[@schedule]")
+    dropout_schedule: str = _option("constant", "schedule of the rules that name none")
+    bits: str = _option("hash", "generator of the masks", ("hash", "jax"))
+    epochs: int = _option(20, "passes over the training data", (0, 10**9))
+    steps: int = _option(0, "optimiser steps, in place of epochs", (0, 10**12))
+    batch_size: int = _option(64, "global batch", (1, 2**31))
+    microbatches: int = _option(1, "parts that a batch is processed in", (1, 2**31))
+    optimizer: str = _option("adam", "adam, adamw or sgd, with options")
+    learning_rate: float = _option(1e-3, "the highest learning rate", (0, 1e9))
+    learning_rate_schedule: str = _option("constant", "constant or cosine(warmup=0.05)")
+    weight_decay: float = _option(0.0, "on kernels; decoupled for adamw", (0, 1e9))
+    max_norm: float = _option(0.0, "bound on each unit's weights, 0: none", (0, 1e9))
+    clip_norm: float = _option(0.0, "bound on the gradient's norm, 0: none", (0, 1e9))
+    label_smoothing: float = _option(0.0, "mass spread over all classes", (0, 1))
+    seed: int = _option(0, "of parameters, data order and masks", (0, 2**32 - 1))
+    mesh: str = _option("", "devices, e.g. data:4 (default: all)", resumable=True)
+    deterministic: bool = _option(False, "bitwise repeatable on a GPU, slower")
+    log_every: int = _option(
+        0, "steps between training lines, 0: an epoch", (0, 10**12), resumable=True
+    )
+    save_every: int = _option(
+        0, "steps between checkpoints, 0: an epoch", (0, 10**12), resumable=True
+    )
+    workdir: str = _option(
+        "", "the run's record (default: runs/<data>-<model>-<digest>)", resumable=True
+    )
+
+
+def canonical(config: Config) -> Config:
+    """The checked configuration in canonical text, its default paths filled in.
+
+    Raises:
+        ValueError: a value that is not allowed; the message names it and what is.
+    """
+    for item in fields(config):
+        _check_field(item.name, getattr(config, item.name), item.metadata["allowed"])
+    if bool(config.steps) == bool(config.epochs):
+        raise ValueError(
+            f"--epochs={config.epochs} --steps={config.steps}: exactly one of them "
+            "must be positive (give --epochs=0 with --steps)."
+        )
+    if config.batch_size % config.microbatches:
+        raise ValueError(
+            f"--microbatches={config.microbatches} does not divide "
+            f"--batch_size={config.batch_size}."
+        )
+    config = replace(config, **_canonical_calls(config))
+    cache_dir = config.cache_dir or str(_default_cache())
+    return replace(
+        config, cache_dir=cache_dir, workdir=config.workdir or default_workdir(config)
+    )
+
+
+def flag_lines(config: Config) -> str:
+    """The configuration as an absl flagfile."""
+    return "".join(f"--{name}={value}\n" for name, value in _texts(config).items())
+
+
+def parse_flag_lines(text: str) -> Config:
+    """The configuration that `flag_lines` wrote.
+
+    Raises:
+        ValueError: a line that is no flag of this version.
+    """
+    defaults = {item.name: item.default for item in fields(Config)}
+    values = {}
+    for line in text.splitlines():
+        name, _, value = line.removeprefix("--").partition("=")
+        if name not in defaults:
+            raise ValueError(f"flag --{name} is not one of this version's.")
+        kind = type(defaults[name])
+        values[name] = value == "True" if kind is bool else kind(value)
+    return Config(**values)
+
+
+def differences(stored: Config, given: Config) -> list[str]:
+    """The flags in which two configurations differ, of those that make the run."""
+    old, new = _texts(stored), _texts(given)
+    return [
+        f"--{item.name} is {new[item.name]!r}, was {old[item.name]!r}"
+        for item in fields(Config)
+        if not item.metadata["resumable"] and old[item.name] != new[item.name]
+    ]
+
+
+def default_workdir(config: Config) -> str:
+    """`runs/<dataset>-<model>-<digest of what makes the run>`."""
+    parts = [
+        f"{item.name}={getattr(config, item.name)}"
+        for item in fields(config)
+        if not item.metadata["resumable"]
+    ]
+    digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:10]
+    dataset = Path(config.dataset).stem.replace(":", "-")
+    return f"runs/{dataset}-{parse_call(config.model).name}-{digest}"
+
+
+def _texts(config: Config) -> dict[str, str]:
+    return {item.name: str(getattr(config, item.name)) for item in fields(config)}
+
+
+def _check_field(name: str, value, allowed: tuple) -> None:
+    if isinstance(value, str):
+        if allowed and value not in allowed:
+            raise ValueError(f"--{name}={value}: expected {' or '.join(allowed)}.")
+        if "\n" in value:
+            raise ValueError(f"--{name}={value!r}: expected a single line.")
+    elif allowed and not allowed[0] <= value <= allowed[1]:
+        low, high = allowed
+        raise ValueError(f"--{name}={value}: expected a number in [{low}, {high}].")
+
+
+def _canonical_calls(config: Config) -> dict[str, str]:
+    model = parse_call(config.model)
+    check_model(model)
+    texts = {"model": str(model)}
+    for name, kind, registry in (
+        ("optimizer", "optimizer", OPTIMIZERS),
+        ("learning_rate_schedule", "learning-rate schedule", LEARNING_RATES),
+    ):
+        call = parse_call(getattr(config, name))
+        check_options(kind, call, lookup(kind, call.name, registry))
+        texts[name] = str(call)
+    plan = parse(config.dropout, config.dropout_schedule)
+    return {**texts, "dropout": str(plan), "dropout_schedule": "constant"}
+
+
+def _default_cache() -> Path:
+    home = os.environ["XDG_CACHE_HOME"] if "XDG_CACHE_HOME" in os.environ else ""
+    return Path(home or Path.home() / ".cache") / "dropout-laboratory"

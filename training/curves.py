@@ -1,0 +1,53 @@
+"""Pictures of a run: loss, accuracy and rates over the epochs."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib.axes import Axes  # noqa: E402
+
+Lines = list[dict[str, Any]]
+COLOURS = {"train": "tab:blue", "validation": "tab:green", "test": "tab:orange"}
+
+
+def draw_curves(lines: Lines, title: str, path: Path) -> None:
+    """Draws `curves.png`: loss, error and the rate at each site that has one."""
+    sites = sorted(
+        {name for line in lines for name in line if name.startswith("rate/")}
+    )
+    figure, axes = plt.subplots(
+        1, 3 if sites else 2, figsize=(13 if sites else 9, 3.8), layout="constrained"
+    )
+    _draw_splits(axes[0], lines, "loss", "log")
+    _draw_splits(axes[1], lines, "accuracy", "linear")
+    if sites:
+        _draw_rates(axes[2], lines, sites)
+    figure.suptitle(title, fontsize=10)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def _draw_splits(axes: Axes, lines: Lines, quantity: str, scale: str) -> None:
+    for split, colour in COLOURS.items():
+        found = [line for line in lines if line["split"] == split]
+        if found:
+            epochs = [line["epoch"] for line in found]
+            values = [line[quantity] for line in found]
+            label = f"{split} (with dropout)" if split == "train" else split
+            axes.plot(epochs, values, color=colour, label=label)
+    axes.set(xlabel="epoch", ylabel=quantity, yscale=scale)
+    axes.grid(alpha=0.3)
+    axes.legend()
+
+
+def _draw_rates(axes: Axes, lines: Lines, sites: list[str]) -> None:
+    found = [line for line in lines if line["split"] == "train"]
+    for site in sites:
+        rates = [line[site] for line in found]
+        axes.plot([line["epoch"] for line in found], rates, label=site[len("rate/") :])
+    axes.set(xlabel="epoch", ylabel="dropout rate", ylim=(-0.02, 1.02))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")

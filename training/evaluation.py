@@ -1,0 +1,56 @@
+"""Evaluation: loss and accuracy over a split, every example counted once."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from dropout import bind, rates_at
+from training.step import Objective, State, Totals, cross_entropy
+
+
+class Scores(NamedTuple):
+    """Means over the examples of a split."""
+
+    loss: float
+    accuracy: float
+
+
+def make_evaluate_batch(objective: Objective) -> Callable[..., Totals]:
+    """A function to be jitted: sums over one weighted batch, by the rules at test.
+
+    The rates are those of the last step done; the loss has no label smoothing.
+    """
+
+    def evaluate_batch(
+        state: State,
+        images: Array,
+        labels: Int[Array, " n"],
+        weights: Float[Array, " n"],
+    ) -> Totals:
+        rates = rates_at(
+            objective.rows, jnp.maximum(state.step - 1, 0), objective.timeline
+        )
+        drop = bind(objective.rows, rates, None, "eval")
+        logits, _ = objective.forward(
+            state.params, state.stats, objective.standardise(images), drop
+        )
+        losses = cross_entropy(logits, labels, 0.0)
+        correct = (logits.argmax(-1) == labels) * weights
+        return Totals(jnp.sum(losses * weights), jnp.sum(correct), jnp.sum(weights))
+
+    return evaluate_batch
+
+
+def mean_scores(parts: list[Totals]) -> Scores:
+    """The means over all examples of a list of batches."""
+    loss, correct, examples = (float(jnp.stack(sums).sum()) for sums in zip(*parts))
+    return Scores(loss / examples, correct / examples)
+
+
+def device_totals(totals: Totals) -> Scores:
+    """The means of running totals, fetched from the device."""
+    loss, correct, examples = (float(value) for value in jax.device_get(totals))
+    return Scores(loss / examples, correct / examples)

@@ -1,0 +1,197 @@
+"""The training loop: steps between two stops, then what is due at the stop."""
+
+import itertools
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import Int32
+from rich.progress import Progress, TaskID
+from tensorboardX import SummaryWriter
+
+from dropout import named_key, rates_at
+from training import data
+from training.checkpoints import save
+from training.devices import over_rows
+from training.evaluation import Scores, device_totals, mean_scores
+from training.experiment import Experiment
+from training.record import append_line, metrics_size
+from training.step import Batch, Metrics, State, Totals, TrainStep, empty_totals
+
+EVALUATION_BATCH = 512
+STEPS_IN_FLIGHT = 2
+
+
+@dataclass
+class Session:
+    """One process's part of a run, with what it measures on the way.
+
+    Attributes:
+        start: the step at which this process takes up the run.
+        begin: when the run began, less the time between its processes.
+        seconds: time in training steps after the first, synchronised.
+        timed_steps: the steps in that time.
+    """
+
+    experiment: Experiment
+    workdir: Path
+    checkpoints: ocp.CheckpointManager
+    events: SummaryWriter
+    bar: Progress
+    task: TaskID
+    batches: Iterator[Batch]
+    step: TrainStep
+    evaluate: Callable[..., Totals]
+    start: int
+    begin: float
+    seconds: float = 0.0
+    timed_steps: int = 0
+
+
+def mask_key(experiment: Experiment):
+    """The key of the training masks."""
+    return named_key(experiment.keys["dropout"], "train")
+
+
+def make_batch(experiment: Experiment, ids: Int32[np.ndarray, " b"]) -> Batch:
+    """A batch in micro-batches, each padded to a multiple of the devices."""
+    parts = ids.reshape(experiment.config.microbatches, -1)
+    padding = -parts.shape[1] % experiment.mesh.size
+    examples = np.pad(parts, ((0, 0), (0, padding)))
+    weights = np.pad(np.ones(parts.shape, np.float32), ((0, 0), (0, padding)))
+    images, labels = experiment.data.train.fetch(examples.reshape(-1))
+    batch = Batch(
+        images.reshape(*examples.shape, *images.shape[1:]),
+        labels.reshape(examples.shape),
+        examples,
+        weights,
+    )
+    return jax.device_put(batch, over_rows(experiment.mesh))
+
+
+def run_steps(session: Session, state: State) -> State:
+    """Trains from `session.start` to the end, with all that is due on the way."""
+    timeline, config = session.experiment.timeline, session.experiment.config
+    log_every = config.log_every or timeline.steps_per_epoch
+    save_every = config.save_every or timeline.steps_per_epoch
+    periods = (log_every, save_every, timeline.steps_per_epoch)
+    done = session.start
+    while done < timeline.total:
+        stop = min(timeline.total, *((done // every + 1) * every for every in periods))
+        state = advance(session, state, done, stop)
+        due = [stop % every == 0 or stop == timeline.total for every in periods]
+        if due[0]:
+            state = log_training(session, state, stop)
+        if due[2]:
+            log_evaluation(session, state, stop)
+        if due[1]:
+            save(session.checkpoints, state, _position(session))
+        done = stop
+    return state
+
+
+def advance(session: Session, state: State, first: int, stop: int) -> State:
+    """The steps from `first` to `stop`, timed and checked to be finite.
+
+    Raises:
+        FloatingPointError: the loss is no longer finite.
+    """
+    key, in_flight = mask_key(session.experiment), deque()
+    begin = time.perf_counter()
+    for step in range(first, stop):
+        state, metrics = session.step(state, next(session.batches), key)
+        in_flight.append(metrics)
+        if step == session.start:
+            jax.block_until_ready(state)
+            begin = time.perf_counter()
+        if len(in_flight) > STEPS_IN_FLIGHT:
+            _show(session, step, in_flight.popleft())
+    jax.block_until_ready(state)
+    session.seconds += time.perf_counter() - begin
+    session.timed_steps += stop - first - (first == session.start)
+    session.bar.update(session.task, completed=stop)
+    if not math.isfinite(float(state.totals.loss)):
+        raise FloatingPointError(f"the loss is not finite at step {stop}.")
+    return state
+
+
+def batches(experiment: Experiment, first: int) -> Iterator[Batch]:
+    """The batches from step `first` on, each a function of the seed and the step."""
+    config, timeline = experiment.config, experiment.timeline
+    for epoch in itertools.count(first // timeline.steps_per_epoch):
+        order = data.epoch_order(
+            experiment.keys["data"], epoch, experiment.train_ids, config.batch_size
+        )
+        for ids in order[max(first - epoch * timeline.steps_per_epoch, 0) :]:
+            yield make_batch(experiment, ids)
+
+
+def log_training(session: Session, state: State, step: int) -> State:
+    """Writes the means since the last training line and starts new ones."""
+    timeline = session.experiment.timeline
+    rates = rates_at(session.experiment.rows, step - 1, timeline)
+    line = {f"rate/{site}": float(rate) for site, rate in rates.items()}
+    _write(session, step, "train", device_totals(state.totals), line)
+    fresh = jax.device_put(empty_totals(), state.totals.loss.sharding)
+    return state._replace(totals=fresh)
+
+
+def log_evaluation(session: Session, state: State, step: int) -> None:
+    """Writes the scores on the held-out splits."""
+    if len(session.experiment.validation_ids):
+        ids = session.experiment.validation_ids
+        scores = evaluate(session, state, session.experiment.data.train, ids)
+        _write(session, step, "validation", scores, {})
+    test = session.experiment.data.test
+    scores = evaluate(session, state, test, np.arange(test.size, dtype=np.int32))
+    _write(session, step, "test", scores, {})
+
+
+def evaluate(
+    session: Session, state: State, split: data.Split, ids: Int32[np.ndarray, " n"]
+) -> Scores:
+    """The scores on the examples `ids` of a split, each counted once."""
+    mesh = session.experiment.mesh
+    size = min(EVALUATION_BATCH, len(ids))
+    sharding = NamedSharding(mesh, PartitionSpec("data"))
+    parts = []
+    batches = data.evaluation_batches(ids, size + -size % mesh.size)
+    for examples, weights in zip(*batches):
+        batch = jax.device_put((*split.fetch(examples), weights), sharding)
+        parts.append(session.evaluate(state, *batch))
+    return mean_scores(parts)
+
+
+def _position(session: Session) -> dict[str, float]:
+    elapsed = time.perf_counter() - session.begin
+    return {"metrics_bytes": metrics_size(session.workdir), "seconds": elapsed}
+
+
+def _write(
+    session: Session, step: int, split: str, scores: Scores, others: dict[str, float]
+) -> None:
+    values = {"loss": scores.loss, "accuracy": scores.accuracy, **others}
+    epoch = step / session.experiment.timeline.steps_per_epoch
+    line = {"step": step, "epoch": epoch, "split": split, **values}
+    append_line(session.workdir, line)
+    for name, value in values.items():
+        session.events.add_scalar(f"{split}/{name}", value, step)
+
+
+def _show(session: Session, step: int, metrics: Metrics) -> None:
+    """Moves the bar; fetching an older step's metrics keeps few steps in flight."""
+    speed = session.bar.tasks[session.task].speed or 0
+    session.bar.update(
+        session.task,
+        completed=step,
+        loss=float(metrics["loss"]),
+        accuracy=float(metrics["accuracy"]),
+        pace=speed * session.experiment.config.batch_size,
+    )

@@ -1,0 +1,53 @@
+"""A network as a pure function of its parameters; modules are merged here alone."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from flax import nnx
+from jaxtyping import Array, Float, Key
+
+from dropout import Drop
+from dropout.grammar import Call
+from models import create
+
+Tree = dict[str, Any]
+Forward = Callable[..., tuple[Float[Array, "n classes"], Tree]]
+
+
+class Network(NamedTuple):
+    """A new network: its function, its sites, and its initial arrays by name."""
+
+    forward: Forward
+    sites: tuple[str, ...]
+    params: Tree
+    stats: Tree
+
+
+def build(
+    call: Call, image: tuple[int, int, int], classes: int, key: Key[Array, ""]
+) -> Network:
+    """A network for images (h, w, c) whose parameters are a function of `key`.
+
+    Raises:
+        ValueError: images that are too small for the network.
+    """
+    model = create(call, image, classes, key)
+    graph, params, stats = nnx.split(model, nnx.Param, nnx.BatchStat)
+
+    def forward(
+        params: Tree,
+        stats: Tree,
+        images: Float[Array, "n h w c"],
+        drop: Drop,
+        update_stats: bool = False,
+    ) -> tuple[Float[Array, "n classes"], Tree]:
+        # Without copy, JAX sees the statistics of an outer trace being changed.
+        merged = nnx.merge(graph, params, stats, copy=True)
+        # Only networks that keep running statistics are told whether to move them.
+        others = (update_stats,) if stats else ()
+        logits = merged(images, drop, *others)
+        return logits, nnx.to_pure_dict(nnx.state(merged, nnx.BatchStat))
+
+    return Network(
+        forward, tuple(model.sites), nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
+    )

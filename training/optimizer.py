@@ -1,0 +1,121 @@
+"""Optimisers and learning-rate schedules, from optax, and the max-norm bound."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from dropout.grammar import Call
+
+Params = Any
+
+
+def constant(peak: float, steps: int) -> optax.Schedule:
+    """The same learning rate throughout."""
+    return optax.constant_schedule(peak)
+
+
+def cosine(
+    peak: float, steps: int, *, warmup: float = 0.05, end: float = 0.0
+) -> optax.Schedule:
+    """Rises over the share `warmup` of the run, then falls to `end` times the peak."""
+    return optax.warmup_cosine_decay_schedule(
+        init_value=0.0 if warmup else peak,
+        peak_value=peak,
+        warmup_steps=round(warmup * steps),
+        decay_steps=max(steps, 1),
+        end_value=end * peak,
+    )
+
+
+def adam(
+    rate: optax.Schedule,
+    decay: float,
+    *,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+) -> optax.GradientTransformation:
+    """Adam (Kingma & Ba 2015), with coupled weight decay."""
+    return optax.chain(_coupled(decay), optax.adam(rate, b1, b2, eps))
+
+
+def adamw(
+    rate: optax.Schedule,
+    decay: float,
+    *,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+) -> optax.GradientTransformation:
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
+    return optax.adamw(rate, b1, b2, eps, weight_decay=decay, mask=kernels)
+
+
+def sgd(
+    rate: optax.Schedule,
+    decay: float,
+    *,
+    momentum: float = 0.9,
+    nesterov: bool = False,
+) -> optax.GradientTransformation:
+    """Stochastic gradient descent with momentum and coupled weight decay."""
+    return optax.chain(_coupled(decay), optax.sgd(rate, momentum, nesterov))
+
+
+LEARNING_RATES: dict[str, Callable[..., optax.Schedule]] = {
+    function.__name__: function for function in (constant, cosine)
+}
+OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
+    function.__name__: function for function in (adam, adamw, sgd)
+}
+
+
+def learning_rate(call: Call, peak: float, steps: int) -> optax.Schedule:
+    """The learning rate as a function of the optimiser step."""
+    return LEARNING_RATES[call.name](peak, steps, **dict(call.options))
+
+
+def make_optimizer(
+    call: Call, rate: optax.Schedule, weight_decay: float, clip_norm: float
+) -> optax.GradientTransformation:
+    """The optimiser, behind a bound on the global norm of the gradient if there is one.
+
+    Weight decay acts on kernels only.
+    """
+    inner = OPTIMIZERS[call.name](rate, weight_decay, **dict(call.options))
+    clip = optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity()
+    return optax.chain(clip, inner)
+
+
+def kernels(params: Params) -> Params:
+    """Which leaves are kernels, as a tree of booleans."""
+    return jax.tree_util.tree_map_with_path(_is_kernel, params)
+
+
+def bound_norms(params: Params, max_norm: float) -> Params:
+    """Scales each unit's incoming weights down to an l2 norm of at most `max_norm`.
+
+    A unit is an index of a kernel's last axis (Srivastava et al. 2014, section 5.1).
+    """
+
+    def bound(path: tuple, leaf: jax.Array) -> jax.Array:
+        if not _is_kernel(path, leaf):
+            return leaf
+        incoming = tuple(range(leaf.ndim - 1))
+        norm = jnp.sqrt(jnp.sum(leaf**2, incoming, keepdims=True))
+        return leaf * jnp.minimum(1, max_norm / jnp.maximum(norm, 1e-12))
+
+    return jax.tree_util.tree_map_with_path(bound, params)
+
+
+def _is_kernel(path: tuple, leaf: Any) -> bool:
+    return path[-1].key == "kernel"
+
+
+def _coupled(decay: float) -> optax.GradientTransformation:
+    if not decay:
+        return optax.identity()
+    return optax.add_decayed_weights(decay, mask=kernels)

@@ -1,0 +1,132 @@
+"""The run record: flags, metrics, summary, events; readable without this project."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Key
+
+from dropout import Moment, Row, Timeline, bind, kind_of, rates_at
+from models.layers import pool_2x2
+from training.config import Config, differences, flag_lines, parse_flag_lines
+from training.network import Tree
+
+PACKAGES = ("flax", "jax", "jaxlib", "numpy", "optax", "orbax-checkpoint")
+
+
+def claim(workdir: Path, config: Config) -> None:
+    """Writes `run.flags`, or checks that the run recorded there is the same.
+
+    Raises:
+        ValueError: the workdir holds another run, is no directory, or can't be written.
+    """
+    path = workdir / "run.flags"
+    if not path.exists():
+        write_atomically(path, flag_lines(config))
+        return
+    changed = differences(parse_flag_lines(path.read_text()), config)
+    if changed:
+        raise ValueError(
+            f"--workdir={workdir} holds a different run: {'; '.join(changed)}. "
+            "Give its flags, or another --workdir."
+        )
+
+
+def make_workdir(path: str) -> Path:
+    """The workdir as a directory that exists.
+
+    Raises:
+        ValueError: it is a file, or cannot be made.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"--workdir={path}: expected a directory that can be written "
+            f"({error.strerror})."
+        ) from None
+    return Path(path)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a file whole or not at all."""
+    temporary = path.with_name(path.name + ".partial")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def append_line(workdir: Path, line: dict[str, Any]) -> None:
+    """Adds one JSON object to `metrics.jsonl`."""
+    with (workdir / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def metrics_size(workdir: Path) -> int:
+    """The length of `metrics.jsonl` in bytes."""
+    path = workdir / "metrics.jsonl"
+    return path.stat().st_size if path.exists() else 0
+
+
+def truncate_metrics(workdir: Path, size: int) -> None:
+    """Takes back the lines that are later than the checkpoint that training goes on."""
+    (workdir / "metrics.jsonl").touch()
+    os.truncate(workdir / "metrics.jsonl", size)
+
+
+def read_metrics(workdir: Path) -> list[dict[str, Any]]:
+    """The lines of `metrics.jsonl`."""
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on, with the device and the platform."""
+    found = {name: importlib.metadata.version(name) for name in PACKAGES}
+    device = jax.devices()[0]
+    return {
+        "python": platform.python_version(),
+        **found,
+        "device": f"{device.platform} {device.device_kind}",
+    }
+
+
+def digest(tree: Tree) -> str:
+    """A SHA-256 over the names, shapes and bytes of a tree's arrays."""
+    found = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        array = np.ascontiguousarray(jax.device_get(leaf))
+        found.update(f"{jax.tree_util.keystr(path)}{array.shape}{array.dtype}".encode())
+        found.update(array.tobytes())
+    return found.hexdigest()
+
+
+def masks_digest(
+    rows: tuple[Row, ...], timeline: Timeline, key: Key[Array, ""], bits: str
+) -> str:
+    """A digest of what each site's rule makes of a fixed probe of ones.
+
+    The probe is eight examples of shape 4x4x8 at half of the run.
+    """
+    step = timeline.total // 2
+    moment = Moment(key, jnp.arange(8), step // timeline.steps_per_epoch, step)
+    drop = bind(rows, rates_at(rows, step, timeline), moment, "train", bits)
+    return digest({row.site: drop(row.site, *_probe(row.site)) for row in rows})
+
+
+def _probe(site: str) -> tuple:
+    ones = jnp.ones((8, 4, 4, 8))
+    others = {
+        "kernel": (jnp.ones((8, 8)), jnp.matmul),
+        "window": (pool_2x2,),
+        "state": (jnp.zeros_like(ones),),
+        "branches": (jnp.zeros_like(ones),),
+    }
+    kind = kind_of(site)
+    return (ones, *others[kind]) if kind in others else (ones,)

@@ -1,0 +1,46 @@
+"""What a run prints: its resolved plan at the start, its result at the end."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from training.experiment import Experiment
+
+
+def describe(experiment: Experiment) -> str:
+    """The resolved plan with the size of the network and of the run."""
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(experiment.network.params))
+    timeline = experiment.timeline
+    return "\n".join(
+        [
+            f"{experiment.config.model}: {parameters:,} parameters",
+            f"{timeline.total:,} steps, {timeline.steps_per_epoch:,} an epoch, "
+            f"{len(experiment.train_ids):,} training examples",
+            *plan_table(experiment),
+        ]
+    )
+
+
+def plan_table(experiment: Experiment) -> list[str]:
+    """One aligned line for each site: variant, rate and schedule."""
+    acting = {row.site: row for row in experiment.rows}
+    lines = [("site", "variant", "unit", "rate", "schedule")]
+    for site in experiment.network.sites:
+        if site in acting:
+            row = acting[site]
+            rate = f"{row.rate:.6g}"
+            lines.append((site, str(row.variant), row.unit, rate, str(row.schedule)))
+        else:
+            lines.append((site, "-", "", "", ""))
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
+
+
+def result_line(summary: dict[str, Any], workdir: Path) -> str:
+    """The last line of a run."""
+    return (
+        f"train accuracy {summary['train_accuracy']:.2%}, "
+        f"test accuracy {summary['test_accuracy']:.2%} "
+        f"after {summary['steps']:,} steps; curves in {workdir / 'curves.png'}"
+    )

@@ -1,0 +1,167 @@
+"""The training step: one pure function of the state, a batch and a key."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, Key, Num
+
+from dropout import Moment, Row, Timeline, bind, rates_at
+from training.network import Forward, Tree
+from training.optimizer import bound_norms
+
+
+class Batch(NamedTuple):
+    """A batch in `k` micro-batches of `m` rows; padding has weight 0."""
+
+    images: Num[Array, "k m h w c"]
+    labels: Int[Array, "k m"]
+    examples: Int[Array, "k m"]
+    weights: Float[Array, "k m"]
+
+
+class Totals(NamedTuple):
+    """Sums over training examples since the last logged line."""
+
+    loss: Float[Array, ""]
+    correct: Float[Array, ""]
+    examples: Float[Array, ""]
+
+
+class State(NamedTuple):
+    """All that a step changes; `step` counts the steps done."""
+
+    step: Int[Array, ""]
+    params: Tree
+    stats: Tree
+    opt_state: Any
+    totals: Totals
+
+
+class Objective(NamedTuple):
+    """What is minimised, and under which dropout.
+
+    Attributes:
+        forward: the network.
+        standardise: raw images to what the network sees.
+        rows: the resolved plan.
+        timeline: the length of the run, which schedules refer to.
+        bits: the generator of the masks.
+        label_smoothing: the mass spread evenly over all classes.
+    """
+
+    forward: Forward
+    standardise: Callable[[Array], Array]
+    rows: tuple[Row, ...]
+    timeline: Timeline
+    bits: str
+    label_smoothing: float
+
+
+Metrics = dict[str, Float[Array, ""]]
+TrainStep = Callable[[State, Batch, Key[Array, ""]], tuple[State, Metrics]]
+
+
+def empty_totals() -> Totals:
+    """Totals of no example."""
+    return Totals(*(jnp.zeros((), jnp.float32) for _ in range(3)))
+
+
+def initial_state(params: Tree, stats: Tree, optimizer) -> State:
+    """The state before the first step."""
+    with jax.numpy_dtype_promotion("standard"):
+        opt_state = optimizer.init(params)
+    return State(jnp.zeros((), jnp.int32), params, stats, opt_state, empty_totals())
+
+
+def make_train_step(
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    max_norm: float,
+    on_trace: Callable[[], None],
+) -> TrainStep:
+    """A step to be jitted: (state, batch, key of the masks) -> (state, metrics).
+
+    `on_trace` is called whenever the step is traced, so that compilations are counted.
+    """
+
+    def train_step(
+        state: State, batch: Batch, key: Key[Array, ""]
+    ) -> tuple[State, Metrics]:
+        on_trace()
+        gradient, stats, sums = accumulate(objective, state, batch, key)
+        gradient = jax.tree.map(lambda leaf: leaf / sums.examples, gradient)
+        params, opt_state = _update(optimizer, gradient, state, max_norm)
+        totals = Totals(*map(jnp.add, state.totals, sums))
+        metrics = {
+            "loss": sums.loss / sums.examples,
+            "accuracy": sums.correct / sums.examples,
+        }
+        return State(state.step + 1, params, stats, opt_state, totals), metrics
+
+    return train_step
+
+
+def accumulate(
+    objective: Objective, state: State, batch: Batch, key: Key[Array, ""]
+) -> tuple[Tree, Tree, Totals]:
+    """Gradient and sums over a batch, micro-batch by micro-batch; new statistics."""
+    differentiate = jax.value_and_grad(summed_loss, argnums=1, has_aux=True)
+
+    def add(carry: tuple, part: Batch) -> tuple[tuple, None]:
+        gradient, stats, sums = carry
+        (loss, (correct, stats)), part_gradient = differentiate(
+            objective, state.params, stats, state.step, part, key
+        )
+        part_sums = Totals(loss, correct, part.weights.sum())
+        gradient = jax.tree.map(jnp.add, gradient, part_gradient)
+        return (gradient, stats, Totals(*map(jnp.add, sums, part_sums))), None
+
+    zeros = jax.tree.map(jnp.zeros_like, state.params)
+    first = jax.tree.map(lambda leaf: leaf[0], batch)
+    rest = jax.tree.map(lambda leaf: leaf[1:], batch)
+    carry, _ = add((zeros, state.stats, empty_totals()), first)
+    # A loop, even of one trip, takes XLA:CPU's fast convolutions away.
+    if rest.labels.shape[0]:
+        carry, _ = jax.lax.scan(add, carry, rest)
+    return carry
+
+
+def summed_loss(
+    objective: Objective,
+    params: Tree,
+    stats: Tree,
+    step: Int[Array, ""],
+    part: Batch,
+    key: Key[Array, ""],
+) -> tuple[Float[Array, ""], tuple[Float[Array, ""], Tree]]:
+    """The loss summed over a micro-batch, with correct answers and new statistics."""
+    moment = Moment(
+        key, part.examples, step // objective.timeline.steps_per_epoch, step
+    )
+    rates = rates_at(objective.rows, step, objective.timeline)
+    drop = bind(objective.rows, rates, moment, "train", objective.bits)
+    images = objective.standardise(part.images)
+    logits, stats = objective.forward(params, stats, images, drop, update_stats=True)
+    losses = cross_entropy(logits, part.labels, objective.label_smoothing)
+    correct = jnp.sum((logits.argmax(-1) == part.labels) * part.weights)
+    return jnp.sum(losses * part.weights), (correct, stats)
+
+
+def cross_entropy(
+    logits: Float[Array, "n classes"], labels: Int[Array, " n"], smoothing: float
+) -> Float[Array, " n"]:
+    """Cross-entropy with targets (1 - smoothing) one-hot + smoothing / classes."""
+    targets = jax.nn.one_hot(labels, logits.shape[-1], dtype=jnp.float32)
+    targets = optax.smooth_labels(targets, smoothing)
+    return optax.softmax_cross_entropy(logits.astype(jnp.float32), targets)
+
+
+def _update(optimizer, gradient: Tree, state: State, max_norm: float) -> tuple:
+    # Optax mixes dtypes on purpose; our own code stays under strict promotion.
+    with jax.numpy_dtype_promotion("standard"):
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+    return (bound_norms(params, max_norm) if max_norm else params), opt_state
