@@ -7,11 +7,10 @@ schedules, models, optimisers and learning-rate schedules all share it.
 import ast
 import difflib
 import inspect
-import re
 import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 
 @dataclass(frozen=True)
@@ -97,13 +96,15 @@ def check_options(kind: str, call: Call, function: Callable[..., Any]) -> None:
 
 def option_types(function: Callable[..., Any]) -> dict[str, Any]:
     """The keyword-only parameters of a function and their annotations."""
-    hints = get_type_hints(function)
+    hints = get_type_hints(function, include_extras=True)
     parameters = inspect.signature(function).parameters.values()
     return {p.name: hints[p.name] for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
 def _is_of_type(value: Any, expected: Any) -> bool:
     origin, arguments = get_origin(expected), get_args(expected)
+    if origin is Annotated:
+        return _is_of_type(value, arguments[0])
     if origin is Literal:
         return value in arguments
     if origin in (Union, types.UnionType):
@@ -112,7 +113,6 @@ def _is_of_type(value: Any, expected: Any) -> bool:
         return isinstance(value, tuple) and all(
             _is_of_type(item, arguments[0]) for item in value
         )
-    expected = getattr(expected, "__supertype__", expected)
     allowed = (int, float) if expected is float else expected
     return isinstance(value, allowed) and isinstance(value, bool) == (expected is bool)
 
@@ -120,5 +120,6 @@ def _is_of_type(value: Any, expected: Any) -> bool:
 def _type_text(expected: Any) -> str:
     if get_origin(expected) is Literal:
         return "one of " + ", ".join(map(repr, get_args(expected)))
-    text = expected.__name__ if isinstance(expected, type) else str(expected)
-    return re.sub(r"dropout\.schedules\.", "", text)
+    if get_origin(expected) is Annotated:
+        expected = get_args(expected)[0]
+    return expected.__name__ if isinstance(expected, type) else str(expected)

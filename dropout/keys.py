@@ -2,10 +2,11 @@
 
 import zlib
 from dataclasses import dataclass
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Integer, Key
 
 
 @jax.tree_util.register_dataclass
@@ -21,9 +22,10 @@ class JaxBits:
 
 
 AnyKey = Key[Array, "..."] | JaxBits
+KeyLike = TypeVar("KeyLike", Key[Array, "..."], JaxBits)
 
 
-def named_key(key: AnyKey, name: str) -> AnyKey:
+def named_key(key: KeyLike, name: str) -> KeyLike:
     """The child of `key` (a scalar, or one a row) that belongs to `name`.
 
     Folds in `zlib.crc32(name)`, which is the same in every process and version.
@@ -31,7 +33,7 @@ def named_key(key: AnyKey, name: str) -> AnyKey:
     return fold(key, jnp.uint32(zlib.crc32(name.encode())))
 
 
-def fold(key: AnyKey, data: Int[Array, ""] | int) -> AnyKey:
+def fold(key: KeyLike, data: Integer[Array, ""] | int) -> KeyLike:
     """`jax.random.fold_in` for a scalar key or one key a row."""
 
     def fold_leaf(leaf: Key[Array, "..."]) -> Key[Array, "..."]:
@@ -43,7 +45,9 @@ def fold(key: AnyKey, data: Int[Array, ""] | int) -> AnyKey:
     return jax.tree.map(fold_leaf, key)
 
 
-def example_keys(key: Key[Array, ""], examples: Int[Array, " n"]) -> Key[Array, " n"]:
+def example_keys(
+    key: Key[Array, ""], examples: Integer[Array, " n"]
+) -> Key[Array, " n"]:
     """One key for each example, a function of `key` and the example alone."""
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, examples)
 

@@ -61,7 +61,7 @@ class Row(NamedTuple):
 
     site: str
     variant: Call
-    unit: Unit
+    unit: str
     rate: float
     schedule: Call
 
@@ -210,7 +210,7 @@ def _row(rule: Rule, site: str, rate: float) -> Row:
     return Row(site, _without_unit(rule.variant), unit, rate, rule.schedule)
 
 
-def _unit(call: Call, default: Unit) -> Unit:
+def _unit(call: Call, default: str) -> str:
     options = dict(call.options)
     return options["unit"] if "unit" in options else default
 

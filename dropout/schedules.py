@@ -6,18 +6,19 @@ in flags a fraction of the run, or steps or epochs with `unit=...`; the function
 as whole steps, so that a cut-off is an integer comparison.
 """
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NewType, get_args
+from typing import Annotated, Literal, get_args
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Integer
 
 from dropout.grammar import Call, check_options, lookup, option_types
 
-Time = NewType("Time", float)
+Time = Annotated[int | float, "a moment of the run"]
 Unit = Literal["run", "steps", "epochs"]
-Step = Int[Array, ""] | int
+Step = Integer[Array, ""] | int
 Factor = Float[Array, ""]
 
 
@@ -28,7 +29,7 @@ class Timeline:
     total: int
     steps_per_epoch: int
 
-    def steps(self, time: float, unit: Unit) -> int:
+    def steps(self, time: Time, unit: Unit) -> int:
         """A moment as whole steps, rounded once."""
         length = {"run": self.total, "steps": 1, "epochs": self.steps_per_epoch}
         return round(time * length[unit])
@@ -39,9 +40,7 @@ def constant(step: Step, total: int) -> Factor:
     return jnp.ones((), jnp.float32)
 
 
-def linear(
-    step: Step, total: int, *, start: Time = Time(0.0), end: Time = Time(1.0)
-) -> Factor:
+def linear(step: Step, total: int, *, start: Time = 0.0, end: Time = 1.0) -> Factor:
     """Rises from 0 at `start` to 1 at `end`: min(1, (step - start) / (end - start)).
 
     With the default options DropBlock's ramp (Ghiasi et al. 2018) and that of
@@ -50,19 +49,17 @@ def linear(
     return jnp.clip(_float(step - start) / max(end - start, 1), 0, 1)
 
 
-def decay(
-    step: Step, total: int, *, start: Time = Time(0.0), end: Time = Time(1.0)
-) -> Factor:
+def decay(step: Step, total: int, *, start: Time = 0.0, end: Time = 1.0) -> Factor:
     """Falls from 1 at `start` to 0 at `end`: annealed dropout (Rennie et al. 2014)."""
     return 1 - linear(step, total, start=start, end=end)
 
 
-def early(step: Step, total: int, *, until: Time = Time(0.5)) -> Factor:
+def early(step: Step, total: int, *, until: Time = 0.5) -> Factor:
     """1 before step `until`, then 0: early dropout (Liu et al. 2023)."""
     return _float(jnp.asarray(step) < until)
 
 
-def late(step: Step, total: int, *, start: Time = Time(0.5)) -> Factor:
+def late(step: Step, total: int, *, start: Time = 0.5) -> Factor:
     """0 before step `start`, then 1: late dropout (Liu et al. 2023)."""
     return _float(jnp.asarray(step) >= start)
 
@@ -76,8 +73,8 @@ def piecewise(
     step: Step,
     total: int,
     *,
-    boundaries: tuple[Time, ...] = (Time(0.5),),
-    factors: tuple[float, ...] = (1.0, 0.0),
+    boundaries: tuple[Time, ...] = (0.5,),
+    factors: tuple[int | float, ...] = (1.0, 0.0),
 ) -> Factor:
     """`factors[k]` from the k-th boundary on; a boundary step takes the new value.
 
@@ -127,18 +124,23 @@ def factor_at(call: Call, step: Step, timeline: Timeline) -> Factor:
     function = SCHEDULES[call.name]
     options = dict(call.options)
     unit = options.pop("unit") if "unit" in options else "run"
-    defaults = function.__kwdefaults__ or {}
+    defaults = inspect.signature(function).parameters
     for name in _times(function):
         # A default is a fraction of the run, whatever unit the given options are in.
-        value, of = (
-            (options[name], unit) if name in options else (defaults[name], "run")
-        )
         options[name] = (
-            tuple(timeline.steps(time, of) for time in value)
-            if isinstance(value, tuple)
-            else timeline.steps(value, of)
+            _whole_steps(options[name], unit, timeline)
+            if name in options
+            else _whole_steps(defaults[name].default, "run", timeline)
         )
     return function(step, timeline.total, **options)
+
+
+def _whole_steps(
+    time: Time | tuple[Time, ...], unit: Unit, timeline: Timeline
+) -> int | tuple[int, ...]:
+    if isinstance(time, tuple):
+        return tuple(timeline.steps(item, unit) for item in time)
+    return timeline.steps(time, unit)
 
 
 def _times(function: Callable[..., Factor]) -> tuple[str, ...]:

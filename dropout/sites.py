@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Integer, Key
 
 from dropout.keys import JaxBits, example_keys, fold, named_key
 from dropout.kinds import identity, kind_of
@@ -32,10 +32,10 @@ class Moment:
     """
 
     key: Key[Array, ""]
-    examples: Int[Array, " n"]
-    epoch: Int[Array, ""] | int = 0
-    step: Int[Array, ""] | int = 0
-    draw: Int[Array, ""] | int = 0
+    examples: Integer[Array, " n"]
+    epoch: Integer[Array, ""] | int = 0
+    step: Integer[Array, ""] | int = 0
+    draw: Integer[Array, ""] | int = 0
 
 
 def bind(

@@ -1,6 +1,7 @@
 """Devices: one mesh, a batch spread over it, everything else on every device."""
 
 import jax
+import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 
@@ -38,7 +39,7 @@ def resolve_mesh(text: str) -> str:
 def make_mesh(text: str) -> Mesh:
     """The mesh of a resolved description."""
     count = parse_mesh(text)
-    return jax.make_mesh((count,), ("data",), devices=jax.devices()[:count])
+    return Mesh(np.array(jax.devices()[:count]), ("data",))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
