@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Key
 
 from dropout import Drop, named_key
 
-Images = Float[Array, "n height width channels"]
+Images = Float[Array, "n _height _width _channels"]
 Padding = Literal["VALID", "SAME"]
 Initializer = jax.nn.initializers.Initializer
 
@@ -46,7 +46,7 @@ class Conv(nnx.Module):
         """(n, h, w, channels in) -> (n, h', w', channels out)."""
         convolve = partial(convolution, padding=self.padding)
         x = drop(self.site, x, self.kernel[...].astype(x.dtype), convolve)
-        return x + self.bias[...].astype(x.dtype)
+        return x + over_last_axis(self.bias[...], x)
 
 
 class Dense(nnx.Module):
@@ -71,7 +71,14 @@ class Dense(nnx.Module):
     ) -> Float[Array, "n outputs"]:
         """(n, inputs) -> (n, outputs)."""
         x = drop(self.site, x, self.kernel[...].astype(x.dtype), jnp.matmul)
-        return x + self.bias[...].astype(x.dtype)
+        return x + over_last_axis(self.bias[...], x)
+
+
+def over_last_axis(
+    vector: Float[Array, " c"], like: Float[Array, "*dims c"]
+) -> Float[Array, "*ones c"]:
+    """A vector in the rank and dtype of an array whose last axis it spans."""
+    return vector.reshape((1,) * (like.ndim - 1) + vector.shape).astype(like.dtype)
 
 
 def convolution(

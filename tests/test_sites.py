@@ -1,0 +1,134 @@
+"""Where masks come from: what `bind` makes of a plan at each kind of site."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dropout import JaxBits, Moment, Timeline, bernoulli, bind, parse, rates_at, resolve
+from models.layers import pool_2x2
+
+TIMELINE = Timeline(100, 10)
+SITES = ("input", "conv1/kernel", "conv1", "pool1/window", "fc", "b/branches")
+
+
+def dropper(text, key, step=0, mode="train", bits="hash", draw=0, examples=None):
+    rows = resolve(parse(text), SITES)
+    ids = jnp.arange(8) if examples is None else jnp.asarray(examples)
+    moment = Moment(key, ids, step // TIMELINE.steps_per_epoch, step, draw)
+    return bind(rows, rates_at(rows, step, TIMELINE), moment, mode, bits)
+
+
+def mask(text, key, site="conv1", shape=(8, 5, 6), **moment):
+    return np.asarray(dropper(text, key, **moment)(site, jnp.ones(shape)) != 0)
+
+
+def test_a_site_without_a_rule_gets_the_plain_network(key):
+    drop = dropper("fc:bernoulli:0.5", key)
+    x, y = jax.random.normal(key, (2, 8, 4, 4, 3))
+    kernel = jax.random.normal(key, (3, 5))
+    assert drop("conv1", x) is x
+    np.testing.assert_array_equal(
+        drop("conv1/kernel", x, kernel, jnp.matmul), x @ kernel
+    )
+    np.testing.assert_array_equal(drop("pool1/window", x, pool_2x2), pool_2x2(x))
+    np.testing.assert_array_equal(drop("b/branches", x, y), (x + y) / 2)
+    np.testing.assert_array_equal(drop("lstm/state", x, y), x)
+
+
+def test_masks_do_not_depend_on_which_other_sites_have_rules(key):
+    alone = mask("conv1:bernoulli:0.3", key)
+    among = mask("input:bernoulli:0.2 conv1:bernoulli:0.3 fc:bernoulli:0.5", key)
+    np.testing.assert_array_equal(alone, among)
+
+
+def test_sites_differ(key):
+    plan = "conv1:bernoulli:0.5 fc:bernoulli:0.5"
+    assert (mask(plan, key, "conv1") != mask(plan, key, "fc")).mean() > 0.3
+
+
+def test_masks_follow_the_example_and_not_its_place(key):
+    plan, order = "conv1:bernoulli:0.3", [5, 2, 7, 7, 0, 1, 3, 4]
+    whole = mask(plan, key)
+    np.testing.assert_array_equal(mask(plan, key, examples=order), whole[order])
+    part = mask(plan, key, shape=(2, 5, 6), examples=[6, 1])
+    np.testing.assert_array_equal(part, whole[[6, 1]])
+
+
+def test_masks_of_examples_change_with_the_epoch_and_not_within_it(key):
+    plan = "conv1:bernoulli:0.5"
+    np.testing.assert_array_equal(mask(plan, key, step=0), mask(plan, key, step=9))
+    assert (mask(plan, key, step=0) != mask(plan, key, step=10)).mean() > 0.3
+
+
+def test_masks_of_batches_change_with_the_step_and_are_shared(key):
+    plan = "conv1:bernoulli(unit='batch'):0.5"
+    first, second = (mask(plan, key, step=step) for step in (0, 1))
+    assert (first == first[:1]).all()
+    assert (first != second).mean() > 0.3
+    other_rows = mask(plan, key, shape=(2, 5, 6), examples=[100, 3])
+    np.testing.assert_array_equal(other_rows, first[:2])
+
+
+def test_draws_differ_and_monte_carlo_repeats_a_draw(key):
+    plan = "conv1:bernoulli:0.5"
+    zero, one, two = (mask(plan, key, mode="mc", draw=draw) for draw in (0, 1, 2))
+    assert (zero != one).mean() > 0.3
+    assert (one != two).mean() > 0.3
+    np.testing.assert_array_equal(mask(plan, key, mode="mc", draw=1), one)
+    np.testing.assert_array_equal(mask(plan, key, mode="train"), zero)
+
+
+def test_shared_monte_carlo_is_one_network_for_all_examples(key):
+    shared = mask("conv1:bernoulli:0.5", key, mode="shared_mc", draw=3)
+    assert (shared == shared[:1]).all()
+    assert 0 < shared.mean() < 1
+
+
+def test_evaluation_makes_no_key_and_is_the_plain_network(key):
+    rows = resolve(parse("conv1:bernoulli:0.5 conv1/kernel:bernoulli:0.5"), SITES)
+    drop = bind(rows, rates_at(rows, 3, TIMELINE), None, "eval")
+    x = jax.random.normal(key, (8, 3))
+    np.testing.assert_array_equal(drop("conv1", x), x)
+    kernel = jnp.ones((3, 4))
+    np.testing.assert_array_equal(
+        drop("conv1/kernel", x, kernel, jnp.matmul), x @ kernel
+    )
+
+
+def test_a_kernel_has_one_mask_a_batch_or_one_an_example(key):
+    x, kernel = jnp.ones((8, 6)), jnp.ones((6, 4))
+    shared, each = (
+        dropper(f"conv1/kernel:bernoulli{unit}:0.5", key)(
+            "conv1/kernel", x, kernel, jnp.matmul
+        )
+        for unit in ("", "(unit='example')")
+    )
+    assert (shared == shared[:1]).all()
+    assert len(np.unique(each, axis=0)) > 4
+
+
+def test_a_kernel_mask_drops_weights_and_not_inputs(key):
+    drop = dropper("conv1/kernel:bernoulli:0.5", key)
+    kernels = drop("conv1/kernel", jnp.eye(6), jnp.ones((6, 4)), jnp.matmul)
+    assert set(np.unique(kernels)) == {0.0, 2.0}
+    assert len(np.unique(kernels, axis=0)) > 1
+
+
+def test_the_reference_generator_draws_other_masks_at_the_same_rate(key):
+    plan, shape = "conv1:bernoulli:0.3", (8, 50, 50)
+    hashed, drawn = (mask(plan, key, shape=shape, bits=bits) for bits in ("hash", "jax"))
+    # 20,000 decisions: five standard deviations are 0.016.
+    assert abs(drawn.mean() - 0.7) < 0.016
+    assert abs((hashed == drawn).mean() - (0.7**2 + 0.3**2)) < 0.018
+
+
+def test_row_keys_of_a_scalar_key_are_those_of_examples_from_zero(key):
+    x = jnp.ones((8, 40))
+    rows = jax.vmap(lambda example: jax.random.fold_in(key, example))(jnp.arange(8))
+    np.testing.assert_array_equal(bernoulli(key, x, 0.4), bernoulli(rows, x, 0.4))
+    np.testing.assert_array_equal(
+        bernoulli(JaxBits(key), x, 0.4), bernoulli(JaxBits(rows), x, 0.4)
+    )
+    with pytest.raises(ValueError, match="one a row"):
+        bernoulli(rows[:3], x, 0.4)
