@@ -7,6 +7,7 @@ import os
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import jax
 from absl import app, flags, logging
@@ -33,7 +34,9 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         sys.exit(f"train.py: unexpected argument {argv[1]!r}; flags start with --.")
     logging.set_verbosity(logging.WARNING)
-    given = {item.name: flags.FLAGS[item.name].value for item in fields(Config)}
+    given: dict[str, Any] = {
+        item.name: flags.FLAGS[item.name].value for item in fields(Config)
+    }
     try:
         experiment = prepare(set_up(canonical(Config(**given))))
         print(describe(experiment), flush=True)

@@ -22,7 +22,7 @@ class JaxBits:
 
 
 AnyKey = Key[Array, "..."] | JaxBits
-KeyLike = TypeVar("KeyLike", Key[Array, "..."], JaxBits)
+KeyLike = TypeVar("KeyLike", bound=Key[Array, "..."] | JaxBits)
 
 
 def named_key(key: KeyLike, name: str) -> KeyLike:

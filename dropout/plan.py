@@ -144,7 +144,7 @@ def _parse_rate(text: str) -> float | Span | tuple[float, ...]:
 
 
 def _rate_text(rate: float | Span | tuple[float, ...]) -> str:
-    if isinstance(rate, float):
+    if not isinstance(rate, tuple):
         return repr(rate)
     return ("..".join if isinstance(rate, Span) else ",".join)(map(repr, rate))
 
@@ -156,7 +156,7 @@ def _check_variant(rule: Rule) -> None:
     if unit not in get_args(Unit):
         allowed = ", ".join(map(repr, get_args(Unit)))
         raise ValueError(f"{entry.name}(unit={unit!r}): expected one of {allowed}.")
-    for rate in (rule.rate,) if isinstance(rule.rate, float) else rule.rate:
+    for rate in rule.rate if isinstance(rule.rate, tuple) else (rule.rate,):
         entry.check_rate(rate)
 
 
@@ -193,7 +193,7 @@ def _first_match(plan: Plan, site: str) -> Rule | None:
 
 
 def _rates_over(rule: Rule, count: int) -> tuple[float, ...]:
-    if isinstance(rule.rate, float):
+    if not isinstance(rule.rate, tuple):
         return (rule.rate,) * count
     if not isinstance(rule.rate, Span):
         return rule.rate

@@ -1,6 +1,6 @@
 """Named sites: what a model passes to `drop`, and what a plan makes of it there."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -40,7 +40,7 @@ class Moment:
 
 def bind(
     rows: tuple[Row, ...],
-    rates: dict[str, Rate],
+    rates: Mapping[str, Rate],
     moment: Moment | None,
     mode: Mode = "train",
     bits: Generator = "hash",

@@ -5,17 +5,33 @@ knows no rates, variants, keys or flags.
 """
 
 from collections.abc import Callable
+from typing import Protocol
 
-from flax import nnx
-from jaxtyping import Array, Key
+from jaxtyping import Array, Float, Key
 
+from dropout import Drop, identity
 from dropout.grammar import Call, check_options, lookup
 from models.cnn import cnn, cnn_same
+from models.layers import Images
 from models.lenet import lenet
 from models.mlp import mlp
 from models.plain import plain
 
-MODELS: dict[str, Callable[..., nnx.Module]] = {
+
+class Model(Protocol):
+    """What training needs of a network."""
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The places where dropout can act, in the order in which they are called."""
+        ...
+
+    def __call__(self, images: Images, drop: Drop = identity) -> Float[Array, "n c"]:
+        """Logits for images (n, h, w, channels)."""
+        ...
+
+
+MODELS: dict[str, Callable[..., Model]] = {
     function.__name__: function for function in (cnn, cnn_same, lenet, mlp, plain)
 }
 
@@ -27,7 +43,7 @@ def check_model(call: Call) -> None:
 
 def create(
     call: Call, image: tuple[int, int, int], classes: int, key: Key[Array, ""]
-) -> nnx.Module:
+) -> Model:
     """A new network for images of shape (h, w, c), each kernel drawn by its name.
 
     Raises:

@@ -35,7 +35,7 @@ class Conv(nnx.Module):
         kernel_init: Initializer = GLOROT,
     ):
         self.site = f"{name}/kernel"
-        self.padding = padding
+        self.padding: Padding = padding
         shape = (size, size, *channels)
         self.kernel = nnx.Param(
             kernel_init(named_key(key, self.site), shape, jnp.float32)

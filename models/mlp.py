@@ -20,8 +20,8 @@ class MLP(nnx.Module):
     ):
         inputs = (image[0] * image[1] * image[2], *widths)
         self.names = tuple(f"fc{number}" for number in range(1, len(widths) + 1))
-        for name, *features in zip(self.names, inputs, widths):
-            setattr(self, name, Dense(name, tuple(features), key=key))
+        for name, before, width in zip(self.names, inputs, widths):
+            setattr(self, name, Dense(name, (before, width), key=key))
         self.out = Dense("out", (inputs[-1], classes), key=key)
 
     @property

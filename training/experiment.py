@@ -53,16 +53,20 @@ def prepare(config: Config) -> Experiment:
     root = jax.random.key(config.seed)
     keys = {name: named_key(root, name) for name in ("params", "data", "dropout")}
     loaded = sources.load(config.dataset, config.data_dir, config.cache_dir)
-    train_ids, validation_ids = data.subsets(
-        keys["data"],
-        loaded.train.size,
-        config.train_examples,
-        config.validation_examples,
+    train_ids, validation_ids = map(
+        np.asarray,
+        data.subsets(
+            keys["data"],
+            loaded.train.size,
+            config.train_examples,
+            config.validation_examples,
+        ),
     )
     timeline = _timeline(config, len(train_ids))
+    height, width, channels = loaded.train.image_shape
     network = build(
         parse_call(config.model),
-        loaded.train.image_shape,
+        (height, width, channels),
         loaded.classes,
         keys["params"],
     )
@@ -120,8 +124,10 @@ def _objective(
     timeline: Timeline,
     loaded: data.DataSet,
 ) -> Objective:
+    mean, std = jnp.asarray(loaded.mean), jnp.asarray(loaded.std)
+
     def standardise(images: Array) -> Array:
-        return data.standardise(images, loaded.mean, loaded.std)
+        return data.standardise(images, mean, std)
 
     return Objective(
         network.forward, standardise, rows, timeline, config.bits,

@@ -67,13 +67,13 @@ def make_batch(experiment: Experiment, ids: Int32[np.ndarray, " b"]) -> Batch:
     examples = np.pad(parts, ((0, 0), (0, padding)))
     weights = np.pad(np.ones(parts.shape, np.float32), ((0, 0), (0, padding)))
     images, labels = experiment.data.train.fetch(examples.reshape(-1))
-    batch = Batch(
+    arrays = (
         images.reshape(*examples.shape, *images.shape[1:]),
         labels.reshape(examples.shape),
         examples,
         weights,
     )
-    return jax.device_put(batch, over_rows(experiment.mesh))
+    return Batch(*jax.device_put(arrays, over_rows(experiment.mesh)))
 
 
 def run_steps(session: Session, state: State) -> State:

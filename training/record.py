@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from dropout import Moment, Row, Timeline, bind, kind_of, rates_at
+from dropout.sites import Generator
 from models.layers import pool_2x2
 from training.config import Config, differences, flag_lines, parse_flag_lines
 from training.network import Tree
@@ -108,7 +109,7 @@ def digest(tree: Tree) -> str:
 
 
 def masks_digest(
-    rows: tuple[Row, ...], timeline: Timeline, key: Key[Array, ""], bits: str
+    rows: tuple[Row, ...], timeline: Timeline, key: Key[Array, ""], bits: Generator
 ) -> str:
     """A digest of what each site's rule makes of a fixed probe of ones.
 

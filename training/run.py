@@ -71,7 +71,7 @@ def _train(experiment: Experiment, workdir: Path) -> Summary:
     with open_checkpoints(workdir) as checkpoints, progress_bar() as bar:
         found = restore_latest(checkpoints, state, replicated(experiment.mesh))
         state, position = found or (state, {"metrics_bytes": 0, "seconds": 0.0})
-        truncate_metrics(workdir, position["metrics_bytes"])
+        truncate_metrics(workdir, int(position["metrics_bytes"]))
         start = int(state.step)
         session = loop.Session(
             experiment=experiment,

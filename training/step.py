@@ -9,6 +9,7 @@ import optax
 from jaxtyping import Array, Float, Int, Key, Num
 
 from dropout import Moment, Row, Timeline, bind, rates_at
+from dropout.sites import Generator
 from training.network import Forward, Tree
 from training.optimizer import bound_norms
 
@@ -56,7 +57,7 @@ class Objective(NamedTuple):
     standardise: Callable[[Array], Array]
     rows: tuple[Row, ...]
     timeline: Timeline
-    bits: str
+    bits: Generator
     label_smoothing: float
 
 

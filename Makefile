@@ -1,0 +1,31 @@
+# make train   trains on the embedded data set      make test    runs the tests
+# make lint    format, lint and types               make train ARGS='--epochs=5'
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+.PHONY: train test test-slow lint install
+.DEFAULT_GOAL := train
+
+train: install
+	$(RUN) train.py $(ARGS)
+
+test: install
+	$(RUN) -m pytest $(ARGS)
+
+test-slow: install
+	$(RUN) -m pytest -m slow $(ARGS)
+
+lint: install
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/pyright
+
+install: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,test]'
+	touch $@
