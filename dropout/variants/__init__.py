@@ -1,9 +1,184 @@
 """The registry of variants: adding one is a function and a line here."""
 
 from dropout.kinds import ACTIVATIONS
-from dropout.variants.elementwise import bernoulli
+from dropout.variants import (
+    attention,
+    blocks,
+    elementwise,
+    kernels,
+    paths,
+    pooling,
+    recurrent,
+    regions,
+    structured,
+)
 from dropout.variants.entry import Variant
 
-VARIANTS: dict[str, Variant] = {
-    entry.name: entry for entry in (Variant(bernoulli, kinds=(*ACTIVATIONS, "kernel")),)
-}
+FEATURES = ("activation", "input", "pre", "branch")
+TOKENS = ("activation", "input", "branch")
+HEADS = ("weights",)
+
+UNSCALED = "nothing is scaled: E[y] = (1 - rate) x"
+NOTHING_DROPPED = "its noise is never zero"
+
+ENTRIES = (
+    # Each element on its own.
+    Variant(elementwise.bernoulli, kinds=(*ACTIVATIONS, "kernel")),
+    Variant(
+        elementwise.gaussian,
+        kinds=(*ACTIVATIONS, "kernel"),
+        domain="[0, 1)",
+        exempt={"rate": NOTHING_DROPPED},
+    ),
+    Variant(elementwise.uniform, exempt={"rate": NOTHING_DROPPED}),
+    Variant(
+        elementwise.alpha,
+        kinds=FEATURES,
+        domain="[0, 1)",
+        expectation=elementwise.alpha_mean,
+        exempt={"mean": "it keeps mean 0 and variance 1 over the data, not of each x"},
+    ),
+    Variant(
+        elementwise.feature_alpha,
+        kinds=FEATURES,
+        domain="[0, 1)",
+        expectation=elementwise.alpha_mean,
+        exempt={"mean": "it keeps mean 0 and variance 1 over the data, not of each x"},
+    ),
+    Variant(
+        elementwise.max_dropout,
+        kinds=FEATURES,
+        expectation=elementwise.drop_largest,
+        exempt={
+            "mean": "it always drops the largest elements, and scales nothing",
+            "rate": "its rate is a threshold, not a fraction",
+            "keys": "it draws nothing",
+            "memory": "its mask is a function of x, kept as one byte an element",
+        },
+    ),
+    # Channels, positions, blocks and rectangles.
+    Variant(structured.spatial, kinds=FEATURES),
+    Variant(
+        structured.weighted_channel,
+        kinds=FEATURES,
+        exempt={
+            "mean": "active channels gain and others lose; the sum of scores is kept",
+            "rate": "the chance of a channel falls with its activity",
+        },
+    ),
+    Variant(
+        structured.patch,
+        kinds=TOKENS,
+        expectation=structured.patch_mean,
+        exempt={"mean": "nothing is scaled: E[y] is x times the fraction of tokens"},
+    ),
+    Variant(
+        structured.word,
+        kinds=TOKENS,
+        expectation=structured.kept_fraction,
+        exempt={"mean": UNSCALED},
+    ),
+    Variant(blocks.dropblock, kinds=FEATURES),
+    Variant(
+        blocks.disout,
+        kinds=FEATURES,
+        exempt={"gradient": "the noise follows the spread of x without a gradient"},
+    ),
+    Variant(
+        regions.cutout,
+        kinds=("input",),
+        expectation=regions.cutout_mean,
+        exempt={
+            "mean": "nothing is scaled: E[y] = x (1 - rate P)",
+            "rate": "its rate is that of images; a pixel is covered in some of them",
+        },
+    ),
+    Variant(
+        regions.random_erasing,
+        kinds=("input",),
+        expectation=regions.random_erasing_mean,
+        exempt={
+            "mean": "nothing is scaled: E[y] = x (1 - rate P)",
+            "rate": "its rate is that of images; a pixel is covered in some of them",
+        },
+    ),
+    # Inside pooling windows.
+    Variant(
+        pooling.max_pool,
+        kinds=("window",),
+        evaluate=pooling.weighted_max_pool,
+        exempt={
+            "rate": "the pooling passes on one input a window in any case",
+            "nested": "dropping the largest input passes on another",
+        },
+    ),
+    Variant(
+        pooling.stochastic_pool,
+        kinds=("window",),
+        evaluate=pooling.expected_pool,
+        exempt={
+            "rate": "its rate is that of windows in which the input is drawn",
+            "nested": "drawing another input than the largest passes it on",
+        },
+    ),
+    # Weights.
+    Variant(kernels.dropconnect, kinds=("kernel",)),
+    Variant(kernels.kernel_dropout, kinds=("kernel",)),
+    Variant(kernels.embedding, kinds=("kernel",)),
+    Variant(
+        kernels.targeted,
+        kinds=("kernel",),
+        expectation=kernels.targeted_mean,
+        exempt={
+            "mean": "nothing is scaled: E[y] = (1 - rate) x for candidates, else x",
+            "rate": "only candidates are dropped",
+            "memory": "which weights are candidates is kept, one byte a weight",
+        },
+    ),
+    # Paths.
+    Variant(paths.drop_path, kinds=("branch",)),
+    Variant(
+        paths.layerdrop,
+        kinds=("branch",),
+        unit="batch",
+        expectation=structured.kept_fraction,
+        exempt={"mean": UNSCALED},
+    ),
+    Variant(
+        paths.shakedrop,
+        kinds=("branch",),
+        evaluate=paths.expected_branch,
+        exempt={
+            "rate": "a branch that is not kept is shaken, not dropped",
+            "gradient": "the backward pass draws another coefficient, on purpose",
+        },
+    ),
+    Variant(
+        paths.shake_shake,
+        kinds=("branches",),
+        exempt={
+            "rate": "branches are mixed, not dropped",
+            "gradient": "the backward pass draws another proportion, on purpose",
+        },
+    ),
+    # Recurrent networks.
+    Variant(recurrent.locked, kinds=FEATURES, per="sequence"),
+    Variant(recurrent.recurrent, kinds=FEATURES),
+    Variant(recurrent.zoneout, kinds=("state",), evaluate=recurrent.expected_state),
+    # Attention.
+    Variant(attention.attention, kinds=HEADS),
+    Variant(
+        attention.dropkey,
+        kinds=("logits",),
+        expectation=attention.dropkey_mean,
+        exempt={"mean": "dropped logits are the lowest number; the softmax rescales"},
+    ),
+    Variant(
+        attention.drophead,
+        kinds=HEADS,
+        expectation=attention.drophead_mean,
+        exempt={"mean": "when no head is kept nothing is: E[y] = (1 - rate^H) x"},
+    ),
+)
+
+VARIANTS: dict[str, Variant] = {entry.name: entry for entry in ENTRIES}

@@ -1,19 +1,149 @@
-"""Variants that decide for each element on its own."""
+"""Variants that decide for each element on its own (or, for alpha, each channel)."""
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
+from dropout import bits
+from dropout.bits import Seeds, keep_mask, row_seeds
 from dropout.keys import AnyKey
-from dropout.noise import Rate, keep_or_drop, multiply
+from dropout.noise import (
+    Rate,
+    Shape,
+    fixed_rate,
+    keep_or_drop,
+    keep_scale,
+    multiply,
+    remake,
+)
+
+Batch = Float[Array, "n ..."]
+
+SELU_SATURATION = -1.7580993408473766  # -lambda alpha of the SELU
 
 
-def bernoulli(
-    key: AnyKey, x: Float[Array, "n ..."], rate: Rate
-) -> Float[Array, "n ..."]:
+def bernoulli(key: AnyKey, x: Batch, rate: Rate) -> Batch:
     """Drops each element with probability `rate` and scales the rest by 1 / (1 - rate).
 
     Formula: y = m x / q, m ~ Bernoulli(q), q = 1 - rate; E[y] = x,
-    Var[y] = x^2 rate / q. At test the identity. On a kernel it is DropConnect.
-    Domain: rate in [0, 1]; 0 is the bitwise identity, 1 gives zeros.
+        Var[y] = x^2 rate / q.
+    Mask: the shape of x. On a kernel it is DropConnect.
+    At test: the identity.
+    Domain: rate in [0, 1]; 1 gives zeros.
     Source: Srivastava et al. 2014, JMLR 15, in the inverted form.
     """
     return multiply(keep_or_drop, key, x, rate)
+
+
+def gaussian(key: AnyKey, x: Batch, rate: Rate) -> Batch:
+    """Multiplies each element by normal noise of the variance that Bernoulli noise has.
+
+    Formula: y = x (1 + s e), e ~ N(0, 1), s^2 = rate / (1 - rate); E[y] = x,
+        Var[y] = x^2 rate / (1 - rate).
+    Mask: real noise, the shape of x. On a kernel that belongs to an example it draws
+        from the Gaussian that matches DropConnect's moments.
+    At test: the identity.
+    Domain: rate in [0, 1), since the variance is unbounded; a traced 1 gives zeros.
+    Source: Srivastava et al. 2014, section 10.
+    """
+    return multiply(_gaussian_noise, key, x, rate)
+
+
+def uniform(key: AnyKey, x: Batch, rate: Rate) -> Batch:
+    """Multiplies each element by uniform noise around 1 (Uout); `rate` is its beta.
+
+    Formula: y = x (1 + r), r ~ U(-rate, rate); E[y] = x, Var[y] = x^2 rate^2 / 3.
+    Mask: real noise, the shape of x.
+    At test: the identity.
+    Domain: rate in [0, 1]; no value of it drops anything.
+    Source: Li et al. 2019, "Understanding the Disharmony between Dropout and Batch
+        Normalization by Variance Shift", CVPR.
+    """
+    return multiply(_uniform_noise, key, x, rate)
+
+
+def alpha(key: AnyKey, x: Batch, rate: Rate) -> Batch:
+    """Sets each element to SELU's saturation with probability `rate`, then restores
+    mean 0 and variance 1.
+
+    Formula: y = A (m x + (1 - m) a) + B, a = -1.7580993, A = (q (1 + a^2 rate))^-1/2,
+        B = -A rate a, m ~ Bernoulli(q), q = 1 - rate. Where x has mean 0 and variance 1
+        over the data, so has y; for a given x, E[y] = A q x + A rate a + B.
+    Mask: the shape of x.
+    At test: the identity.
+    Domain: rate in [0, 1), since A has no limit at 1; a traced 1 gives zeros.
+    Source: Klambauer et al. 2017, "Self-Normalizing Neural Networks", NeurIPS.
+    """
+    return _saturate(key, x, rate, x.shape)
+
+
+def feature_alpha(
+    key: AnyKey, x: Float[Array, "n *positions c"], rate: Rate
+) -> Float[Array, "n *positions c"]:
+    """Alpha dropout of whole channels.
+
+    Formula: as alpha, with one decision for each example and channel.
+    Mask: (n, 1, ..., 1, c).
+    At test: the identity.
+    Domain: rate in [0, 1), as alpha.
+    Source: Klambauer et al. 2017, with the mask of Tompson et al. 2015.
+    """
+    mask = (x.shape[0], *(1,) * (x.ndim - 2), x.shape[-1])
+    return _saturate(key, x, rate, mask)
+
+
+def max_dropout(key: AnyKey, x: Batch, rate: Rate) -> Batch:
+    """Drops the largest elements of each example, without scaling; nothing is random.
+
+    Formula: y = 0 where x - min x > (1 - rate) (max x - min x), else x. `rate` is a
+        threshold, not a fraction: after one outlier almost nothing is dropped.
+    Mask: the shape of x; minimum and maximum are of each example, where the authors'
+        code takes them over the batch.
+    At test: the identity, though E[y] is below x.
+    Domain: rate in [0, 1]; 1 drops all but the smallest elements.
+    Source: dos Santos et al. 2020, "MaxDropout", ICPR, as in the authors' code.
+    """
+    return drop_largest(x, rate)
+
+
+def drop_largest(x: Batch, rate: Rate) -> Batch:
+    """Max dropout, which needs no key."""
+    values = jax.lax.stop_gradient(x.astype(jnp.float32))
+    axes = tuple(range(1, x.ndim))
+    lowest = values.min(axes, keepdims=True)
+    height = values.max(axes, keepdims=True) - lowest
+    return jnp.where(values - lowest > (1 - fixed_rate(rate)) * height, 0, x)
+
+
+def alpha_mean(x: Batch, rate: Rate) -> Batch:
+    """E[y] of alpha dropout given x: what it preserves is the mean over the data."""
+    scale, shift, saturated = _alpha_terms(fixed_rate(rate))
+    return (1 - rate) * (scale * x + shift) + rate * saturated
+
+
+def _saturate(key: AnyKey, x: Batch, rate: Rate, mask: Shape) -> Batch:
+    @remake
+    def saturated_or_kept(seeds: Seeds, rate: Array, x: Batch) -> Batch:
+        scale, shift, saturated = _alpha_terms(rate)
+        moved = (x.astype(jnp.float32) * scale + shift).astype(x.dtype)
+        moved = jnp.where(rate == 0, x, moved)
+        return jnp.where(keep_mask(seeds, rate, mask), moved, saturated.astype(x.dtype))
+
+    return saturated_or_kept(row_seeds(key, x.shape[0]), fixed_rate(rate), x)
+
+
+def _alpha_terms(rate: Float[Array, ""]) -> tuple[Array, Array, Array]:
+    """Alpha dropout's A, B and A a + B, all finite at rate 1, where the last is 0."""
+    a = np.float32(SELU_SATURATION)
+    scale = jnp.sqrt(keep_scale(rate) / (1 + a * a * rate))
+    return scale, -scale * rate * a, scale * (1 - rate) * a
+
+
+def _gaussian_noise(seeds: Seeds, rate: Float[Array, ""], shape: Shape) -> Array:
+    deviation = jnp.sqrt(rate * keep_scale(rate))
+    return jnp.where(rate < 1, 1 + deviation * bits.normal(seeds, shape), 0)
+
+
+def _uniform_noise(seeds: Seeds, rate: Float[Array, ""], shape: Shape) -> Array:
+    return 1 + rate * (2 * bits.uniform(seeds, shape) - 1)

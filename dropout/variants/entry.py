@@ -13,6 +13,15 @@ from dropout.noise import Rate
 
 Unit = Literal["example", "batch"]
 Domain = Literal["[0, 1]", "[0, 1)"]
+Per = Literal["step", "sequence"]
+Law = Literal[
+    "mean",  # E[draw] is the rule at test
+    "rate",  # every element is dropped with probability `rate`
+    "nested",  # what a rate drops, every higher rate drops too
+    "keys",  # another key gives another mask
+    "gradient",  # the derivative is that of the forward pass with its noise held
+    "memory",  # the backward pass keeps nothing of the size of a mask
+]
 
 
 @dataclass(frozen=True)
@@ -27,7 +36,12 @@ class Variant:
         domain: the rates that it is defined for.
         unit: whether a mask belongs to an example or to a whole batch, unless a rule
             says otherwise.
-        exempt: laws of the test suite that it does not obey, each with the reason.
+        per: at a site inside a scan over time, whether a mask is drawn at each step or
+            once a sequence.
+        expectation: `(x, rate, *others, **options) -> E[draw]` where that is known and
+            not the rule at test.
+        exempt: laws that it does not obey, each with the reason; the test suite asserts
+            that it does not, and that it obeys all others.
     """
 
     draw: Callable[..., Array]
@@ -35,7 +49,9 @@ class Variant:
     evaluate: Callable[..., Array] | None = None
     domain: Domain = "[0, 1]"
     unit: Unit = "example"
-    exempt: Mapping[str, str] = field(default_factory=dict)
+    per: Per = "step"
+    expectation: Callable[..., Array] | None = None
+    exempt: Mapping[Law, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

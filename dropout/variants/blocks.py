@@ -1,0 +1,169 @@
+"""Variants that drop contiguous blocks of feature maps."""
+
+from functools import partial
+from math import gcd
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from dropout.bits import RESOLUTION, Seeds, keep_mask, normal, row_seeds
+from dropout.keys import AnyKey, named_key
+from dropout.noise import Rate, Shape, fixed_rate, keep_scale, multiply
+
+Map = Float[Array, "n *size c"]
+Mode = Literal["extended", "paper"]
+Channels = Literal["each", "shared"]
+
+
+def dropblock(
+    key: AnyKey,
+    x: Map,
+    rate: Rate,
+    *,
+    block_size: int = 7,
+    channels: Channels = "each",
+    mode: Mode = "extended",
+) -> Map:
+    """Drops square blocks of a feature map so that `rate` of it is dropped on average.
+
+    Formula: each seed, Bernoulli(gamma), drops a block of k x k; y = m x / E[m]; so
+        E[y] = x and Var[y] = x^2 P / (1 - P) at every position, P its probability of
+        being dropped.
+        mode "extended": seeds on the map extended by k - 1 along each axis, so that
+        every position is covered by k^2 of them: gamma = 1 - (1 - rate)^(1 / k^2) and
+        P = rate everywhere. Blocks may reach over the border.
+        mode "paper": seeds only where the whole block fits. A position that n of them
+        cover has P = 1 - (1 - gamma)^n, more in the middle than at the border; gamma is
+        searched for so that the mean of P is `rate` (the published one drops less).
+        Block size 1 is bernoulli, bit for bit; along an axis that is not longer than a
+        block the block spans it, and where it spans the map this is spatial, bit for
+        bit (both in mode "extended").
+    Mask: (n, h, w, c) or (n, length, c); with channels="shared" the same for all
+        channels. The published scale, a count over the batch, would couple examples.
+    At test: the identity.
+    Domain: rate in [0, 1]; 1 gives zeros.
+    Source: Ghiasi et al. 2018, "DropBlock: A regularization method for convolutional
+        networks", NeurIPS.
+    """
+    _check(x.shape, block_size)
+    noise = partial(_block_noise, size=block_size, channels=channels, mode=mode)
+    return multiply(noise, key, x, rate)
+
+
+def disout(
+    key: AnyKey, x: Map, rate: Rate, *, block_size: int = 6, alpha: float = 1.0
+) -> Map:
+    """Replaces blocks of a feature map by noise of the map's own spread.
+
+    Formula: y = m x / q + (1 - m) d, m as in dropblock, q = 1 - rate,
+        d = alpha std(x) e, e ~ N(0, 1), std over the example; E[y] = x.
+    Mask: (n, h, w, c) or (n, length, c); one for each channel.
+    At test: the identity.
+    Domain: rate in [0, 1]; 1 leaves only the noise. alpha=0 is dropblock.
+    Source: Tang et al. 2020, "Beyond Dropout: Feature Map Distortion to Regularize Deep
+        Neural Networks", AAAI. The authors' code multiplies alpha by a mean of the next
+        layer's weights and takes its statistics over the batch.
+    """
+    _check(x.shape, block_size)
+    noise = partial(_block_noise, size=block_size, channels="each", mode="extended")
+    values = jax.lax.stop_gradient(x.astype(jnp.float32))
+    spread = values.std(tuple(range(1, x.ndim)), keepdims=True)
+    seeds = row_seeds(named_key(key, "distortion"), x.shape[0])
+    distortion = alpha * spread * normal(seeds, x.shape)
+    mask = noise(row_seeds(key, x.shape[0]), fixed_rate(rate), x.shape)
+    # x + -0.0 is x, bit for bit; x + 0.0 is not.
+    added = jnp.where(mask == 0, distortion, -0.0).astype(x.dtype)
+    return multiply(noise, key, x, rate) + added
+
+
+def seed_rate(rate: Float[Array, ""], cover: Int[np.ndarray, "..."]) -> Array:
+    """The probability gamma of a seed at which positions are dropped at `rate`.
+
+    The smallest multiple of 2^-24 with mean_i 1 - (1 - gamma)^cover_i >= rate, where
+    `cover` counts the seeds that cover each position. Multiplications and integers
+    only, so that every backend finds the same one; in three rounds of 256 candidates.
+    """
+    powers, weights = np.unique(cover, return_counts=True)
+    weights = (weights // gcd(*weights.tolist())).astype(np.int32)
+    whole = 2 ** (30 - int(weights.sum() - 1).bit_length())
+    goal = jnp.ceil(rate * np.float32(whole * weights.sum())).astype(jnp.int32)
+
+    def too_small(steps: Int[Array, " candidates"]) -> Bool[Array, " candidates"]:
+        survive = (2**RESOLUTION - steps).astype(jnp.float32) * 2.0**-RESOLUTION
+        keep = integer_power(survive[:, None], powers[None])
+        dropped = whole - jnp.floor(keep * whole).astype(jnp.int32)
+        return (dropped * weights[None]).sum(1, dtype=jnp.int32) < goal
+
+    steps = jnp.zeros((), jnp.int32)
+    for stride, rivals in ((2**16, 255), (2**8, 255), (1, 256)):
+        candidates = steps + stride * jnp.arange(1, rivals + 1, dtype=jnp.int32) - 1
+        steps += stride * too_small(candidates).sum(dtype=jnp.int32)
+    return jnp.where(rate < 1, steps.astype(jnp.float32) * 2.0**-RESOLUTION, 1)
+
+
+def integer_power(base: Float[Array, "..."], powers: Int[np.ndarray, "..."]) -> Array:
+    """`base ** powers` for whole powers >= 0, by multiplications in a fixed order."""
+    result = jnp.ones(np.broadcast_shapes(base.shape, powers.shape), jnp.float32)
+    for bit in range(int(powers.max()).bit_length()):
+        result = jnp.where((powers >> bit) & 1 == 1, result * base, result)
+        base = base * base
+    return result
+
+
+def covering_seeds(length: int, size: int, mode: Mode) -> Int[np.ndarray, " length"]:
+    """How many seeds cover each position of an axis."""
+    if size >= length:
+        return np.ones(length, np.int32)
+    if mode == "extended":
+        return np.full(length, size, np.int32)
+    position = np.arange(length, dtype=np.int32)
+    last, first = np.minimum(position, length - size), position - size + 1
+    return last - np.maximum(first, 0) + 1
+
+
+def _block_noise(
+    seeds: Seeds,
+    rate: Float[Array, ""],
+    shape: Shape,
+    *,
+    size: int,
+    channels: Channels,
+    mode: Mode,
+) -> Array:
+    """0 in blocks, else the scale that keeps the mean."""
+    axes = range(1, len(shape) - 1)
+    cover = np.ones((1,) * len(shape), np.int32)
+    for axis in axes:
+        along = [-1 if i == axis else 1 for i in range(len(shape))]
+        cover = cover * covering_seeds(shape[axis], size, mode).reshape(along)
+    gamma = seed_rate(rate, cover)
+    border = (size - 1) * (1 if mode == "extended" else -1)
+    grid = [1 if shape[i] <= size else shape[i] + border for i in axes]
+    depth = shape[-1] if channels == "each" else 1
+    hit = ~keep_mask(seeds, gamma, (shape[0], *grid, depth))
+    for axis in axes:
+        if shape[axis] > size:
+            hit = _grow(hit, axis, size, size - 1 if mode == "paper" else 0)
+    dropped = rate if mode == "extended" else 1 - integer_power(1 - gamma, cover)
+    return jnp.where(hit, 0, keep_scale(dropped))
+
+
+def _grow(hit: Bool[Array, "..."], axis: int, size: int, border: int) -> Array:
+    """True where any of `size` neighbours along an axis is, with a border of False."""
+    window = tuple(size if i == axis else 1 for i in range(hit.ndim))
+    padding = tuple((border, border) if i == axis else (0, 0) for i in range(hit.ndim))
+    return jax.lax.reduce_window(
+        hit, False, jax.lax.bitwise_or, window, (1,) * hit.ndim, padding
+    )
+
+
+def _check(shape: Shape, block_size: int) -> None:
+    if len(shape) not in (3, 4):
+        raise ValueError(
+            f"blocks of x of shape {shape}: expected (n, h, w, c) or (n, length, c)."
+        )
+    if block_size < 1:
+        raise ValueError(f"block_size={block_size}: expected at least 1.")

@@ -1,0 +1,170 @@
+"""Variants that drop weights: at kernel sites, where a row is a copy of the kernel."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from dropout.bits import Seeds, keep_mask, normal, row_seeds
+from dropout.keys import AnyKey, fold
+from dropout.noise import (
+    Rate,
+    Shape,
+    fixed_rate,
+    keep_or_drop,
+    keep_scale,
+    multiply,
+    ranks,
+    shared,
+)
+
+Kernels = Float[Array, "n *taps inputs outputs"]
+Operation = Callable[[Array, Array], Array]
+
+
+def dropconnect(key: AnyKey, x: Kernels, rate: Rate) -> Kernels:
+    """Drops each weight with probability `rate` and scales the rest by 1 / (1 - rate).
+
+    Formula: y = m x / q, m ~ Bernoulli(q), q = 1 - rate; for a layer u = W v:
+        E[u] = W v, Var[u] = (rate / q) W^2 v^2.
+    Mask: the shape of the kernel: one a batch, or with unit="example" one an example as
+        published. The same bits as bernoulli.
+    At test: the plain kernel. `moment_matched` is the published inference; drawn as
+        training noise it is gaussian(unit="example").
+    Domain: rate in [0, 1]; 1 gives zeros.
+    Source: Wan et al. 2013, "Regularization of Neural Networks using DropConnect",
+        ICML, in the inverted form.
+    """
+    return multiply(keep_or_drop, key, x, rate)
+
+
+def kernel_dropout(
+    key: AnyKey,
+    x: Kernels,
+    rate: Rate,
+    *,
+    drop: Literal["element", "filter", "input", "tap"] = "element",
+) -> Kernels:
+    """Drops elements, filters, input slices or taps; scales the rest by 1 / (1 - rate).
+
+    Formula: y = m x / q, m ~ Bernoulli(q), q = 1 - rate; E[y] = x. For a convolution
+        Var[out] = (rate / q) conv(x^2, W^2) with "element"; all positions (and with one
+        mask a batch all examples) miss the same weights.
+    Mask: of a kernel (*taps, inputs, outputs): "element" its shape, "filter"
+        (1, 1, 1, outputs), "input" (1, 1, inputs, 1), "tap" (*taps, 1, 1).
+    At test: the plain kernel.
+    Domain: rate in [0, 1]; 1 gives zeros.
+    Source: Pan et al. 2018, "DropFilter", arXiv:1811.06783, for "element" and "filter".
+    """
+    last = x.ndim - 1
+    axes = {
+        "element": (),
+        "filter": range(1, last),
+        "input": (*range(1, last - 1), last),
+        "tap": (last - 1, last),
+    }
+    return multiply(shared(keep_or_drop, axes[drop]), key, x, rate)
+
+
+def embedding(key: AnyKey, x: Kernels, rate: Rate) -> Kernels:
+    """Drops whole words of an embedding table and scales the rest by 1 / (1 - rate).
+
+    Formula: y = m x / q, m ~ Bernoulli(q), q = 1 - rate; E[y] = x. All occurrences of a
+        word vanish together.
+    Mask: (words, 1) of a table (words, d).
+    At test: the plain table.
+    Domain: rate in [0, 1]; 1 gives zeros.
+    Source: Gal & Ghahramani 2016, "A Theoretically Grounded Application of Dropout in
+        Recurrent Neural Networks", NeurIPS.
+    """
+    return kernel_dropout(key, x, rate, drop="input")
+
+
+def targeted(
+    key: AnyKey,
+    x: Kernels,
+    rate: Rate,
+    *,
+    target: float = 0.5,
+    drop: Literal["weight", "unit"] = "weight",
+) -> Kernels:
+    """Drops weights among the smallest of each unit, or units among the smallest.
+
+    Formula: candidates are, for "weight", the floor(target k) of smallest magnitude
+        among the k incoming weights of each output; for "unit", the
+        floor(target outputs) outputs of smallest norm, whole. Each is dropped with
+        probability `rate`, without scaling: E[y] = x (1 - rate [candidate]).
+    Mask: the shape of the kernel, or (1, ..., 1, outputs).
+    At test: the plain kernel; `prune` drops all candidates.
+    Domain: rate in [0, 1]; 1 prunes.
+    Source: Gomez et al. 2019, "Learning Sparse Networks Using Targeted Dropout",
+        arXiv:1905.13678. The authors' code drops the units weight by weight.
+    """
+    return multiply(_drop_candidates, key, x, rate, _candidates(x, target, drop))
+
+
+def targeted_mean(
+    x: Kernels,
+    rate: Rate,
+    *,
+    target: float = 0.5,
+    drop: Literal["weight", "unit"] = "weight",
+) -> Kernels:
+    """E[y] of targeted dropout: candidates lose the fraction `rate`."""
+    return jnp.where(_candidates(x, target, drop), (1 - rate) * x, x)
+
+
+def prune(kernel: Float[Array, "*taps inputs outputs"], target: float = 0.5) -> Array:
+    """The kernel without the smallest weights of each unit: targeted dropout's aim."""
+    return jnp.where(_candidates(kernel[None], target, "weight")[0], 0, kernel)
+
+
+def moment_matched(
+    key: AnyKey,
+    x: Float[Array, "n ..."],
+    kernel: Array,
+    operation: Operation,
+    rate: Rate,
+    activation: Callable[[Array], Array],
+    samples: int,
+) -> Float[Array, "n ..."]:
+    """DropConnect's inference: the mean of `activation(u)` over Gaussian u.
+
+    Formula: u ~ N(operation(x, W), (rate / (1 - rate)) operation(x^2, W^2)), the
+        moments of u under DropConnect; averaged after the activation, which adds the
+        bias too. The outputs of a dense layer are independent under DropConnect with
+        one mask an example, and here.
+    Source: Wan et al. 2013, section 4.
+    """
+    rate = fixed_rate(rate)
+    mean = operation(x, kernel)
+    variance = rate * keep_scale(rate) * operation(x * x, kernel * kernel)
+
+    def sample(index: Array) -> Array:
+        noise = normal(row_seeds(fold(key, index), x.shape[0]), mean.shape)
+        return activation(mean + jnp.sqrt(variance) * noise)
+
+    return jax.lax.map(sample, jnp.arange(samples)).mean(0)
+
+
+def _candidates(x: Kernels, target: float, drop: str) -> Bool[Array, "n ..."]:
+    """True for the weights, or the units, that targeted dropout may drop."""
+    if not 0 <= target <= 1:
+        raise ValueError(f"targeted(target={target}): expected a fraction in [0, 1].")
+    size = jnp.abs(jax.lax.stop_gradient(x).astype(jnp.float32))
+    columns = size.reshape(x.shape[0], -1, x.shape[-1])
+    if drop == "unit":
+        norms = jnp.square(columns).sum(1)
+        units = ranks(norms, axis=1) < int(target * x.shape[-1])
+        return units.reshape(-1, *(1,) * (x.ndim - 2), x.shape[-1])
+    weights = ranks(columns, axis=1) < int(target * columns.shape[1])
+    return weights.reshape(x.shape)
+
+
+def _drop_candidates(
+    seeds: Seeds, rate: Float[Array, ""], shape: Shape, candidates: Array
+) -> Array:
+    dropped = candidates & ~keep_mask(seeds, rate, candidates.shape)
+    return jnp.where(dropped, 0, jnp.ones((), jnp.float32))

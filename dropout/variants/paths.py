@@ -1,0 +1,104 @@
+"""Variants that drop or mix whole paths: residual branches and layers."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dropout.bits import Seeds, as_uniform, kept, random_bits
+from dropout.keys import AnyKey
+from dropout.noise import (
+    Noise,
+    Rate,
+    Shape,
+    keep_or_drop,
+    keep_unscaled,
+    multiply,
+    shared,
+)
+
+Branch = Float[Array, "n ..."]
+
+
+def drop_path(key: AnyKey, x: Branch, rate: Rate) -> Branch:
+    """Drops the whole branch of an example and scales the others by 1 / (1 - rate).
+
+    Formula: y = b x / q, b ~ Bernoulli(q), q = 1 - rate; E[y] = x. With rates 0.0..p
+        over depth, stochastic depth with its linear rule.
+    Mask: (n, 1, ..., 1); one for the batch with unit="batch", as first published.
+    At test: the identity.
+    Domain: rate in [0, 1]; 1 gives zeros: the block is its shortcut.
+    Source: Huang et al. 2016, "Deep Networks with Stochastic Depth", ECCV, in the
+        inverted form.
+    """
+    return multiply(shared(keep_or_drop, range(1, x.ndim)), key, x, rate)
+
+
+def layerdrop(key: AnyKey, x: Branch, rate: Rate) -> Branch:
+    """Skips a layer for the whole batch, without scaling.
+
+    Formula: y = b x, b ~ Bernoulli(1 - rate), one for the batch; on the branch of a
+        residual block the block becomes the identity. E[y] = (1 - rate) x.
+    Mask: one decision (one an example with unit="example").
+    At test: the identity; all layers.
+    Domain: rate in [0, 1]; 1 gives zeros.
+    Source: Fan et al. 2020, "Reducing Transformer Depth on Demand with Structured
+        Dropout", ICLR.
+    """
+    return multiply(shared(keep_unscaled, range(1, x.ndim)), key, x, rate)
+
+
+def shakedrop(key: AnyKey, x: Branch, rate: Rate) -> Branch:
+    """Shakes the branch of an example with probability `rate`, and its gradient apart.
+
+    Formula: forward (b + a - b a) x, backward (b + c - b c) g, b ~ Bernoulli(1 - rate),
+        a ~ U(-1, 1), c ~ U(0, 1); E[y] = (1 - rate) x, variance of the coefficient
+        (1 - rate) + rate / 3 - (1 - rate)^2.
+    Mask: (n, 1, ..., 1); the authors' code draws b once a batch (unit="batch" draws all
+        three so).
+    At test: (1 - rate) x.
+    Domain: rate in [0, 1]; 1 shakes always.
+    Source: Yamada et al. 2019, "ShakeDrop Regularization for Deep Residual Learning",
+        IEEE Access.
+    """
+    return multiply(_shaken(1, -1.0), key, x, rate, backward=_shaken(2, 0.0))
+
+
+def expected_branch(x: Branch, rate: Rate) -> Branch:
+    """ShakeDrop at test: (1 - rate) x."""
+    return (x.astype(jnp.float32) * (1 - rate)).astype(x.dtype)
+
+
+def shake_shake(key: AnyKey, first: Branch, rate: Rate, second: Branch) -> Branch:
+    """Mixes two branches in a random proportion, and their gradients in another.
+
+    Formula: y = a first + (1 - a) second, backward b g and (1 - b) g, where a and b are
+        1/2 + rate (u - 1/2), u ~ U(0, 1) each; E[y] = (first + second) / 2,
+        Var[y] = rate^2 (first - second)^2 / 12.
+    Mask: (n, 1, ..., 1) ("image" level).
+    At test: (first + second) / 2.
+    Domain: rate in [0, 1]; 1 is the published form, 0 the plain mean.
+    Source: Gastaldi 2017, arXiv:1705.07485.
+    """
+    one = multiply(_share(0, 0.5), key, first, rate, backward=_share(1, 0.5))
+    return one + multiply(_share(0, -0.5), key, second, rate, backward=_share(1, -0.5))
+
+
+def _shaken(word: int, lowest: float) -> Noise:
+    """1 with probability 1 - rate, else U(lowest, 1) from the given word of a row."""
+
+    def noise(seeds: Seeds, rate: Float[Array, ""], shape: Shape) -> Array:
+        words = random_bits(seeds, (shape[0], 3))
+        shaken = lowest + (1 - lowest) * as_uniform(words[:, word])
+        factor = jnp.where(kept(words[:, 0], rate), 1, shaken)
+        return factor.reshape(-1, *(1,) * (len(shape) - 1))
+
+    return noise
+
+
+def _share(word: int, sign: float) -> Noise:
+    """1/2 +- rate (u - 1/2), the share of one of two branches; `sign` is +-1/2."""
+
+    def noise(seeds: Seeds, rate: Float[Array, ""], shape: Shape) -> Array:
+        u = as_uniform(random_bits(seeds, (shape[0], 2))[:, word])
+        return (0.5 + sign * rate * (2 * u - 1)).reshape(-1, *(1,) * (len(shape) - 1))
+
+    return noise

@@ -1,0 +1,106 @@
+"""Variants that act inside a pooling window, before the largest value is taken."""
+
+from collections.abc import Callable
+from itertools import accumulate
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from dropout.bits import keep_mask, row_seeds, uniform
+from dropout.keys import AnyKey, named_key
+from dropout.noise import Rate, fixed_rate, keep_unscaled, multiply
+
+Images = Float[Array, "n height width channels"]
+Windows = Float[Array, "n rows columns channels window"]
+Pool = Callable[[Images], Images]  # a partial with window, strides and padding
+
+
+def max_pool(key: AnyKey, x: Images, rate: Rate, pool: Pool) -> Images:
+    """Drops inputs of a max-pooling, so that it may return another than the largest.
+
+    Formula: y = max of m x over the window, m ~ Bernoulli(q), q = 1 - rate, unscaled.
+        With the window sorted, a_1 <= ... <= a_n: P(y = a_i) = q rate^(n - i),
+        P(y = 0, all dropped) = rate^n.
+    Mask: the shape of x.
+    At test: sum_i q rate^(n - i) a_i, which is E[y] (probabilistic weighted pooling).
+    Domain: rate in [0, 1]; 1 gives zeros. For features that are not negative.
+    Source: Wu & Gu 2015, "Towards dropout training for convolutional neural networks",
+        Neural Networks.
+    """
+    return pool(multiply(keep_unscaled, key, x, rate))
+
+
+def weighted_max_pool(x: Images, rate: Rate, pool: Pool) -> Images:
+    """Max-pooling dropout at test: every rank of the window, weighted by its chance."""
+    ordered = jnp.sort(windows(x, pool).astype(jnp.float32), axis=-1)
+    rate = fixed_rate(rate)
+    above = np.arange(ordered.shape[-1] - 1, -1, -1, dtype=np.float32)
+    return jnp.dot(ordered, (1 - rate) * rate**above).astype(x.dtype)
+
+
+def stochastic_pool(key: AnyKey, x: Images, rate: Rate, pool: Pool) -> Images:
+    """Picks one value of each window with a probability proportional to it.
+
+    Formula: with probability `rate` y = a_i, i chosen with probability a_i / sum_j a_j;
+        else the largest value. A window of zeros gives 0; negative values are not
+        chosen while there is a positive one.
+    Mask: one choice for each window and channel.
+    At test: rate sum_i a_i^2 / sum_i a_i + (1 - rate) max_i a_i, which is E[y].
+    Domain: rate in [0, 1]; 1 is the published form. For features that are not negative.
+    Source: Zeiler & Fergus 2013, arXiv:1301.3557.
+    """
+    values = windows(x, pool)
+    *shape, count = values.shape
+    weights = _weights(values)
+    cumulative = jnp.stack(list(accumulate(jnp.moveaxis(weights, -1, 0))), -1)
+    lot = uniform(row_seeds(named_key(key, "choice"), x.shape[0]), tuple(shape))
+    below = cumulative <= (lot * cumulative[..., -1])[..., None]
+    choice = jnp.minimum(below.sum(-1), count - 1)
+    seeds = row_seeds(named_key(key, "whether"), x.shape[0])
+    largest = keep_mask(seeds, fixed_rate(rate), tuple(shape))
+    choice = jnp.where(largest, values.argmax(-1), choice)[..., None]
+    return jnp.take_along_axis(values, choice, axis=-1, mode="clip")[..., 0]
+
+
+def expected_pool(x: Images, rate: Rate, pool: Pool) -> Images:
+    """Stochastic pooling at test: its expectation."""
+    values, rate = windows(x, pool).astype(jnp.float32), fixed_rate(rate)
+    weights = _weights(values)
+    total = weights.sum(-1)
+    mean = (weights * values).sum(-1) / jnp.where(total > 0, total, 1)
+    return (rate * mean + (1 - rate) * values.max(-1)).astype(x.dtype)
+
+
+def windows(x: Images, pool: Pool) -> Windows:
+    """The values that each window of `pool` sees, along a last axis; 0 in the padding.
+
+    Reads `window`, `strides` and `padding` from the keywords of the partial `pool`.
+    """
+    size, strides = pool.keywords["window"], pool.keywords["strides"]
+    padding = jax.lax.padtype_to_pads(
+        x.shape[1:3], size, strides, pool.keywords["padding"]
+    )
+    padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    rows, columns = (
+        (length - extent) // stride + 1
+        for length, extent, stride in zip(padded.shape[1:3], size, strides, strict=True)
+    )
+    corners = np.ndindex(*size)
+    return jnp.stack(
+        [
+            padded[
+                :,
+                top : top + (rows - 1) * strides[0] + 1 : strides[0],
+                left : left + (columns - 1) * strides[1] + 1 : strides[1],
+            ]
+            for top, left in corners
+        ],
+        axis=-1,
+    )
+
+
+def _weights(values: Windows) -> Windows:
+    """How likely each value is, up to a factor; without a gradient."""
+    return jnp.maximum(jax.lax.stop_gradient(values.astype(jnp.float32)), 0)

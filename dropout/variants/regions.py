@@ -1,0 +1,162 @@
+"""Variants that erase a rectangle of an input image."""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, UInt32
+
+from dropout.bits import Seeds, integers, kept, normal, random_bits, row_seeds
+from dropout.keys import AnyKey, named_key
+from dropout.noise import Rate, Shape, fixed_rate, multiply, remake
+from dropout.variants.blocks import covering_seeds
+
+Images = Float[Array, "n height width channels"]
+GRID = 64  # areas and aspects to choose from
+
+
+def cutout(key: AnyKey, x: Images, rate: Rate, *, length: int = 16) -> Images:
+    """Erases one square of an image, with probability `rate`.
+
+    Formula: y = 0 in the rows cy - length // 2 ... cy - length // 2 + length - 1 and
+        the same columns, as far as they lie in the image, (cy, cx) uniform over all
+        pixels; else x. E[y] = x (1 - rate P), P the chance that the square covers the
+        pixel.
+    Mask: (n, h, w, 1). On normalised images zero is the mean colour.
+    At test: the identity.
+    Domain: rate in [0, 1]; 1, a square in every image, is the published form.
+    Source: DeVries & Taylor 2017, arXiv:1708.04552.
+    """
+    if length < 1:
+        raise ValueError(f"cutout(length={length}): expected at least 1.")
+
+    def noise(seeds: Seeds, rate: Float[Array, ""], shape: Shape) -> Array:
+        words = random_bits(seeds, (shape[0], 3))
+        top = integers(words[:, 1], shape[1]) - length // 2
+        left = integers(words[:, 2], shape[2]) - length // 2
+        size = jnp.full_like(top, length)
+        hole = _hole(words[:, 0], rate, shape, (top, left), (size, size))
+        return jnp.where(hole, jnp.zeros((), jnp.float32), 1)
+
+    return multiply(noise, key, x, rate)
+
+
+def random_erasing(
+    key: AnyKey,
+    x: Images,
+    rate: Rate,
+    *,
+    smallest: float = 0.02,
+    largest: float = 0.4,
+    aspect: float = 0.3,
+    fill: Literal["zero", "noise"] = "zero",
+) -> Images:
+    """Erases one rectangle of random area and aspect, with probability `rate`.
+
+    Formula: area ~ U(smallest, largest) h w, ratio ~ U(aspect, 1 / aspect), both in 64
+        equal steps; height = round(sqrt(area ratio)), width = round(sqrt(area / ratio))
+        where both are smaller than the image's; the place is uniform among those that
+        fit. y = 0 there, or N(0, 1) noise, else x. E[y] = x (1 - rate P), P the
+        chance that the rectangle covers the pixel.
+    Mask: (n, h, w, 1); noise differs from channel to channel.
+    At test: the identity.
+    Domain: rate in [0, 1]; published at 0.5.
+    Source: Zhong et al. 2020, "Random Erasing Data Augmentation", AAAI. There the
+        conditions are met by trying again; here they hold for every entry of a table.
+    """
+    sides = jnp.asarray(rectangles(x.shape[1], x.shape[2], smallest, largest, aspect))
+
+    @remake
+    def erase(seeds: Seeds, others: Seeds, rate: Array, x: Images) -> Images:
+        words = random_bits(seeds, (x.shape[0], 4))
+        heights, widths = sides[integers(words[:, 1], len(sides))].T
+        top = integers(words[:, 2], x.shape[1] - heights + 1)
+        left = integers(words[:, 3], x.shape[2] - widths + 1)
+        hole = _hole(words[:, 0], rate, x.shape, (top, left), (heights, widths))
+        filling = normal(others, x.shape) if fill == "noise" else jnp.zeros_like(x)
+        return jnp.where(hole, filling.astype(x.dtype), x)
+
+    others = row_seeds(named_key(key, "fill"), x.shape[0])
+    return erase(row_seeds(key, x.shape[0]), others, fixed_rate(rate), x)
+
+
+def rectangles(
+    height: int, width: int, smallest: float, largest: float, aspect: float
+) -> Int[np.ndarray, "choices 2"]:
+    """Height and width of every rectangle that random erasing chooses from.
+
+    Raises:
+        ValueError: the options are out of order, or no rectangle fits.
+    """
+    if not 0 <= smallest <= largest <= 1 or not 0 < aspect <= 1:
+        raise ValueError(
+            f"random_erasing(smallest={smallest}, largest={largest}, aspect={aspect}): "
+            "expected 0 <= smallest <= largest <= 1 and 0 < aspect <= 1."
+        )
+    steps = (np.arange(GRID) + 0.5) / GRID
+    area = (smallest + (largest - smallest) * steps[:, None]) * height * width
+    ratio = aspect + (1 / aspect - aspect) * steps[None]
+    sides = np.stack([np.sqrt(area * ratio), np.sqrt(area / ratio)], -1).reshape(-1, 2)
+    sides = np.round(sides).astype(np.int32)
+    fits = (sides >= 1).all(1) & (sides < (height, width)).all(1)
+    if not fits.any():
+        raise ValueError(f"random_erasing: no rectangle fits {height}x{width}.")
+    return sides[fits]
+
+
+def cutout_mean(x: Images, rate: Rate, *, length: int = 16) -> Images:
+    """E[y] of cutout: x (1 - rate P)."""
+    rows, columns = (_covered_by_square(size, length) for size in x.shape[1:3])
+    return _lose(x, rate, rows[:, None] * columns[None])
+
+
+def random_erasing_mean(
+    x: Images,
+    rate: Rate,
+    *,
+    smallest: float = 0.02,
+    largest: float = 0.4,
+    aspect: float = 0.3,
+    fill: Literal["zero", "noise"] = "zero",
+) -> Images:
+    """E[y] of random erasing: x (1 - rate P), whatever the fill."""
+    sides = rectangles(x.shape[1], x.shape[2], smallest, largest, aspect)
+    rows, columns = (
+        np.stack([_covered_by(length, size) for size in sides[:, axis]])
+        for axis, length in enumerate(x.shape[1:3])
+    )
+    return _lose(x, rate, np.einsum("ki,kj->ij", rows, columns) / len(sides))
+
+
+def _hole(
+    word: UInt32[Array, " n"],
+    rate: Float[Array, ""],
+    shape: Shape,
+    corner: tuple[Array, Array],
+    sides: tuple[Array, Array],
+) -> Bool[Array, "n height width 1"]:
+    """True inside the rectangle of each image that `word` decides to erase."""
+    hole = ~kept(word, rate).reshape(-1, 1, 1, 1)
+    for axis, start, side in zip((1, 2), corner, sides, strict=True):
+        along = tuple(shape[axis] if i == axis else 1 for i in range(4))
+        position = jax.lax.broadcasted_iota(jnp.int32, along, axis)
+        offset = position - start.reshape(-1, 1, 1, 1)
+        hole = hole & (offset >= 0) & (offset < side.reshape(-1, 1, 1, 1))
+    return hole
+
+
+def _covered_by_square(length: int, side: int) -> Float[np.ndarray, " length"]:
+    """The chance that a square around a uniform pixel covers each pixel of an axis."""
+    position, centre = np.arange(length)[:, None], np.arange(length)[None]
+    offset = position - (centre - side // 2)
+    return ((offset >= 0) & (offset < side)).mean(1)
+
+
+def _covered_by(length: int, side: int) -> Float[np.ndarray, " length"]:
+    """The chance that an interval at a uniform place covers each pixel of an axis."""
+    return covering_seeds(length, side, "paper") / (length - side + 1)
+
+
+def _lose(x: Images, rate: Rate, chance: Float[np.ndarray, "height width"]) -> Images:
+    return x * (1 - rate * jnp.asarray(chance[None, :, :, None], jnp.float32))
