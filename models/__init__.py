@@ -5,7 +5,7 @@ knows no rates, variants, keys or flags.
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Array, Float, Key
 
@@ -18,6 +18,7 @@ from models.mlp import mlp
 from models.plain import plain
 
 
+@runtime_checkable
 class Model(Protocol):
     """What training needs of a network."""
 

@@ -1,4 +1,4 @@
-"""Strictness for all tests: types and shapes checked, no silent promotion, 4 devices."""
+"""Strictness for all tests: types, shapes, promotion; and four CPU devices."""
 
 import os
 

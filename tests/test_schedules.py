@@ -25,7 +25,7 @@ def test_factors_lie_in_the_unit_interval_and_trace_once(name):
 
     factors = np.array([factor(jnp.int32(step)) for step in range(TOTAL + 1)])
     assert factors.dtype == np.float32
-    assert ((0 <= factors) & (factors <= 1)).all()
+    assert ((factors >= 0) & (factors <= 1)).all()
     assert len(traces) == 1
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from dropout import parse
 from dropout.grammar import check_options, lookup, parse_call
-from dropout.sites import Generator
 from models import check_model
 from training.optimizer import LEARNING_RATES, OPTIMIZERS
 
@@ -37,7 +36,7 @@ class Config:
     model: str = _option("cnn", "the network, e.g. 'mlp(widths=(1024, 1024))'")
     dropout: str = _option("fc:bernoulli:0.5", "rules, sites:variant:rate[@schedule]")
     dropout_schedule: str = _option("constant", "schedule of the rules that name none")
-    bits: Generator = _option("hash", "generator of the masks", ("hash", "jax"))
+    bits: str = _option("hash", "generator of the masks", ("hash", "jax"))
     epochs: int = _option(20, "passes over the training data", (0, 10**9))
     steps: int = _option(0, "optimiser steps, in place of epochs", (0, 10**12))
     batch_size: int = _option(64, "global batch", (1, 2**31))

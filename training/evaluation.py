@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from dropout import bind, rates_at
-from training.step import Objective, State, Totals, cross_entropy
+from training.step import Objective, State, Totals, correct_weight, cross_entropy
 
 
 class Scores(NamedTuple):
@@ -38,8 +38,8 @@ def make_evaluate_batch(objective: Objective) -> Callable[..., Totals]:
             state.params, state.stats, objective.standardise(images), drop
         )
         losses = cross_entropy(logits, labels, 0.0)
-        correct = (logits.argmax(-1) == labels) * weights
-        return Totals(jnp.sum(losses * weights), jnp.sum(correct), jnp.sum(weights))
+        correct = correct_weight(logits, labels, weights)
+        return Totals(jnp.sum(losses * weights), correct, jnp.sum(weights))
 
     return evaluate_batch
 

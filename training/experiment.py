@@ -1,7 +1,7 @@
 """From a configuration to everything that a run is made of."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from jaxtyping import Array, Int32, Key
 
 from dropout import Row, Timeline, named_key, parse, resolve
 from dropout.grammar import parse_call
+from dropout.sites import Generator
 from training import data, sources
 from training.checkpoints import open_checkpoints, restore_latest
 from training.config import Config, canonical, parse_flag_lines
@@ -130,7 +131,7 @@ def _objective(
         return data.standardise(images, mean, std)
 
     return Objective(
-        network.forward, standardise, rows, timeline, config.bits,
+        network.forward, standardise, rows, timeline, cast(Generator, config.bits),
         config.label_smoothing,
     )  # fmt: skip
 

@@ -133,5 +133,5 @@ def _masks(experiment: Experiment) -> str:
         experiment.rows,
         experiment.timeline,
         loop.mask_key(experiment),
-        experiment.config.bits,
+        experiment.objective.bits,
     )

@@ -147,8 +147,17 @@ def summed_loss(
     images = objective.standardise(part.images)
     logits, stats = objective.forward(params, stats, images, drop, update_stats=True)
     losses = cross_entropy(logits, part.labels, objective.label_smoothing)
-    correct = jnp.sum((logits.argmax(-1) == part.labels) * part.weights)
+    correct = correct_weight(logits, part.labels, part.weights)
     return jnp.sum(losses * part.weights), (correct, stats)
+
+
+def correct_weight(
+    logits: Float[Array, "n classes"],
+    labels: Int[Array, " n"],
+    weights: Float[Array, " n"],
+) -> Float[Array, ""]:
+    """The summed weight of the examples whose largest logit is that of their label."""
+    return jnp.where(logits.argmax(-1) == labels, weights, 0).sum()
 
 
 def cross_entropy(

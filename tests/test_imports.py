@@ -1,0 +1,55 @@
+"""The architecture: imports run one way, and training needs no TensorFlow."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+OURS = {"dropout", "models", "training", "train", "scripts", "tests"}
+MAY_IMPORT = {
+    "dropout": {"dropout"},
+    "models": {"dropout", "models"},
+    "training": {"dropout", "models", "training"},
+    "train.py": {"dropout", "models", "training"},
+    "scripts": {"dropout", "models", "training", "train"},
+}
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield (node.module or "").split(".")[0]
+
+
+def files(name):
+    path = ROOT / name
+    return [path] if path.is_file() else sorted(path.rglob("*.py"))
+
+
+@pytest.mark.parametrize("name", MAY_IMPORT)
+def test_imports_run_one_way(name):
+    for path in files(name):
+        assert set(imports(path)) & OURS <= MAY_IMPORT[name], path
+
+
+def test_dropout_needs_only_jax():
+    allowed = {"jax", "jaxtyping", "numpy", "dropout", *sys.stdlib_module_names}
+    for path in files("dropout"):
+        assert set(imports(path)) <= allowed, path
+
+
+def test_flags_are_read_only_where_main_is():
+    for name in ("dropout", "models", "training"):
+        assert not any("absl" in imports(path) for path in files(name))
+
+
+def test_training_imports_no_tensorflow():
+    code = "import sys, train; print([m for m in sys.modules if m == 'tensorflow'])"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr

@@ -1,0 +1,88 @@
+"""Weight decay, max-norm, clipping and learning rates against their formulas."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dropout.grammar import Call, parse_call
+from training.optimizer import (
+    LEARNING_RATES,
+    OPTIMIZERS,
+    bound_norms,
+    learning_rate,
+    make_optimizer,
+)
+
+
+@pytest.fixture
+def params(key):
+    kernel, bias = jax.random.normal(key, (3, 3, 2, 4)), jnp.ones(4)
+    return {"conv1": {"kernel": kernel, "bias": bias}}
+
+
+def one_update(text, params, gradient, weight_decay=0.0, clip_norm=0.0):
+    rate = learning_rate(Call("constant"), 0.1, 10)
+    optimizer = make_optimizer(parse_call(text), rate, weight_decay, clip_norm)
+    with jax.numpy_dtype_promotion("standard"):
+        return optimizer.update(gradient, optimizer.init(params), params)[0]["conv1"]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_weight_decay_acts_on_kernels_only(name, params):
+    still = jax.tree.map(jnp.zeros_like, params)
+    update = one_update(name, params, still, weight_decay=0.5)
+    assert (update["bias"] == 0).all()
+    assert (jnp.sign(update["kernel"]) == -jnp.sign(params["conv1"]["kernel"])).all()
+
+
+def test_decay_is_coupled_for_sgd_and_decoupled_for_adamw(params):
+    gradient = jax.tree.map(jnp.ones_like, params)
+    kernel = params["conv1"]["kernel"]
+    coupled = one_update("sgd(momentum=0.0)", params, gradient, weight_decay=0.5)
+    np.testing.assert_allclose(coupled["kernel"], -0.1 * (1 + 0.5 * kernel), rtol=1e-5)
+    decoupled = one_update("adamw", params, gradient, weight_decay=0.5)
+    expected = -0.1 * (1 + 0.5 * kernel)
+    np.testing.assert_allclose(decoupled["kernel"], expected, atol=1e-5)
+    # Adam's first step is the sign of gradient + decay, whatever its size.
+    adam = one_update("adam", params, gradient, weight_decay=0.5)
+    np.testing.assert_allclose(
+        adam["kernel"], -0.1 * jnp.sign(1 + 0.5 * kernel), rtol=1e-3
+    )
+
+
+def test_clipping_bounds_the_global_norm(params):
+    gradient = jax.tree.map(lambda leaf: 10 * jnp.ones_like(leaf), params)
+    update = one_update("sgd(momentum=0.0)", params, gradient, clip_norm=1.0)
+    squares = sum(float((leaf**2).sum()) for leaf in jax.tree.leaves(update))
+    assert np.sqrt(squares) == pytest.approx(0.1, rel=1e-5)
+
+
+def test_max_norm_bounds_each_unit_and_leaves_the_rest(params):
+    bounded = bound_norms(params, 2.0)["conv1"]
+    kernel, after = (
+        np.asarray(k) for k in (params["conv1"]["kernel"], bounded["kernel"])
+    )
+    norms = np.sqrt((kernel**2).sum((0, 1, 2)))
+    assert (norms > 2).any()
+    np.testing.assert_allclose(
+        np.sqrt((after**2).sum((0, 1, 2))), np.minimum(norms, 2), rtol=1e-5
+    )
+    np.testing.assert_array_equal(bounded["bias"], params["conv1"]["bias"])
+    within = bound_norms(params, 100.0)["conv1"]["kernel"]
+    np.testing.assert_array_equal(within, params["conv1"]["kernel"])
+
+
+@pytest.mark.parametrize("name", LEARNING_RATES)
+def test_learning_rates_stay_between_zero_and_the_peak(name):
+    schedule = learning_rate(Call(name), 0.3, 100)
+    with jax.numpy_dtype_promotion("standard"):
+        rates = np.array([float(schedule(step)) for step in range(101)])
+    assert (rates >= 0).all() and rates.max() == pytest.approx(0.3, rel=1e-5)
+
+
+def test_cosine_warms_up_and_ends_at_its_end():
+    schedule = learning_rate(parse_call("cosine(warmup=0.1, end=0.01)"), 1.0, 100)
+    with jax.numpy_dtype_promotion("standard"):
+        rates = [float(schedule(step)) for step in (0, 5, 10, 55, 100)]
+    assert rates == pytest.approx([0, 0.5, 1, 0.505, 0.01], abs=1e-3)
