@@ -117,7 +117,9 @@ def test_a_kernel_mask_drops_weights_and_not_inputs(key):
 
 def test_the_reference_generator_draws_other_masks_at_the_same_rate(key):
     plan, shape = "conv1:bernoulli:0.3", (8, 50, 50)
-    hashed, drawn = (mask(plan, key, shape=shape, bits=bits) for bits in ("hash", "jax"))
+    hashed, drawn = (
+        mask(plan, key, shape=shape, bits=bits) for bits in ("hash", "jax")
+    )
     # 20,000 decisions: five standard deviations are 0.016.
     assert abs(drawn.mean() - 0.7) < 0.016
     assert abs((hashed == drawn).mean() - (0.7**2 + 0.3**2)) < 0.018

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
@@ -14,6 +15,13 @@ from training.step import State
 KEPT = 3
 
 
+class Position(NamedTuple):
+    """Where the record stands: the length of its metrics, the seconds so far."""
+
+    metrics_bytes: int = 0
+    seconds: float = 0.0
+
+
 def open_checkpoints(workdir: Path) -> ocp.CheckpointManager:
     """The manager of a workdir's checkpoints; saves in the background."""
     options = ocp.CheckpointManagerOptions(max_to_keep=KEPT)
@@ -21,20 +29,21 @@ def open_checkpoints(workdir: Path) -> ocp.CheckpointManager:
 
 
 def save(
-    checkpoints: ocp.CheckpointManager, state: State, position: dict[str, float]
+    checkpoints: ocp.CheckpointManager, state: State, position: Position
 ) -> None:
     """Saves the state after `state.step` steps, and where the record stands."""
     checkpoints.save(
         int(state.step),
         args=ocp.args.Composite(
-            state=ocp.args.StandardSave(state), position=ocp.args.JsonSave(position)
+            state=ocp.args.StandardSave(state),
+            position=ocp.args.JsonSave(position._asdict()),
         ),
     )
 
 
 def restore_latest(
     checkpoints: ocp.CheckpointManager, like: State, sharding: Sharding
-) -> tuple[State, dict[str, float]] | None:
+) -> tuple[State, Position] | None:
     """The newest state with its position in the record; None where there is none."""
     step = checkpoints.latest_step()
     if step is None:
@@ -49,7 +58,7 @@ def restore_latest(
             state=ocp.args.StandardRestore(target), position=ocp.args.JsonRestore()
         ),
     )
-    return restored["state"], restored["position"]
+    return restored["state"], Position(**restored["position"])
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from tensorboardX import SummaryWriter
 
 from dropout import named_key, rates_at
 from training import data
-from training.checkpoints import save
+from training.checkpoints import Position, save
 from training.devices import over_rows
 from training.evaluation import Scores, device_totals, mean_scores
 from training.experiment import Experiment
@@ -129,7 +129,9 @@ def batches(experiment: Experiment, first: int) -> Iterator[Batch]:
         order = data.epoch_order(
             experiment.keys["data"], epoch, experiment.train_ids, config.batch_size
         )
-        for ids in order[max(first - epoch * timeline.steps_per_epoch, 0) :]:
+        for ids in np.asarray(order)[
+            max(first - epoch * timeline.steps_per_epoch, 0) :
+        ]:
             yield make_batch(experiment, ids)
 
 
@@ -147,31 +149,37 @@ def log_evaluation(session: Session, state: State, step: int) -> None:
     """Writes the scores on the held-out splits."""
     if len(session.experiment.validation_ids):
         ids = session.experiment.validation_ids
-        scores = evaluate(session, state, session.experiment.data.train, ids)
+        train = session.experiment.data.train
+        scores = evaluate(session.experiment, session.evaluate, state, train, ids)
         _write(session, step, "validation", scores, {})
     test = session.experiment.data.test
-    scores = evaluate(session, state, test, np.arange(test.size, dtype=np.int32))
+    ids = np.arange(test.size, dtype=np.int32)
+    scores = evaluate(session.experiment, session.evaluate, state, test, ids)
     _write(session, step, "test", scores, {})
 
 
 def evaluate(
-    session: Session, state: State, split: data.Split, ids: Int32[np.ndarray, " n"]
+    experiment: Experiment,
+    evaluate_batch: Callable[..., Totals],
+    state: State,
+    split: data.Split,
+    ids: Int32[np.ndarray, " n"],
 ) -> Scores:
     """The scores on the examples `ids` of a split, each counted once."""
-    mesh = session.experiment.mesh
+    mesh = experiment.mesh
     size = min(EVALUATION_BATCH, len(ids))
     sharding = NamedSharding(mesh, PartitionSpec("data"))
     parts = []
     batches = data.evaluation_batches(ids, size + -size % mesh.size)
     for examples, weights in zip(*batches):
         batch = jax.device_put((*split.fetch(examples), weights), sharding)
-        parts.append(session.evaluate(state, *batch))
+        parts.append(evaluate_batch(state, *batch))
     return mean_scores(parts)
 
 
-def _position(session: Session) -> dict[str, float]:
+def _position(session: Session) -> Position:
     elapsed = time.perf_counter() - session.begin
-    return {"metrics_bytes": metrics_size(session.workdir), "seconds": elapsed}
+    return Position(metrics_size(session.workdir), elapsed)
 
 
 def _write(

@@ -10,7 +10,7 @@ import numpy as np
 from tensorboardX import SummaryWriter
 
 from training import loop
-from training.checkpoints import locked, open_checkpoints, restore_latest
+from training.checkpoints import Position, locked, open_checkpoints, restore_latest
 from training.curves import draw_curves
 from training.devices import replicated
 from training.evaluation import make_evaluate_batch
@@ -70,8 +70,8 @@ def _train(experiment: Experiment, workdir: Path) -> Summary:
     timeline = experiment.timeline
     with open_checkpoints(workdir) as checkpoints, progress_bar() as bar:
         found = restore_latest(checkpoints, state, replicated(experiment.mesh))
-        state, position = found or (state, {"metrics_bytes": 0, "seconds": 0.0})
-        truncate_metrics(workdir, int(position["metrics_bytes"]))
+        state, position = found or (state, Position())
+        truncate_metrics(workdir, position.metrics_bytes)
         start = int(state.step)
         session = loop.Session(
             experiment=experiment,
@@ -86,7 +86,7 @@ def _train(experiment: Experiment, workdir: Path) -> Summary:
             step=compiled,
             evaluate=jax.jit(make_evaluate_batch(experiment.objective)),
             start=start,
-            begin=begin - position["seconds"],
+            begin=begin - position.seconds,
         )
         state = loop.run_steps(session, state)
         checkpoints.wait_until_finished()
@@ -109,8 +109,13 @@ def _results(session: loop.Session, state: State) -> Summary:
     experiment = session.experiment
     loaded, config = experiment.data, experiment.config
     test_ids = np.arange(loaded.test.size, dtype=np.int32)
-    train = loop.evaluate(session, state, loaded.train, experiment.train_ids)
-    test = loop.evaluate(session, state, loaded.test, test_ids)
+    train, test = (
+        loop.evaluate(experiment, session.evaluate, state, split, ids)
+        for split, ids in (
+            (loaded.train, experiment.train_ids),
+            (loaded.test, test_ids),
+        )
+    )
     examples = session.timed_steps * config.batch_size
     return {
         "train_accuracy": train.accuracy,
