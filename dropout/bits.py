@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Integer, Key, UInt32
 
-from dropout.keys import AnyKey, JaxBits, row_keys
+from dropout.keys import AnyKey, JaxBits, named_key, row_keys
 
 Seeds = UInt32[Array, "n 2"] | Key[Array, " n"]
 RESOLUTION = 24  # bits of a decision: the significand of float32
@@ -24,6 +24,12 @@ def row_seeds(key: AnyKey, rows: int) -> Seeds:
         return row_keys(key.key, rows)
     words = jax.vmap(lambda row: jax.random.bits(row, (2,), jnp.uint32))
     return words(row_keys(key, rows))
+
+
+def named_seeds(key: AnyKey, name: str, rows: int) -> Seeds:
+    """Seeds for a further draw of each row, apart from those of `row_seeds`."""
+    keys = jax.tree.map(lambda leaf: row_keys(leaf, rows), key)
+    return row_seeds(named_key(keys, name), rows)
 
 
 def random_bits(seeds: Seeds, shape: tuple[int, ...]) -> UInt32[Array, "n ..."]:

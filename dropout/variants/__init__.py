@@ -63,7 +63,6 @@ ENTRIES = (
         kinds=FEATURES,
         exempt={
             "mean": "active channels gain and others lose; the sum of scores is kept",
-            "rate": "the chance of a channel falls with its activity",
         },
     ),
     Variant(

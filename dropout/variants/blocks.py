@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from dropout.bits import RESOLUTION, Seeds, keep_mask, normal, row_seeds
-from dropout.keys import AnyKey, named_key
-from dropout.noise import Rate, Shape, fixed_rate, keep_scale, multiply
+from dropout.bits import RESOLUTION, Seeds, keep_mask, named_seeds, normal, row_seeds
+from dropout.keys import AnyKey
+from dropout.noise import Rate, Shape, fixed_rate, keep_scale, multiply, remake
 
 Map = Float[Array, "n *size c"]
 Mode = Literal["extended", "paper"]
@@ -68,15 +68,18 @@ def disout(
         layer's weights and takes its statistics over the batch.
     """
     _check(x.shape, block_size)
-    noise = partial(_block_noise, size=block_size, channels="each", mode="extended")
-    values = jax.lax.stop_gradient(x.astype(jnp.float32))
-    spread = values.std(tuple(range(1, x.ndim)), keepdims=True)
-    seeds = row_seeds(named_key(key, "distortion"), x.shape[0])
-    distortion = alpha * spread * normal(seeds, x.shape)
-    mask = noise(row_seeds(key, x.shape[0]), fixed_rate(rate), x.shape)
-    # x + -0.0 is x, bit for bit; x + 0.0 is not.
-    added = jnp.where(mask == 0, distortion, -0.0).astype(x.dtype)
-    return multiply(noise, key, x, rate) + added
+
+    @remake
+    def replace(seeds: Seeds, others: Seeds, rate: Array, x: Map) -> Map:
+        factor = _block_noise(seeds, rate, x.shape, block_size, "each", "extended")
+        values = jax.lax.stop_gradient(x.astype(jnp.float32))
+        spread = values.std(tuple(range(1, x.ndim)), keepdims=True)
+        distortion = alpha * spread * normal(others, x.shape)
+        kept = jnp.where(rate == 0, x, (x.astype(jnp.float32) * factor).astype(x.dtype))
+        return jnp.where(factor == 0, distortion.astype(x.dtype), kept)
+
+    others = named_seeds(key, "distortion", x.shape[0])
+    return replace(row_seeds(key, x.shape[0]), others, fixed_rate(rate), x)
 
 
 def seed_rate(rate: Float[Array, ""], cover: Int[np.ndarray, "..."]) -> Array:
@@ -128,7 +131,6 @@ def _block_noise(
     seeds: Seeds,
     rate: Float[Array, ""],
     shape: Shape,
-    *,
     size: int,
     channels: Channels,
     mode: Mode,

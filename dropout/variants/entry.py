@@ -16,7 +16,7 @@ Domain = Literal["[0, 1]", "[0, 1)"]
 Per = Literal["step", "sequence"]
 Law = Literal[
     "mean",  # E[draw] is the rule at test
-    "rate",  # every element is dropped with probability `rate`
+    "rate",  # the fraction `rate` of all elements is dropped on average
     "nested",  # what a rate drops, every higher rate drops too
     "keys",  # another key gives another mask
     "gradient",  # the derivative is that of the forward pass with its noise held

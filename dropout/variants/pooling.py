@@ -8,16 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from dropout.bits import keep_mask, row_seeds, uniform
-from dropout.keys import AnyKey, named_key
+from dropout.bits import keep_mask, named_seeds, row_seeds, uniform
+from dropout.keys import AnyKey
 from dropout.noise import Rate, fixed_rate, keep_unscaled, multiply
 
 Images = Float[Array, "n height width channels"]
+Pooled = Float[Array, "n rows columns channels"]
 Windows = Float[Array, "n rows columns channels window"]
-Pool = Callable[[Images], Images]  # a partial with window, strides and padding
+Pool = Callable[[Images], Pooled]  # a partial with window, strides and padding
 
 
-def max_pool(key: AnyKey, x: Images, rate: Rate, pool: Pool) -> Images:
+def max_pool(key: AnyKey, x: Images, rate: Rate, pool: Pool) -> Pooled:
     """Drops inputs of a max-pooling, so that it may return another than the largest.
 
     Formula: y = max of m x over the window, m ~ Bernoulli(q), q = 1 - rate, unscaled.
@@ -32,7 +33,7 @@ def max_pool(key: AnyKey, x: Images, rate: Rate, pool: Pool) -> Images:
     return pool(multiply(keep_unscaled, key, x, rate))
 
 
-def weighted_max_pool(x: Images, rate: Rate, pool: Pool) -> Images:
+def weighted_max_pool(x: Images, rate: Rate, pool: Pool) -> Pooled:
     """Max-pooling dropout at test: every rank of the window, weighted by its chance."""
     ordered = jnp.sort(windows(x, pool).astype(jnp.float32), axis=-1)
     rate = fixed_rate(rate)
@@ -40,7 +41,7 @@ def weighted_max_pool(x: Images, rate: Rate, pool: Pool) -> Images:
     return jnp.dot(ordered, (1 - rate) * rate**above).astype(x.dtype)
 
 
-def stochastic_pool(key: AnyKey, x: Images, rate: Rate, pool: Pool) -> Images:
+def stochastic_pool(key: AnyKey, x: Images, rate: Rate, pool: Pool) -> Pooled:
     """Picks one value of each window with a probability proportional to it.
 
     Formula: with probability `rate` y = a_i, i chosen with probability a_i / sum_j a_j;
@@ -55,16 +56,16 @@ def stochastic_pool(key: AnyKey, x: Images, rate: Rate, pool: Pool) -> Images:
     *shape, count = values.shape
     weights = _weights(values)
     cumulative = jnp.stack(list(accumulate(jnp.moveaxis(weights, -1, 0))), -1)
-    lot = uniform(row_seeds(named_key(key, "choice"), x.shape[0]), tuple(shape))
+    lot = uniform(named_seeds(key, "choice", x.shape[0]), tuple(shape))
     below = cumulative <= (lot * cumulative[..., -1])[..., None]
     choice = jnp.minimum(below.sum(-1), count - 1)
-    seeds = row_seeds(named_key(key, "whether"), x.shape[0])
+    seeds = row_seeds(key, x.shape[0])
     largest = keep_mask(seeds, fixed_rate(rate), tuple(shape))
     choice = jnp.where(largest, values.argmax(-1), choice)[..., None]
     return jnp.take_along_axis(values, choice, axis=-1, mode="clip")[..., 0]
 
 
-def expected_pool(x: Images, rate: Rate, pool: Pool) -> Images:
+def expected_pool(x: Images, rate: Rate, pool: Pool) -> Pooled:
     """Stochastic pooling at test: its expectation."""
     values, rate = windows(x, pool).astype(jnp.float32), fixed_rate(rate)
     weights = _weights(values)

@@ -7,8 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
-from dropout.bits import Seeds, integers, kept, normal, random_bits, row_seeds
-from dropout.keys import AnyKey, named_key
+from dropout.bits import (
+    Seeds,
+    integers,
+    kept,
+    named_seeds,
+    normal,
+    random_bits,
+    row_seeds,
+)
+from dropout.keys import AnyKey
 from dropout.noise import Rate, Shape, fixed_rate, multiply, remake
 from dropout.variants.blocks import covering_seeds
 
@@ -67,18 +75,19 @@ def random_erasing(
     """
     sides = jnp.asarray(rectangles(x.shape[1], x.shape[2], smallest, largest, aspect))
 
+    words = random_bits(row_seeds(key, x.shape[0]), (x.shape[0], 4))
+    heights, widths = sides[integers(words[:, 1], len(sides))].T
+    top = integers(words[:, 2], x.shape[1] - heights + 1)
+    left = integers(words[:, 3], x.shape[2] - widths + 1)
+
     @remake
-    def erase(seeds: Seeds, others: Seeds, rate: Array, x: Images) -> Images:
-        words = random_bits(seeds, (x.shape[0], 4))
-        heights, widths = sides[integers(words[:, 1], len(sides))].T
-        top = integers(words[:, 2], x.shape[1] - heights + 1)
-        left = integers(words[:, 3], x.shape[2] - widths + 1)
-        hole = _hole(words[:, 0], rate, x.shape, (top, left), (heights, widths))
+    def erase(others: Seeds, rate: Array, corner: tuple, sides: tuple, x: Images):
+        hole = _hole(words[:, 0], rate, x.shape, corner, sides)
         filling = normal(others, x.shape) if fill == "noise" else jnp.zeros_like(x)
         return jnp.where(hole, filling.astype(x.dtype), x)
 
-    others = row_seeds(named_key(key, "fill"), x.shape[0])
-    return erase(row_seeds(key, x.shape[0]), others, fixed_rate(rate), x)
+    others = named_seeds(key, "fill", x.shape[0])
+    return erase(others, fixed_rate(rate), (top, left), (heights, widths), x)
 
 
 def rectangles(
@@ -123,7 +132,7 @@ def random_erasing_mean(
     """E[y] of random erasing: x (1 - rate P), whatever the fill."""
     sides = rectangles(x.shape[1], x.shape[2], smallest, largest, aspect)
     rows, columns = (
-        np.stack([_covered_by(length, size) for size in sides[:, axis]])
+        np.stack([_covered_by(length, size) for size in sides[:, axis].tolist()])
         for axis, length in enumerate(x.shape[1:3])
     )
     return _lose(x, rate, np.einsum("ki,kj->ij", rows, columns) / len(sides))

@@ -1,0 +1,142 @@
+"""What every variant is tested with: cases and inputs, made from its registry entry."""
+
+import inspect
+from dataclasses import dataclass, field
+from functools import cache, partial
+from typing import Literal, get_args, get_origin
+
+import jax
+import jax.numpy as jnp
+
+from dropout import VARIANTS
+from dropout.grammar import option_types
+from dropout.kinds import PLAIN
+
+ROWS = 8
+SHAPE = (6, 8, 4)  # a map, tokens, heads x queries x keys, or a kernel
+IMAGE = (12, 20, 2)
+QUICK = {"xla_backend_optimization_level": 0}
+
+# Cases beyond the defaults and every value of an option with named choices.
+MORE = {
+    "dropblock": (
+        {"block_size": 3},
+        {"block_size": 4, "mode": "paper"},
+        {"block_size": 1},
+    ),
+    "disout": ({"block_size": 2, "alpha": 3.0},),
+    "cutout": ({"length": 3},),
+}
+
+
+def max_pool(x, *, window, strides, padding):
+    return jax.lax.reduce_window(
+        x, -jnp.inf, jax.lax.max, (1, *window, 1), (1, *strides, 1), padding
+    )
+
+
+POOL = partial(max_pool, window=(2, 2), strides=(2, 2), padding="VALID")
+
+
+def inputs(kind, rows=ROWS, dtype=jnp.float32):
+    """The arrays at a site of this kind, x first; positive, its channels unlike."""
+    shape = (rows, *(IMAGE if kind == "input" else SHAPE))
+    first, second = jax.random.split(jax.random.key(7))
+    x = jax.random.uniform(first, shape, jnp.float32, 0.5, 1.5)
+    x = (x * jnp.linspace(0.5, 2, shape[-1]).reshape(1, 1, 1, -1)).astype(dtype)
+    if kind not in ("state", "branches"):
+        return (x,)
+    return x, jax.random.uniform(second, shape, jnp.float32, 3.0, 4.0).astype(dtype)
+
+
+def functions(kind):
+    """What a site of this kind passes after the arrays."""
+    return (POOL,) if kind == "window" else ()
+
+
+@dataclass(frozen=True)
+class Case:
+    """A variant with options, tested at one kind of site."""
+
+    name: str
+    options: dict = field(default_factory=dict, hash=False)
+
+    def __str__(self):
+        options = ",".join(f"{name}={value}" for name, value in self.options.items())
+        return f"{self.name}({options})" if options else self.name
+
+    @property
+    def entry(self):
+        return VARIANTS[self.name]
+
+    @property
+    def kind(self):
+        return self.entry.kinds[0]
+
+    def draw(self, key, rate, x, *others):
+        return self.entry(key, x, rate, *others, *functions(self.kind), **self.options)
+
+    def plain(self, x, *others):
+        if self.kind == "kernel":  # where x is the kernel
+            return x
+        return PLAIN[self.kind](x, *others, *functions(self.kind))
+
+    def at_test(self, rate, x, *others):
+        if self.entry.evaluate is None:
+            return self.plain(x, *others)
+        return self.entry.evaluate(
+            x, rate, *others, *functions(self.kind), **self.options
+        )
+
+    def expectation(self, rate, x, *others):
+        if self.entry.expectation is None:
+            return self.at_test(rate, x, *others)
+        return self.entry.expectation(
+            x, rate, *others, *functions(self.kind), **self.options
+        )
+
+
+def _cases(name):
+    yield Case(name)
+    draw = VARIANTS[name].draw
+    for option, kind in option_types(draw).items():
+        if get_origin(kind) is Literal:
+            for value in get_args(kind):
+                if value != inspect.signature(draw).parameters[option].default:
+                    yield Case(name, {option: value})
+    for options in MORE[name] if name in MORE else ():
+        yield Case(name, options)
+
+
+CASES = tuple(case for name in VARIANTS for case in _cases(name))
+
+
+def pulled(case):
+    """(key, rate, cotangent, *arrays) -> y and the gradients in (rate, *arrays)."""
+
+    def function(key, rate, cotangent, *arrays):
+        y, pull = jax.vjp(partial(case.draw, key), rate, *arrays)
+        return y, pull(cotangent)
+
+    return function
+
+
+@cache
+def compiled(name):
+    """`pulled` of the case with this text under jit, and a list of its traces."""
+    case = next(case for case in CASES if str(case) == name)
+    traces = []
+
+    def function(*arguments):
+        traces.append(name)
+        return pulled(case)(*arguments)
+
+    # Quick to compile; what is fully optimised is compared with it.
+    return jax.jit(function, compiler_options=QUICK), traces
+
+
+def run(case, key, rate, *arrays):
+    """`pulled` with a cotangent of ones, compiled once a shape and dtype."""
+    out = jax.eval_shape(case.plain, *arrays)
+    ones = jnp.ones(out.shape, out.dtype)
+    return compiled(str(case))[0](key, jnp.float32(rate), ones, *arrays)
