@@ -15,6 +15,7 @@ from absl import app, flags, logging
 from training.config import Config, canonical
 from training.devices import request_cpu_devices, resolve_mesh
 from training.experiment import prepare
+from training.record import make_directory
 from training.report import describe, result_line
 from training.run import run
 
@@ -37,6 +38,8 @@ def main(argv: list[str]) -> None:
     given: dict[str, Any] = {
         item.name: flags.FLAGS[item.name].value for item in fields(Config)
     }
+    if flags.FLAGS["steps"].present and not flags.FLAGS["epochs"].present:
+        given["epochs"] = 0
     try:
         experiment = prepare(set_up(canonical(Config(**given))))
         print(describe(experiment), flush=True)
@@ -48,6 +51,7 @@ def main(argv: list[str]) -> None:
 
 def set_up(config: Config) -> Config:
     """Sets JAX up before its first operation; the configuration with its mesh."""
+    make_directory("cache_dir", config.cache_dir)
     request_cpu_devices(config.mesh)
     if config.deterministic:
         # XLA reads its flags once, when the backend starts.

@@ -74,18 +74,28 @@ def suggest(name: str, allowed: Iterable[str]) -> str:
     return f"{nearest} allowed: {', '.join(allowed) or 'none'}"
 
 
-def check_options(kind: str, call: Call, function: Callable[..., Any]) -> None:
+def check_options(
+    kind: str, call: Call, function: Callable[..., Any], reserved: tuple[str, ...] = ()
+) -> None:
     """Checks a call's options against the keyword-only parameters of `function`.
+
+    Args:
+        kind: what the call is, for messages.
+        call: the call to check.
+        function: whose parameters are the options.
+        reserved: options that are allowed besides, and checked by the caller.
 
     Raises:
         ValueError: an option that it does not have, or a value of another type.
     """
     types_of = option_types(function)
     for option, value in call.options:
+        if option in reserved:
+            continue
         if option not in types_of:
             raise ValueError(
                 f"{kind} {call.name!r} has no option {option!r}"
-                f"{suggest(option, types_of)}."
+                f"{suggest(option, (*types_of, *reserved))}."
             )
         if not _is_of_type(value, types_of[option]):
             raise ValueError(

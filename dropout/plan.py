@@ -151,7 +151,7 @@ def _rate_text(rate: float | Span | tuple[float, ...]) -> str:
 
 def _check_variant(rule: Rule) -> None:
     entry = lookup("variant", rule.variant.name, VARIANTS)
-    check_options("variant", _without_unit(rule.variant), entry.draw)
+    check_options("variant", rule.variant, entry.draw, reserved=("unit",))
     unit = _unit(rule.variant, entry.unit)
     if unit not in get_args(Unit):
         allowed = ", ".join(map(repr, get_args(Unit)))

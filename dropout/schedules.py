@@ -108,8 +108,8 @@ def check_schedule(call: Call) -> None:
     """Raises ValueError for an unknown schedule, option or value."""
     function = lookup("schedule", call.name, SCHEDULES)
     times = _times(function)
+    check_options("schedule", call, function, reserved=("unit",))
     plain = tuple(item for item in call.options if item[0] != "unit")
-    check_options("schedule", Call(call.name, plain), function)
     unit = dict(call.options)["unit"] if len(plain) < len(call.options) else "run"
     if unit not in get_args(Unit) or (unit != "run" and not times):
         allowed = ", ".join(map(repr, get_args(Unit) if times else ("run",)))

@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -40,17 +41,18 @@ def claim(workdir: Path, config: Config) -> None:
         )
 
 
-def make_workdir(path: str) -> Path:
-    """The workdir as a directory that exists.
+def make_directory(flag: str, path: str) -> Path:
+    """A flag's directory, made where it is missing.
 
     Raises:
-        ValueError: it is a file, or cannot be made.
+        ValueError: it is a file, or cannot be made or written to.
     """
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path).close()
     except OSError as error:
         raise ValueError(
-            f"--workdir={path}: expected a directory that can be written "
+            f"--{flag}={path}: expected a directory that can be written "
             f"({error.strerror})."
         ) from None
     return Path(path)

@@ -19,7 +19,7 @@ from training.progress import progress_bar
 from training.record import (
     claim,
     digest,
-    make_workdir,
+    make_directory,
     masks_digest,
     read_metrics,
     truncate_metrics,
@@ -39,7 +39,7 @@ def run(experiment: Experiment) -> Summary:
         ValueError: the workdir holds another run, or another process runs there.
         FloatingPointError: the loss is no longer finite.
     """
-    workdir = make_workdir(experiment.config.workdir)
+    workdir = make_directory("workdir", experiment.config.workdir)
     with locked(workdir):
         claim(workdir, experiment.config)
         if (workdir / "summary.json").exists():
