@@ -34,6 +34,9 @@ def kind_of(site: str) -> str:
     return last if last in PLAIN else "activation"
 
 
-def identity(site: str, x: Array, *others: Any) -> Array:
-    """The plain network at every site: evaluation where no variant has its own rule."""
+def identity(site: str, x: Array, *others: Any, time: Any = None) -> Array:
+    """The plain network at every site: evaluation where no variant has its own rule.
+
+    `time` is the step of a scan in which the site is called; it changes nothing here.
+    """
     return PLAIN[kind_of(site)](x, *others)

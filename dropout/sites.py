@@ -17,6 +17,7 @@ from dropout.variants import VARIANTS, Variant
 Drop = Callable[..., Array]
 Mode = Literal["train", "eval", "mc", "shared_mc"]
 Generator = Literal["hash", "jax"]
+Time = Integer[Array, ""] | int
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,9 @@ def bind(
 ) -> Drop:
     """The `drop` that a model is called with: a plan's rows at their rates.
 
-    A site without a row gets the plain network, and no key is made for it.
+    A site without a row gets the plain network, and no key is made for it. A layer that
+    calls `drop` inside a scan passes the `time`: a variant that draws per step then has
+    a mask for each, one that draws per sequence the same for all.
 
     Args:
         rows: the resolved plan.
@@ -59,7 +62,7 @@ def bind(
     """
     by_site = {row.site: row for row in rows}
 
-    def drop(site: str, x: Array, *others: Any) -> Array:
+    def drop(site: str, x: Array, *others: Any, time: Time | None = None) -> Array:
         if site not in by_site:
             return identity(site, x, *others)
         row, rate = by_site[site], rates[site]
@@ -70,10 +73,13 @@ def bind(
         count = 1 if kind_of(site) == "kernel" and row.unit == "batch" else x.shape[0]
         unit = "batch" if mode == "shared_mc" else row.unit
         keys = _site_keys(moment, site, unit, row.unit, count)
-        return _draw(
-            variant, options, JaxBits(keys) if bits == "jax" else keys,
-            site, x, rate, *others,
-        )  # fmt: skip
+        if time is not None and variant.per == "step":
+            keys = fold(keys, time)
+        source = JaxBits(keys) if bits == "jax" else keys
+        try:
+            return _draw(variant, options, source, site, x, rate, *others)
+        except ValueError as error:
+            raise ValueError(f"{row.variant} at {site!r}: {error}") from error
 
     return drop
 

@@ -9,7 +9,9 @@ from dropout import JaxBits, Moment, Timeline, bernoulli, bind, parse, rates_at,
 from models.layers import pool_2x2
 
 TIMELINE = Timeline(100, 10)
-SITES = ("input", "conv1/kernel", "conv1", "pool1/window", "fc", "b/branches")
+SITES = (
+    "input", "conv1/kernel", "conv1", "pool1/window", "fc", "b/branches", "lstm/state",
+)  # fmt: skip
 
 
 def dropper(text, key, step=0, mode="train", bits="hash", draw=0, examples=None):
@@ -134,3 +136,67 @@ def test_row_keys_of_a_scalar_key_are_those_of_examples_from_zero(key):
     )
     with pytest.raises(ValueError, match="one a row"):
         bernoulli(rows[:3], x, 0.4)
+
+
+def over_time(text, key, times=4, **moment):
+    drop, x = dropper(text, key, **moment), jnp.ones((8, 40))
+    masks = jax.lax.map(lambda time: drop("conv1", x, time=time), jnp.arange(times))
+    return np.asarray(masks) != 0
+
+
+def test_masks_differ_over_time_within_a_scan(key):
+    masks = over_time("conv1:bernoulli:0.5", key)
+    for time, mask in enumerate(masks):
+        # 320 decisions: 0.3 is seven standard deviations below a half.
+        assert all((mask != other).mean() > 0.3 for other in masks[:time])
+
+
+@pytest.mark.parametrize("plan", ["conv1:locked:0.5", "conv1:locked(unit='batch'):0.5"])
+def test_masks_of_a_sequence_are_the_same_at_all_times(key, plan):
+    masks = over_time(plan, key)
+    assert 0 < masks.mean() < 1
+    assert (masks == masks[:1]).all()
+    other = over_time(plan, key, step=10)
+    assert (other != masks).any()
+
+
+def test_masks_over_time_are_shared_by_the_batch_where_asked(key):
+    masks = over_time("conv1:bernoulli(unit='batch'):0.5", key)
+    assert (masks == masks[:, :1]).all()
+    assert len(np.unique(masks[:, 0], axis=0)) == len(masks)
+
+
+@pytest.mark.parametrize("name", ["bernoulli", "locked", "zoneout"])
+def test_a_scan_equals_a_loop_and_so_do_its_gradients(key, name):
+    site, others = ("lstm/state", True) if name == "zoneout" else ("conv1", False)
+    drop, times = dropper(f"{site}:{name}:0.4", key), 4
+
+    def advance(state, time):
+        new = jnp.tanh(state * 1.5 + 0.1)
+        return drop(site, new, *(state,) * others, time=time)
+
+    def scanned(state):
+        return jax.lax.scan(
+            lambda state, time: (advance(state, time), None), state, jnp.arange(times)
+        )[0]
+
+    def looped(state):
+        for time in range(times):
+            state = advance(state, time)
+        return state
+
+    def with_gradient(function):
+        return jax.jit(jax.value_and_grad(lambda state: (function(state) ** 2).sum()))
+
+    state = jax.random.normal(key, (8, 6))
+    value, gradient = with_gradient(scanned)(state)
+    expected, by_hand = with_gradient(looped)(state)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    np.testing.assert_allclose(gradient, by_hand, rtol=1e-4, atol=1e-6)
+
+
+def test_time_changes_nothing_without_a_rule_or_at_test(key):
+    x, rows = jnp.ones((8, 3)), resolve(parse("conv1:bernoulli:0.5"), SITES)
+    assert dropper("fc:bernoulli:0.5", key)("conv1", x, time=3) is x
+    drop = bind(rows, rates_at(rows, 3, TIMELINE), None, "eval")
+    assert drop("conv1", x, time=3) is x
