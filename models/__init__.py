@@ -14,8 +14,10 @@ from dropout.grammar import Call, check_options, lookup
 from models.cnn import cnn, cnn_same
 from models.layers import Images
 from models.lenet import lenet
+from models.lstm import lstm
 from models.mlp import mlp
 from models.plain import plain
+from models.vit import vit
 
 
 @runtime_checkable
@@ -33,7 +35,8 @@ class Model(Protocol):
 
 
 MODELS: dict[str, Callable[..., Model]] = {
-    function.__name__: function for function in (cnn, cnn_same, lenet, mlp, plain)
+    function.__name__: function
+    for function in (cnn, cnn_same, lenet, lstm, mlp, plain, vit)
 }
 
 

@@ -67,9 +67,9 @@ class Dense(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(features[1], jnp.float32))
 
     def __call__(
-        self, x: Float[Array, "n inputs"], drop: Drop
-    ) -> Float[Array, "n outputs"]:
-        """(n, inputs) -> (n, outputs)."""
+        self, x: Float[Array, "n *positions inputs"], drop: Drop
+    ) -> Float[Array, "n *positions outputs"]:
+        """(n, ..., inputs) -> (n, ..., outputs)."""
         x = drop(self.site, x, self.kernel[...].astype(x.dtype), jnp.matmul)
         return x + over_last_axis(self.bias[...], x)
 
