@@ -16,6 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from variant_cases import (
     CASES,
     MORE,
+    QUICK,
     ROWS,
     Case,
     compiled,
@@ -30,7 +31,7 @@ from dropout.kinds import PLAIN
 from dropout.variants.entry import Law
 
 KEY = jax.random.key(20)
-DTYPES = ("float32", "bfloat16", "float16")
+HALF = (jnp.bfloat16, jnp.float16)
 RATES = (0.25, 0.75)  # whole numbers of the 4 channels and of the 48 positions
 SAMPLES = 4096
 LIMIT = 5.3  # standard errors
@@ -39,6 +40,11 @@ LIMIT = 5.3  # standard errors
 @pytest.fixture(scope="module", params=CASES, ids=str)
 def case(request):
     return request.param
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def variant(request):
+    return Case(request.param)
 
 
 def check(case, law, holds):
@@ -89,11 +95,25 @@ def test_a_rate_outside_the_domain_is_an_error(name):
             Case(name).draw(KEY, rate, *inputs(entry.kinds[0]))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_rate_0_is_the_plain_network_bit_for_bit(case, dtype):
-    x, *others = inputs(case.kind, dtype=jnp.dtype(dtype))
-    tiny = jnp.finfo(dtype).smallest_subnormal
-    special = jnp.asarray([-0.0, tiny, -tiny, jnp.finfo(dtype).tiny], dtype)
+@pytest.mark.parametrize("dtype", HALF)
+def test_half_precision(variant, dtype):
+    check_rate_0(variant, dtype)
+    check_rate_1(variant, dtype)
+
+
+def test_rate_0_is_the_plain_network_bit_for_bit(case):
+    check_rate_0(case, jnp.float32)
+
+
+def test_rate_1_is_finite(case):
+    check_rate_1(case, jnp.float32)
+
+
+def check_rate_0(case, dtype):
+    x, *others = inputs(case.kind, dtype=dtype)
+    limits = jnp.finfo(dtype)
+    subnormal = float(limits.smallest_subnormal)
+    special = jnp.asarray([-0.0, subnormal, -subnormal, float(limits.tiny)], dtype)
     x = x.at[:, 0, 0, :].set(special[: x.shape[-1]])
     plain = case.plain(x, *others)
     y, _ = run(case, KEY, 0.0, x, *others)
@@ -109,9 +129,8 @@ def test_rate_0_is_the_plain_network_bit_for_bit(case, dtype):
     )
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_rate_1_is_finite(case, dtype):
-    y, gradients = run(case, KEY, 1.0, *inputs(case.kind, dtype=jnp.dtype(dtype)))
+def check_rate_1(case, dtype):
+    y, gradients = run(case, KEY, 1.0, *inputs(case.kind, dtype=dtype))
     for array in (y, *gradients):
         assert jnp.isfinite(array).all()
 
@@ -139,9 +158,9 @@ def test_other_keys_give_other_masks(case):
     check(case, "keys", bool((one != other).any()))
 
 
-def test_rows_with_one_key_share_their_noise(case):
-    alike = [jnp.broadcast_to(a[:1], a.shape) for a in inputs(case.kind)]
-    y, _ = run(case, jnp.broadcast_to(KEY, (ROWS,)), 0.5, *alike)
+def test_rows_with_one_key_share_their_noise(variant):
+    alike = [jnp.broadcast_to(a[:1], a.shape) for a in inputs(variant.kind)]
+    y = variant.draw(jnp.broadcast_to(KEY, (ROWS,)), jnp.float32(0.5), *alike)
     assert (y == y[:1]).all()
 
 
@@ -184,11 +203,6 @@ def agree(one, other):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6 * np.abs(b).max())
 
 
-@pytest.fixture(scope="module", params=VARIANTS)
-def variant(request):
-    return Case(request.param)
-
-
 def multiplier(case):
     """(key, rate, *arrays) -> y and the gradients of its sum in the arrays."""
 
@@ -205,11 +219,10 @@ def expected(case):
 
 
 def test_jit_vmap_scan_and_remat_agree(variant):
-    """Fully optimised and transformed, with one key a row, against one key and the
-    quick compilation."""
+    """Transformed, with one key a row, against one key."""
     function, arrays = multiplier(variant), inputs(variant.kind)
 
-    @jax.jit
+    @partial(jax.jit, compiler_options=QUICK)
     def transformed(rate, *rows):
         halves = [a.reshape(2, ROWS // 2, *a.shape[1:]) for a in rows]
         mapped = jax.vmap(lambda key, *arrays: function(key, rate, *arrays))(*halves)
@@ -230,12 +243,14 @@ def test_eager_agrees(variant):
     agree(y, expected(variant)[0])
 
 
-@pytest.mark.parametrize("count", [2, 4])
-def test_device_counts_agree(variant, count):
+@pytest.mark.parametrize(("count", "compiler_options"), [(2, {}), (4, QUICK)])
+def test_device_counts_agree(variant, count, compiler_options):
+    """Spread over devices, and once fully optimised, against one quickly compiled."""
     mesh = Mesh(np.asarray(jax.devices()[:count]), ("data",))
     rows = NamedSharding(mesh, PartitionSpec("data"))
     keys, *arrays = jax.device_put([row_keys(KEY, ROWS), *inputs(variant.kind)], rows)
-    spread = jax.jit(multiplier(variant))(keys, jnp.float32(0.5), *arrays)
+    function = jax.jit(multiplier(variant), compiler_options=compiler_options)
+    spread = function(keys, jnp.float32(0.5), *arrays)
     assert len(spread[0].sharding.device_set) == count
     agree(spread, expected(variant))
 

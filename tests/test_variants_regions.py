@@ -1,0 +1,77 @@
+"""Cutout and random erasing: one rectangle, of the right size, as often as nominal."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dropout import VARIANTS
+from dropout.variants.regions import rectangles
+
+KEY = jax.random.key(34)
+IMAGES = jnp.ones((4096, 32, 24, 2))
+
+
+def boxes(y):
+    """Heights and widths of the erased regions, which are shown to be rectangles."""
+    hole = np.asarray(y[..., 0] == 0)
+    rows, columns = hole.any(2), hole.any(1)
+    np.testing.assert_array_equal(hole, rows[:, :, None] & columns[:, None])
+    for marks in (rows, columns):
+        edges = np.abs(np.diff(np.pad(marks, ((0, 0), (1, 1))).astype(int), axis=1))
+        assert (edges.sum(1) <= 2).all()
+    return rows.sum(1), columns.sum(1)
+
+
+@pytest.mark.parametrize("length", [16, 5])
+def test_cutout(length):
+    """Squares of the right size where they fit; their area on average as the formula of
+    their clipping says, within 5 standard errors."""
+    heights, widths = boxes(VARIANTS["cutout"](KEY, IMAGES, 1.0, length=length))
+    for sides, size in ((heights, 32), (widths, 24)):
+        assert sides.max() == length and sides.min() >= length // 2
+        centre = np.arange(size)
+        low = np.maximum(centre - length // 2, 0)
+        clipped = np.minimum(centre - length // 2 + length, size) - low
+        error = clipped.std() / np.sqrt(len(sides))
+        assert abs(sides.mean() - clipped.mean()) < 5 * error
+    if length == 16:
+        expected = np.mean([min(c + 8, 32) - max(c - 8, 0) for c in range(32)])
+        assert expected == 14.0
+
+
+def test_random_erasing():
+    """Rectangles as in the table, erased with the nominal probability, at a place that
+    is uniform among those that fit; within 5 standard errors."""
+    y = VARIANTS["random_erasing"](KEY, IMAGES, 0.5)
+    heights, widths = boxes(y)
+    erased = heights > 0
+    assert abs(erased.mean() - 0.5) < 5 * 0.5 / np.sqrt(len(erased))
+    sides = rectangles(32, 24, 0.02, 0.4, 0.3)
+    found = set(zip(heights[erased], widths[erased], strict=True))
+    assert found <= set(map(tuple, sides))
+    area = (heights * widths)[erased] / (32 * 24)
+    assert area.min() > 0.015 and area.max() < 0.42
+    wanted = sides.prod(1) / (32 * 24)
+    assert abs(area.mean() - wanted.mean()) < 5 * wanted.std() / np.sqrt(erased.sum())
+    top = np.asarray(y[..., 0] == 0).any(2).argmax(1)[erased]
+    place = (top + 0.5) / (32 - heights[erased] + 1)
+    assert abs(place.mean() - 0.5) < 5 / np.sqrt(12 * erased.sum())
+
+
+def test_random_erasing_can_fill_with_noise():
+    y = VARIANTS["random_erasing"](
+        KEY, jnp.full((512, 16, 16, 3), 9.0), 1.0, fill="noise"
+    )
+    noise = np.asarray(y)[np.asarray(y) != 9.0]
+    assert abs(noise.mean()) < 5 / np.sqrt(len(noise))
+    assert abs(noise.std() - 1) < 5 / np.sqrt(2 * len(noise))
+
+
+def test_options_that_make_no_sense_are_errors():
+    with pytest.raises(ValueError, match="smallest=0.5"):
+        VARIANTS["random_erasing"](KEY, IMAGES, 0.5, smallest=0.5)
+    with pytest.raises(ValueError, match="no rectangle fits 1x24"):
+        VARIANTS["random_erasing"](KEY, IMAGES[:, :1], 0.5)
+    with pytest.raises(ValueError, match="length=0"):
+        VARIANTS["cutout"](KEY, IMAGES, 0.5, length=0)
