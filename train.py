@@ -15,6 +15,7 @@ from absl import app, flags, logging
 from training.config import Config, canonical
 from training.devices import request_cpu_devices, resolve_mesh
 from training.experiment import prepare
+from training.interrupt import Stopped
 from training.record import make_directory
 from training.report import describe, result_line
 from training.run import run
@@ -45,7 +46,7 @@ def main(argv: list[str]) -> None:
         print(describe(experiment), flush=True)
         if not DRY_RUN.value:
             print(result_line(run(experiment), Path(experiment.config.workdir)))
-    except (ValueError, FloatingPointError) as error:
+    except (ValueError, FloatingPointError, Stopped) as error:
         sys.exit(f"train.py: {error}")
 
 

@@ -22,3 +22,21 @@ HOOK = jaxtyping.install_import_hook(
 def key() -> jax.Array:
     """The fixed key from which a test derives all that it draws."""
     return jax.random.key(20140615)
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory):
+    """The configuration of a small run."""
+    # Imported here, so that the type-checking hook is in place before it.
+    from small_run import configuration
+
+    return configuration(tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture(scope="session")
+def finished(small, tmp_path_factory):
+    """A finished run: its workdir and its summary."""
+    from small_run import train
+
+    workdir = tmp_path_factory.mktemp("runs") / "finished"
+    return workdir, train(small, workdir)

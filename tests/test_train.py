@@ -1,71 +1,15 @@
 """Whole runs: one compilation, exact resumption, and what the record holds."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
-from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
+from small_run import train
 
-from training.config import Config, canonical, parse_flag_lines
-from training.experiment import prepare, restore
+from training.config import parse_flag_lines
+from training.experiment import restore
 from training.record import read_metrics
-from training.run import run
-
-ROOT = Path(__file__).parent.parent
-PLAN = "input:bernoulli:0.1@late conv*:bernoulli:0.0..0.3@linear fc:bernoulli:0.5@early"
-
-
-@pytest.fixture(scope="session")
-def dataset(tmp_path_factory):
-    """96 noisy 10x10 images of three classes, 30 more to test on."""
-    random = np.random.default_rng(0)
-    labels = np.arange(126) % 3
-    images = random.normal(0, 60, (126, 10, 10, 1)) + 80
-    for k in range(3):
-        images[labels == k, 3 * k : 3 * k + 3] += 90
-    images = np.clip(images, 0, 255).astype(np.uint8)
-    path = tmp_path_factory.mktemp("data") / "stripes.npz"
-    np.savez(
-        path,
-        train_images=images[:96],
-        train_labels=labels[:96],
-        test_images=images[96:],
-        test_labels=labels[96:],
-    )
-    return str(path)
-
-
-@pytest.fixture(scope="session")
-def small(dataset, tmp_path_factory):
-    """The configuration that these tests vary."""
-    return Config(
-        dataset=dataset,
-        model="cnn(widths=(2, 3), dense=8)",
-        dropout=PLAN,
-        epochs=4,
-        batch_size=24,
-        learning_rate=0.01,
-        mesh="data:1",
-        cache_dir=str(tmp_path_factory.mktemp("cache")),
-    )
-
-
-def train(config, workdir):
-    return run(prepare(canonical(replace(config, workdir=str(workdir)))))
-
-
-@pytest.fixture(scope="session")
-def finished(small, tmp_path_factory):
-    """A finished run: its workdir and its summary."""
-    workdir = tmp_path_factory.mktemp("runs") / "finished"
-    return workdir, train(small, workdir)
 
 
 def test_one_compilation_with_a_schedule_at_every_site(finished):
@@ -188,36 +132,6 @@ def test_a_loss_that_is_not_finite_stops_with_the_step(small, tmp_path):
     images[7, 3, 3] = np.nan
     np.savez(tmp_path / "holes.npz", train_images=images, **arrays)
     wild = replace(small, dataset=str(tmp_path / "holes.npz"))
-    with pytest.raises(FloatingPointError, match="not finite at step"):
+    with pytest.raises(FloatingPointError, match=r"nan at step 0; .*fc 0.5; examples: \[.*\b7\b"):
         train(wild, tmp_path / "wild")
     assert not (tmp_path / "wild" / "summary.json").exists()
-
-
-def command(config, workdir, *others):
-    flags = [f"--{name}={value}" for name, value in vars(config).items()]
-    flags = [f for f in flags if not f.startswith("--workdir")]
-    return [sys.executable, "train.py", *flags, f"--workdir={workdir}", *others]
-
-
-def test_kill_and_rerun_ends_bit_for_bit_the_same(small, tmp_path):
-    config = replace(small, epochs=60, save_every=3)
-    undisturbed = train(config, tmp_path / "whole")
-    killed = tmp_path / "killed"
-    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "1"}
-    process = subprocess.Popen(
-        command(config, killed), cwd=ROOT, env=environment, stdout=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 120
-    while not any(killed.glob("checkpoints/[0-9]*")) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    assert not (killed / "summary.json").exists()
-    summary = train(config, killed)
-    assert summary["params_digest"] == undisturbed["params_digest"]
-    assert summary["masks_digest"] == undisturbed["masks_digest"]
-    whole = (tmp_path / "whole" / "metrics.jsonl").read_text()
-    assert (killed / "metrics.jsonl").read_text() == whole
-    states = [restore(str(tmp_path / name))[1] for name in ("whole", "killed")]
-    for first, second in zip(*map(jax.tree.leaves, states)):
-        np.testing.assert_array_equal(first, second)

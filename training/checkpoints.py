@@ -2,6 +2,9 @@
 
 import contextlib
 import fcntl
+import shutil
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -10,13 +13,19 @@ import jax
 import orbax.checkpoint as ocp
 from jax.sharding import Sharding
 
+from training.record import digest
 from training.step import State
 
 KEPT = 3
 
 
 class Position(NamedTuple):
-    """Where the record stands: the length of its metrics, the seconds so far."""
+    """Where the record stands when a state is saved.
+
+    Attributes:
+        metrics_bytes: the length of the metrics file.
+        seconds: how long the run has taken.
+    """
 
     metrics_bytes: int = 0
     seconds: float = 0.0
@@ -28,15 +37,16 @@ def open_checkpoints(workdir: Path) -> ocp.CheckpointManager:
     return ocp.CheckpointManager((workdir / "checkpoints").absolute(), options=options)
 
 
-def save(
-    checkpoints: ocp.CheckpointManager, state: State, position: Position
-) -> None:
-    """Saves the state after `state.step` steps, and where the record stands."""
+def save(checkpoints: ocp.CheckpointManager, state: State, position: Position) -> None:
+    """Saves the state after `state.step` steps, with its digest and its position."""
+    step = int(state.step)
+    if step in checkpoints.all_steps():
+        return
+    record = {"digest": digest(state), "position": position._asdict()}
     checkpoints.save(
-        int(state.step),
+        step,
         args=ocp.args.Composite(
-            state=ocp.args.StandardSave(state),
-            position=ocp.args.JsonSave(position._asdict()),
+            state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(record)
         ),
     )
 
@@ -44,10 +54,34 @@ def save(
 def restore_latest(
     checkpoints: ocp.CheckpointManager, like: State, sharding: Sharding
 ) -> tuple[State, Position] | None:
-    """The newest state with its position in the record; None where there is none."""
-    step = checkpoints.latest_step()
-    if step is None:
-        return None
+    """The newest state that is whole, with its position; None where none was saved.
+
+    A damaged checkpoint is moved aside, to `damaged/`, and reported in one line.
+
+    Raises:
+        ValueError: there are checkpoints, and all are damaged.
+    """
+    steps = sorted(checkpoints.all_steps(), reverse=True)
+    for step in steps:
+        try:
+            found = _restore(checkpoints, step, like, sharding)
+        except Exception as error:  # A damaged file can raise anything.
+            reason = (str(error).splitlines() or [repr(error)])[0][:200]
+            print(f"checkpoint {step} is damaged ({reason})", file=sys.stderr)
+            continue
+        _set_aside(checkpoints, [other for other in steps if other > step])
+        return found
+    if steps:
+        raise ValueError(
+            f"all checkpoints in {checkpoints.directory} are damaged: {steps}. Nothing "
+            "was changed; give another --workdir to start anew."
+        )
+    return None
+
+
+def _restore(
+    checkpoints: ocp.CheckpointManager, step: int, like: State, sharding: Sharding
+) -> tuple[State, Position]:
     target = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         like,
@@ -55,10 +89,25 @@ def restore_latest(
     restored = checkpoints.restore(
         step,
         args=ocp.args.Composite(
-            state=ocp.args.StandardRestore(target), position=ocp.args.JsonRestore()
+            state=ocp.args.StandardRestore(target), record=ocp.args.JsonRestore()
         ),
     )
-    return restored["state"], Position(**restored["position"])
+    state, record = restored["state"], restored["record"]
+    if digest(state) != record["digest"]:
+        raise ValueError("its digest differs from the one saved with it")
+    return state, Position(**record["position"])
+
+
+def _set_aside(checkpoints: ocp.CheckpointManager, steps: list[int]) -> None:
+    """Moves damaged checkpoints away, so that training can save at their steps."""
+    aside = Path(checkpoints.directory).parent / "damaged"
+    for step in steps:
+        aside.mkdir(exist_ok=True)
+        shutil.move(
+            Path(checkpoints.directory) / str(step), aside / f"{step}-{time.time_ns()}"
+        )
+    if steps:
+        checkpoints.reload()
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from training.checkpoints import Position, save
 from training.devices import over_rows
 from training.evaluation import Scores, device_totals, mean_scores
 from training.experiment import Experiment
+from training.interrupt import Stopped
 from training.record import append_line, metrics_size
 from training.step import Batch, Metrics, State, Totals, TrainStep, empty_totals
 
@@ -36,6 +38,7 @@ class Session:
     Attributes:
         start: the step at which this process takes up the run.
         begin: when the run began, less the time between its processes.
+        signals: those received that ask to stop.
         seconds: time in training steps after the first, synchronised.
         timed_steps: the steps in that time.
     """
@@ -51,6 +54,7 @@ class Session:
     evaluate: Callable[..., Totals]
     start: int
     begin: float
+    signals: list[signal.Signals]
     seconds: float = 0.0
     timed_steps: int = 0
 
@@ -86,6 +90,8 @@ def run_steps(session: Session, state: State) -> State:
     while done < timeline.total:
         stop = min(timeline.total, *((done // every + 1) * every for every in periods))
         state = advance(session, state, done, stop)
+        if session.signals:
+            raise _stopped(session, state)
         due = [stop % every == 0 or stop == timeline.total for every in periods]
         if due[0]:
             state = log_training(session, state, stop)
@@ -98,7 +104,7 @@ def run_steps(session: Session, state: State) -> State:
 
 
 def advance(session: Session, state: State, first: int, stop: int) -> State:
-    """The steps from `first` to `stop`, timed and checked to be finite.
+    """The steps from `first` to `stop`, or to a signal; timed, and all of them finite.
 
     Raises:
         FloatingPointError: the loss is no longer finite.
@@ -112,13 +118,15 @@ def advance(session: Session, state: State, first: int, stop: int) -> State:
             jax.block_until_ready(state)
             begin = time.perf_counter()
         if len(in_flight) > STEPS_IN_FLIGHT:
-            _show(session, step, in_flight.popleft())
+            _show(session, step - STEPS_IN_FLIGHT, in_flight.popleft())
+        if session.signals:
+            break
     jax.block_until_ready(state)
+    done = int(state.step)
     session.seconds += time.perf_counter() - begin
-    session.timed_steps += stop - first - (first == session.start)
-    session.bar.update(session.task, completed=stop)
-    if not math.isfinite(float(state.totals.loss)):
-        raise FloatingPointError(f"the loss is not finite at step {stop}.")
+    session.timed_steps += done - first - (first == session.start)
+    for step, metrics in zip(range(done - len(in_flight), done), in_flight):
+        _show(session, step, metrics)
     return state
 
 
@@ -195,11 +203,36 @@ def _write(
 
 def _show(session: Session, step: int, metrics: Metrics) -> None:
     """Moves the bar; fetching an older step's metrics keeps few steps in flight."""
+    loss = float(metrics["loss"])
+    if not math.isfinite(loss):
+        raise FloatingPointError(_not_finite(session, step, loss))
     speed = session.bar.tasks[session.task].speed or 0
     session.bar.update(
         session.task,
-        completed=step,
-        loss=float(metrics["loss"]),
+        completed=step + 1,
+        loss=loss,
         accuracy=float(metrics["accuracy"]),
         pace=speed * session.experiment.config.batch_size,
+    )
+
+
+def _not_finite(session: Session, step: int, loss: float) -> str:
+    """What is known of a step whose loss is not finite."""
+    experiment = session.experiment
+    rates = rates_at(experiment.rows, step, experiment.timeline)
+    sites = ", ".join(f"{site} {float(rate):.4g}" for site, rate in rates.items())
+    batch = next(batches(experiment, step))
+    examples = np.asarray(batch.examples)[np.asarray(batch.weights) > 0].tolist()
+    return (
+        f"the loss is {loss} at step {step}; rates: {sites or 'none'}; examples: "
+        f"{examples}; last saved step: {session.checkpoints.latest_step()}."
+    )
+
+
+def _stopped(session: Session, state: State) -> Stopped:
+    save(session.checkpoints, state, _position(session))
+    session.checkpoints.wait_until_finished()
+    return Stopped(
+        f"stopped by {session.signals[0].name} after step {int(state.step)}, which is "
+        f"saved in {session.workdir}; the same command goes on from there."
     )

@@ -18,7 +18,6 @@ from dropout import Moment, Row, Timeline, bind, kind_of, rates_at
 from dropout.sites import Generator
 from models.layers import pool_2x2
 from training.config import Config, differences, flag_lines, parse_flag_lines
-from training.network import Tree
 
 PACKAGES = ("flax", "jax", "jaxlib", "numpy", "optax", "orbax-checkpoint")
 
@@ -100,7 +99,7 @@ def versions() -> dict[str, str]:
     }
 
 
-def digest(tree: Tree) -> str:
+def digest(tree: Any) -> str:
     """A SHA-256 over the names, shapes and bytes of a tree's arrays."""
     found = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):

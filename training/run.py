@@ -15,6 +15,7 @@ from training.curves import draw_curves
 from training.devices import replicated
 from training.evaluation import make_evaluate_batch
 from training.experiment import Experiment, start_state
+from training.interrupt import stop_requests
 from training.progress import progress_bar
 from training.record import (
     claim,
@@ -38,6 +39,7 @@ def run(experiment: Experiment) -> Summary:
     Raises:
         ValueError: the workdir holds another run, or another process runs there.
         FloatingPointError: the loss is no longer finite.
+        Stopped: a signal asked for it; the state is saved.
     """
     workdir = make_directory("workdir", experiment.config.workdir)
     with locked(workdir):
@@ -68,7 +70,11 @@ def _train(experiment: Experiment, workdir: Path) -> Summary:
     compiled, traces = compile_step(experiment, state)
     compile_seconds = time.perf_counter() - begin
     timeline = experiment.timeline
-    with open_checkpoints(workdir) as checkpoints, progress_bar() as bar:
+    with (
+        stop_requests() as signals,
+        open_checkpoints(workdir) as checkpoints,
+        progress_bar() as bar,
+    ):
         found = restore_latest(checkpoints, state, replicated(experiment.mesh))
         state, position = found or (state, Position())
         truncate_metrics(workdir, position.metrics_bytes)
@@ -87,6 +93,7 @@ def _train(experiment: Experiment, workdir: Path) -> Summary:
             evaluate=jax.jit(make_evaluate_batch(experiment.objective)),
             start=start,
             begin=begin - position.seconds,
+            signals=signals,
         )
         state = loop.run_steps(session, state)
         checkpoints.wait_until_finished()

@@ -1,0 +1,143 @@
+"""Runs that are stopped, killed or damaged end as if nothing had happened."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from small_run import train
+
+from training.checkpoints import locked
+from training.experiment import restore
+
+ROOT = Path(__file__).parent.parent
+
+
+def start(config, workdir):
+    """`train.py` in a process of its own."""
+    flags = [f"--{name}={value}" for name, value in vars(config).items() if value != ""]
+    return subprocess.Popen(
+        [sys.executable, "train.py", *flags, f"--workdir={workdir}"],
+        cwd=ROOT,
+        env={**os.environ, "JAX_NUM_CPU_DEVICES": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for_checkpoint(workdir, process, later_than=0):
+    """Waits until a checkpoint after a step has been saved."""
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        saved = [int(path.name) for path in workdir.glob("checkpoints/[0-9]*[0-9]")]
+        if any(step > later_than for step in saved):
+            return max(saved)
+        time.sleep(0.01)
+    raise AssertionError("no checkpoint appeared")
+
+
+def assert_same_end(workdir, summary, expected_workdir, expected):
+    """Bit for bit: parameters, optimiser state, metrics and masks."""
+    assert summary["params_digest"] == expected["params_digest"]
+    assert summary["masks_digest"] == expected["masks_digest"]
+    texts = [(w / "metrics.jsonl").read_text() for w in (workdir, expected_workdir)]
+    assert texts[0] == texts[1]
+    states = [restore(str(w))[1] for w in (workdir, expected_workdir)]
+    for first, second in zip(*map(jax.tree.leaves, states)):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_a_run_that_is_stopped_and_killed_ends_bit_for_bit_the_same(small, tmp_path):
+    config = replace(small, epochs=200, save_every=7, log_every=3)
+    undisturbed = train(config, tmp_path / "whole")
+    workdir = tmp_path / "disturbed"
+    process = start(config, workdir)
+    saved = wait_for_checkpoint(workdir, process)
+    process.send_signal(signal.SIGTERM)
+    _, message = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "stopped by SIGTERM after step" in message and "same command" in message
+    process = start(config, workdir)
+    wait_for_checkpoint(workdir, process, later_than=saved + 20)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    process.stderr.close()
+    assert not (workdir / "summary.json").exists()
+    summary = train(config, workdir)
+    assert_same_end(workdir, summary, tmp_path / "whole", undisturbed)
+
+
+def unfinished(finished, tmp_path):
+    """A copy of the finished run as if it had died before its summary."""
+    workdir = tmp_path / "unfinished"
+    shutil.copytree(finished[0], workdir)
+    (workdir / "summary.json").unlink()
+    return workdir
+
+
+def largest_file(directory):
+    files = [path for path in directory.rglob("*") if path.is_file()]
+    return max(files, key=lambda path: path.stat().st_size)
+
+
+def truncate(directory):
+    path = largest_file(directory)
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def flip_bits(directory):
+    path = largest_file(directory)
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 64] = bytes(
+        b ^ 0x10 for b in content[middle : middle + 64]
+    )
+    path.write_bytes(content)
+
+
+def delete_half(directory):
+    files = sorted(path for path in directory.rglob("*") if path.is_file())
+    for path in files[::2]:
+        path.unlink()
+
+
+@pytest.mark.parametrize("damage", [truncate, flip_bits, delete_half])
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_taken(
+    finished, tmp_path, small, damage, capfd
+):
+    workdir = unfinished(finished, tmp_path)
+    damage(workdir / "checkpoints" / "16")
+    summary = train(small, workdir)
+    assert_same_end(workdir, summary, *finished)
+    assert "checkpoint 16 is damaged" in capfd.readouterr().err
+    assert any((workdir / "damaged").glob("16-*"))
+
+
+def test_when_all_checkpoints_are_damaged_nothing_is_changed(finished, tmp_path, small):
+    workdir = unfinished(finished, tmp_path)
+    for directory in (workdir / "checkpoints").glob("[0-9]*"):
+        truncate(directory)
+    contents = {p: p.read_bytes() for p in workdir.rglob("*") if p.is_file()}
+    with pytest.raises(ValueError, match="all checkpoints .* are damaged"):
+        train(small, workdir)
+    for path, content in contents.items():
+        assert path.read_bytes() == content, path
+
+
+def test_a_second_process_is_refused(finished, small):
+    with locked(finished[0]), pytest.raises(ValueError, match="another process"):
+        train(small, finished[0])
+
+
+def test_a_run_without_a_checkpoint_starts_anew(finished, tmp_path, small):
+    workdir = unfinished(finished, tmp_path)
+    shutil.rmtree(workdir / "checkpoints")
+    assert_same_end(workdir, train(small, workdir), *finished)
