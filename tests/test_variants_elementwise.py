@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
+from variant_cases import draw, pull
 
-from dropout import VARIANTS, JaxBits
+from dropout import JaxBits
 from dropout.bits import normal, row_seeds
 
 KEY = jax.random.key(31)
@@ -31,18 +32,16 @@ def test_variances(rate):
         "uniform": (rate**2 / 3, rate**4 / 5),
     }
     for name, (variance, moment) in fourth.items():
-        y = VARIANTS[name](KEY, ONES, rate)
+        y = draw(name, KEY, ONES, rate)
         assert z_of_variance(np.asarray(y), variance, moment) < 5, name
 
 
 def test_bernoulli_is_zero_or_scaled_and_its_gradient_is_the_multiplier():
     x = jax.random.uniform(KEY, (16, 50), minval=0.5, maxval=2)
-    y, pull = jax.vjp(lambda x: VARIANTS["bernoulli"](KEY, x, 0.3), x)
+    y, (multiplier,) = pull("bernoulli", KEY, x, 0.3)
     kept = y != 0
     np.testing.assert_allclose(y, jnp.where(kept, x / 0.7, 0), rtol=1e-6)
-    np.testing.assert_allclose(
-        pull(jnp.ones_like(y))[0], np.asarray(kept) / 0.7, rtol=1e-6
-    )
+    np.testing.assert_allclose(multiplier, np.asarray(kept) / 0.7, rtol=1e-6)
 
 
 @pytest.mark.parametrize("key", [KEY, JaxBits(KEY)], ids=["hash", "jax"])
@@ -66,7 +65,7 @@ def test_normal_is_continuous_and_independent_between_neighbours():
 
 
 def test_uniform_stays_in_its_range():
-    y = VARIANTS["uniform"](KEY, ONES, 0.3)
+    y = draw("uniform", KEY, ONES, 0.3)
     assert 0.7 <= y.min() < 0.7001 and 1.2999 < y.max() <= 1.3
 
 
@@ -86,8 +85,7 @@ def test_alpha(name, rate):
     """Its constants; and mean 0, variance 1 kept within 5 standard errors."""
     scale, shift, dropped = ALPHA[rate]
     x = jax.random.normal(jax.random.key(1), (4096, 4, 32))
-    y, pull = jax.vjp(lambda x: VARIANTS[name](KEY, x, rate), x)
-    multiplier = pull(jnp.ones_like(y))[0]
+    y, (multiplier,) = pull(name, KEY, x, rate)
     expected = jnp.where(multiplier == 0, dropped, scale * x + shift)
     np.testing.assert_allclose(y, expected, atol=1e-5)
     np.testing.assert_allclose(multiplier[multiplier != 0], scale, rtol=1e-5)
@@ -101,11 +99,11 @@ def test_alpha(name, rate):
 
 def test_max_dropout_keeps_what_is_small():
     x = jax.random.normal(KEY, (5, 6, 7))
-    y = VARIANTS["max_dropout"](KEY, x, 0.3)
+    y = draw("max_dropout", KEY, x, 0.3)
     lowest = x.min((1, 2), keepdims=True)
     height = x.max((1, 2), keepdims=True) - lowest
     np.testing.assert_array_equal(y != 0, (x - lowest) / height <= 0.7)
     np.testing.assert_array_equal(y[y != 0], x[y != 0])
-    np.testing.assert_array_equal(VARIANTS["max_dropout"](KEY, x[2:3], 0.3)[0], y[2])
+    np.testing.assert_array_equal(draw("max_dropout", KEY, x[2:3], 0.3)[0], y[2])
     constant = jnp.ones((2, 3))
-    np.testing.assert_array_equal(VARIANTS["max_dropout"](KEY, constant, 1.0), constant)
+    np.testing.assert_array_equal(draw("max_dropout", KEY, constant, 1.0), constant)

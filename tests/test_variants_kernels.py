@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
+from variant_cases import draw
 
-from dropout import VARIANTS
 from dropout.variants.kernels import moment_matched, prune
 
 KEY = jax.random.key(36)
@@ -27,7 +27,7 @@ def convolve(x, kernel):
     [("element", ()), ("filter", (1, 2, 3)), ("input", (1, 2, 4)), ("tap", (3, 4))],
 )
 def test_kernel_dropout_drops_whole_slices(drop, axes):
-    y = VARIANTS["kernel_dropout"](KEY, jnp.ones((64, 3, 2, 4, 5)), RATE, drop=drop)
+    y = draw("kernel_dropout", KEY, jnp.ones((64, 3, 2, 4, 5)), RATE, drop=drop)
     first = y[tuple(slice(1) if i in axes else slice(None) for i in range(5))]
     assert (y == first).all()
     for axis in set(range(5)) - set(axes):
@@ -37,8 +37,8 @@ def test_kernel_dropout_drops_whole_slices(drop, axes):
 def test_dense_kernels_and_tables():
     table = jnp.ones((64, 10, 4))
     for y in (
-        VARIANTS["embedding"](KEY, table, RATE),
-        VARIANTS["kernel_dropout"](KEY, table, RATE, drop="input"),
+        draw("embedding", KEY, table, RATE),
+        draw("kernel_dropout", KEY, table, RATE, drop="input"),
     ):
         assert (y == y[:, :, :1]).all() and not (y == y[:, :1]).all()
 
@@ -60,8 +60,8 @@ def test_activation_and_kernel_masks_have_one_variance_and_other_covariances():
     shared = ratio * (weights * patches[0] * patches[1]).sum()
     variances = ratio * (np.square(patches) * weights).sum(1)
 
-    activations = VARIANTS["bernoulli"](KEY, jnp.tile(x, (ROWS, 1, 1, 1)), RATE)
-    kernels = VARIANTS["dropconnect"](KEY, jnp.tile(kernel, (ROWS, 1, 1, 1, 1)), RATE)
+    activations = draw("bernoulli", KEY, jnp.tile(x, (ROWS, 1, 1, 1)), RATE)
+    kernels = draw("dropconnect", KEY, jnp.tile(kernel, (ROWS, 1, 1, 1, 1)), RATE)
     outputs = {
         "activation": convolve(activations, kernel),
         "kernel": jax.vmap(lambda k: convolve(x, k)[0])(kernels),
@@ -79,7 +79,7 @@ def test_activation_and_kernel_masks_have_one_variance_and_other_covariances():
 
 def test_dropconnect_is_bernoulli_on_the_kernel():
     kernel = jax.random.normal(KEY, (4, 3, 3, 2, 5))
-    drawn = (VARIANTS[name](KEY, kernel, RATE) for name in ("dropconnect", "bernoulli"))
+    drawn = (draw(name, KEY, kernel, RATE) for name in ("dropconnect", "bernoulli"))
     np.testing.assert_array_equal(*drawn)
 
 
@@ -88,7 +88,7 @@ def test_moments_of_a_dense_layer(name):
     """With a mask an example: mean W v, variance (p / q) W^2 v^2, no covariance between
     outputs; within 5 standard errors of 8192 draws."""
     v, kernel = jnp.float32([0.5, -1, 2, 1]), jax.random.normal(KEY, (4, 2))
-    kernels = VARIANTS[name](KEY, jnp.tile(kernel, (ROWS, 1, 1)), RATE)
+    kernels = draw(name, KEY, jnp.tile(kernel, (ROWS, 1, 1)), RATE)
     u = np.float64(jnp.einsum("i,nio->no", v, kernels))
     variance = RATE / (1 - RATE) * np.float64((v**2) @ kernel**2)
     centred = u - np.float64(v @ kernel)
@@ -126,13 +126,13 @@ def test_targeted_drops_only_the_smallest_of_each_unit():
     columns = np.abs(np.asarray(kernel).reshape(24, 5))
     threshold = np.sort(columns, axis=0)[11]
     candidates = (columns <= threshold).reshape(kernel.shape)
-    y = np.asarray(VARIANTS["targeted"](KEY, kernels, RATE))
+    y = np.asarray(draw("targeted", KEY, kernels, RATE))
     np.testing.assert_array_equal(
         y[:, ~candidates], np.asarray(kernels)[:, ~candidates]
     )
     dropped = (y[:, candidates] == 0).mean(0)
     assert abs(dropped - RATE).max() < 5 * np.sqrt(RATE * (1 - RATE) / 2048)
-    at_one = VARIANTS["targeted"](KEY, kernels[:1], 1.0)[0]
+    at_one = draw("targeted", KEY, kernels[:1], 1.0)[0]
     np.testing.assert_array_equal(at_one == 0, candidates)
     np.testing.assert_array_equal(at_one, prune(kernel))
 
@@ -140,15 +140,15 @@ def test_targeted_drops_only_the_smallest_of_each_unit():
 def test_targeted_units_are_dropped_whole_or_not_at_all():
     kernel = jax.random.normal(KEY, (6, 8)) * jnp.arange(1.0, 9.0).reshape(1, -1)
     kernels = jnp.tile(kernel, (256, 1, 1))
-    y = VARIANTS["targeted"](KEY, kernels, 0.5, target=0.25, drop="unit")
+    y = draw("targeted", KEY, kernels, 0.5, target=0.25, drop="unit")
     zero = np.asarray(y == 0)
     assert (zero.all(1) == zero.any(1)).all()
     smallest = np.argsort(np.linalg.norm(kernel, axis=0))[:2]
     assert set(np.flatnonzero(zero.any((0, 1)))) == set(smallest)
     with pytest.raises(ValueError, match="target=1.5"):
-        VARIANTS["targeted"](KEY, kernels, 0.5, target=1.5)
+        draw("targeted", KEY, kernels, 0.5, target=1.5)
 
 
 def test_ties_still_give_the_exact_number_of_candidates():
-    y = VARIANTS["targeted"](KEY, jnp.ones((1, 8, 3)), 1.0, target=0.5)
+    y = draw("targeted", KEY, jnp.ones((1, 8, 3)), 1.0, target=0.5)
     np.testing.assert_array_equal((y == 0).sum(1), 4)

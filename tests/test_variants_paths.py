@@ -1,8 +1,11 @@
 """Path variants: coefficients forward and backward."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from variant_cases import draw, pull
 
 from dropout import VARIANTS
 
@@ -13,8 +16,7 @@ ONES = jnp.ones((ROWS, 2, 3))
 
 def coefficients(name, rate, *others):
     """The forward and the backward factor of each row."""
-    y, pull = jax.vjp(lambda x: VARIANTS[name](KEY, x, rate, *others), ONES)
-    gradient = pull(jnp.ones_like(y))[0]
+    y, (gradient, *_) = pull(name, KEY, ONES, rate, *others)
     assert (y == y[:, :1, :1]).all() and (gradient == gradient[:, :1, :1]).all()
     return np.float64(y[:, 0, 0]), np.float64(gradient[:, 0, 0])
 
@@ -25,7 +27,7 @@ def test_drop_path_drops_whole_branches():
     assert set(np.unique(forward)) == {0.0, 1.25}
     np.testing.assert_array_equal(forward, backward)
     assert abs((forward > 0).mean() - 0.8) < 5 * np.sqrt(0.16 / ROWS)
-    np.testing.assert_array_equal(VARIANTS["drop_path"](KEY, ONES, 1.0), 0)
+    np.testing.assert_array_equal(draw("drop_path", KEY, ONES, 1.0), 0)
 
 
 def test_layerdrop_does_not_scale():
@@ -54,7 +56,7 @@ def test_shakedrop_coefficients():
 def test_shake_shake_mixes_and_shares_gradients_apart():
     """Forward a x1 + (1 - a) x2, a ~ U(0, 1); gradients b and 1 - b with an independent
     b ~ U(0, 1); variance 1/12 of the difference squared. 5 standard errors."""
-    mix = VARIANTS["shake_shake"]
+    mix = partial(draw, "shake_shake")
     second = jnp.zeros_like(ONES)
     forward, backward = coefficients("shake_shake", 1.0, second)
     for u in (forward, backward):
@@ -62,8 +64,7 @@ def test_shake_shake_mixes_and_shares_gradients_apart():
         assert abs(u.mean() - 0.5) < 5 / np.sqrt(12 * ROWS)
         assert abs(u.var() - 1 / 12) < 5 * np.sqrt(1 / 180 / ROWS)
     assert abs(np.corrcoef(forward, backward)[0, 1]) < 5 / np.sqrt(ROWS)
-    _, pull = jax.vjp(lambda a, b: mix(KEY, a, 1.0, b), ONES, second)
-    gradients = pull(ONES)
+    _, gradients = pull("shake_shake", KEY, ONES, 1.0, second)
     np.testing.assert_allclose(gradients[0] + gradients[1], 1, rtol=1e-6)
     np.testing.assert_allclose(mix(KEY, ONES, 1.0, ONES), 1, rtol=1e-6)
     narrow, _ = coefficients("shake_shake", 0.1, second)

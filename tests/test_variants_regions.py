@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from variant_cases import draw
 
-from dropout import VARIANTS
 from dropout.variants.regions import rectangles
 
 KEY = jax.random.key(34)
@@ -27,7 +27,7 @@ def boxes(y):
 def test_cutout(length):
     """Squares of the right size where they fit; their area on average as the formula of
     their clipping says, within 5 standard errors."""
-    heights, widths = boxes(VARIANTS["cutout"](KEY, IMAGES, 1.0, length=length))
+    heights, widths = boxes(draw("cutout", KEY, IMAGES, 1.0, length=length))
     for sides, size in ((heights, 32), (widths, 24)):
         assert sides.max() == length and sides.min() >= length // 2
         centre = np.arange(size)
@@ -43,7 +43,7 @@ def test_cutout(length):
 def test_random_erasing():
     """Rectangles as in the table, erased with the nominal probability, at a place that
     is uniform among those that fit; within 5 standard errors."""
-    y = VARIANTS["random_erasing"](KEY, IMAGES, 0.5)
+    y = draw("random_erasing", KEY, IMAGES, 0.5)
     heights, widths = boxes(y)
     erased = heights > 0
     assert abs(erased.mean() - 0.5) < 5 * 0.5 / np.sqrt(len(erased))
@@ -60,9 +60,7 @@ def test_random_erasing():
 
 
 def test_random_erasing_can_fill_with_noise():
-    y = VARIANTS["random_erasing"](
-        KEY, jnp.full((512, 16, 16, 3), 9.0), 1.0, fill="noise"
-    )
+    y = draw("random_erasing", KEY, jnp.full((512, 16, 16, 3), 9.0), 1.0, fill="noise")
     noise = np.asarray(y)[np.asarray(y) != 9.0]
     assert abs(noise.mean()) < 5 / np.sqrt(len(noise))
     assert abs(noise.std() - 1) < 5 / np.sqrt(2 * len(noise))
@@ -70,8 +68,8 @@ def test_random_erasing_can_fill_with_noise():
 
 def test_options_that_make_no_sense_are_errors():
     with pytest.raises(ValueError, match="smallest=0.5"):
-        VARIANTS["random_erasing"](KEY, IMAGES, 0.5, smallest=0.5)
+        draw("random_erasing", KEY, IMAGES, 0.5, smallest=0.5)
     with pytest.raises(ValueError, match="no rectangle fits 1x24"):
-        VARIANTS["random_erasing"](KEY, IMAGES[:, :1], 0.5)
+        draw("random_erasing", KEY, IMAGES[:, :1], 0.5)
     with pytest.raises(ValueError, match="length=0"):
-        VARIANTS["cutout"](KEY, IMAGES, 0.5, length=0)
+        draw("cutout", KEY, IMAGES, 0.5, length=0)

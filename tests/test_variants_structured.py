@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
-from dropout import VARIANTS
+from variant_cases import draw, pull
 
 KEY = jax.random.key(32)
 MAP = jnp.ones((512, 5, 4, 8))
@@ -36,7 +35,7 @@ def constant_along(y, axes):
 )
 def test_masks_are_constant_along_what_they_share_and_vary_along_the_rest(name, axes):
     options = {"length": 2} if name == "cutout" else {}
-    y = VARIANTS[name](KEY, MAP, 0.5, **options)
+    y = draw(name, KEY, MAP, 0.5, **options)
     assert constant_along(y, axes)
     for axis in set(range(4)) - set(axes):
         assert not constant_along(y, (axis,))
@@ -47,7 +46,7 @@ def test_spatial_moves_the_mean_of_a_channel_and_bernoulli_does_not():
     standard errors, 4096 channels; independent between channels and examples."""
     rate, count = 0.2, 4096
     for name, positions in (("spatial", 1), ("bernoulli", 20)):
-        mean = np.float64(VARIANTS[name](KEY, MAP, rate).mean((1, 2)))
+        mean = np.float64(draw(name, KEY, MAP, rate).mean((1, 2)))
         variance = rate / (1 - rate) / positions
         fourth = ((mean - 1) ** 4).mean()
         error = np.sqrt((fourth - variance**2) / count)
@@ -59,23 +58,23 @@ def test_spatial_moves_the_mean_of_a_channel_and_bernoulli_does_not():
 
 @pytest.mark.parametrize(("rate", "kept"), [(0.0, 20), (0.3, 14), (0.9, 2), (1.0, 1)])
 def test_patch_keeps_a_fixed_number_of_tokens(rate, kept):
-    y = VARIANTS["patch"](KEY, jnp.ones((64, 20, 3)), rate)
+    y = draw("patch", KEY, jnp.ones((64, 20, 3)), rate)
     np.testing.assert_array_equal(y.sum((1, 2)), 3 * kept)
 
 
 def test_patch_keeps_the_prefix_and_every_other_token_equally_often():
     """Inclusion 10/20 of each of 20 tokens over 4096 rows, within 5 standard errors."""
-    y = VARIANTS["patch"](KEY, jnp.ones((4096, 22, 1)), 0.5, prefix=2)[..., 0]
+    y = draw("patch", KEY, jnp.ones((4096, 22, 1)), 0.5, prefix=2)[..., 0]
     assert (y[:, :2] == 1).all()
     assert abs(y[:, 2:].mean(0) - 0.5).max() < 5 * 0.5 / 64
     with pytest.raises(ValueError, match="prefix=22"):
-        VARIANTS["patch"](KEY, jnp.ones((2, 22, 1)), 0.5, prefix=22)
+        draw("patch", KEY, jnp.ones((2, 22, 1)), 0.5, prefix=22)
 
 
 def test_weighted_channel_keeps_the_sum_of_scores_and_a_fixed_number():
     x = jax.random.uniform(KEY, (256, 5, 4, 8))
     for rate, kept in ((0.0, 8), (0.25, 6), (0.7, 2), (1.0, 1)):
-        y = VARIANTS["weighted_channel"](KEY, x, rate)
+        y = draw("weighted_channel", KEY, x, rate)
         np.testing.assert_array_equal((y != 0).any((1, 2)).sum(1), kept)
         np.testing.assert_allclose(y.sum((1, 2, 3)), x.sum((1, 2, 3)), rtol=1e-5)
 
@@ -90,11 +89,11 @@ def test_weighted_channel_against_enumeration():
         kept = [one, two]
         expected[kept] += chance * score[kept] * score.sum() / score[kept].sum()
     x = jnp.broadcast_to(jnp.float32(score), (8192, 3, 4))
-    y = np.float64(VARIANTS["weighted_channel"](KEY, x, 0.5)[:, 0])
+    y = np.float64(draw("weighted_channel", KEY, x, 0.5)[:, 0])
     assert (abs(y.mean(0) - expected) < 5 * y.std(0) / np.sqrt(8192)).all()
 
 
 def test_weighted_channel_on_features_that_vanish_or_are_negative():
     for x in (jnp.zeros((4, 3, 8)), -jnp.ones((4, 3, 8))):
-        y, pull = jax.vjp(lambda x: VARIANTS["weighted_channel"](KEY, x, 0.5), x)
-        assert jnp.isfinite(y).all() and jnp.isfinite(pull(y)[0]).all()
+        y, (gradient,) = pull("weighted_channel", KEY, x, 0.5)
+        assert jnp.isfinite(y).all() and jnp.isfinite(gradient).all()

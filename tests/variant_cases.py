@@ -38,6 +38,7 @@ def max_pool(x, *, window, strides, padding):
 POOL = partial(max_pool, window=(2, 2), strides=(2, 2), padding="VALID")
 
 
+@cache
 def inputs(kind, rows=ROWS, dtype=jnp.float32):
     """The arrays at a site of this kind, x first; positive, its channels unlike."""
     shape = (rows, *(IMAGE if kind == "input" else SHAPE))
@@ -109,6 +110,32 @@ def _cases(name):
 
 
 CASES = tuple(case for name in VARIANTS for case in _cases(name))
+
+
+def draw(name, key, x, rate, *others, **options):
+    """A variant's draw, quickly compiled."""
+    return _compiled_draw(name, tuple(options.items()))(key, x, rate, *others)
+
+
+def pull(name, key, x, rate, *others):
+    """A variant's draw and the gradients of its sum in (x, *others), compiled so."""
+    return _compiled_pull(name)(key, x, rate, *others)
+
+
+@cache
+def _compiled_draw(name, options):
+    return jax.jit(partial(VARIANTS[name], **dict(options)), compiler_options=QUICK)
+
+
+@cache
+def _compiled_pull(name):
+    def function(key, x, rate, *others):
+        y, backward = jax.vjp(
+            lambda x, *o: VARIANTS[name](key, x, rate, *o), x, *others
+        )
+        return y, backward(jnp.ones_like(y))
+
+    return jax.jit(function, compiler_options=QUICK)
 
 
 def pulled(case):
