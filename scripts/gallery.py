@@ -1,0 +1,305 @@
+"""Draws what every variant does at three rates, and every schedule.
+
+    python scripts/gallery.py --out=docs/images
+
+Writes `variants.png`, one row of pictures for each registered variant, by family, and
+`schedules.png`, the factor of each registered schedule over a run.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator
+from functools import cache
+from itertools import groupby
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import matplotlib
+import numpy as np
+from absl import app, flags
+from jaxtyping import Array, Float, Key
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib.axes import Axes  # noqa: E402
+from matplotlib.figure import SubFigure  # noqa: E402
+
+from dropout import SCHEDULES, VARIANTS, Timeline, Variant, factor_at  # noqa: E402
+from dropout.grammar import Call, option_types  # noqa: E402
+from models.layers import pool_2x2  # noqa: E402
+from training.sources import digits  # noqa: E402
+
+OUT = flags.DEFINE_string("out", "docs/images", "where the pictures go")
+
+RATES = (0.0, 0.1, 0.3, 0.6)
+KEY = jax.random.key(750)  # one that drops about as much as it should
+SIDE = 18  # of a feature map
+TIMES, UNITS = 40, 40
+STEPS = EXAMPLES = 4
+HEADS = ((-4, 60), (0, 30), (5, 90), (0, 400))  # where a head looks, how widely
+FLOOR = 0.3  # all that is drawn lies above, so that what is dropped stands out
+DROPPED = "#ff6b00"
+ACROSS = 2  # variants side by side
+
+FAMILIES = {
+    "elementwise": "Elements",
+    "structured": "Channels and positions",
+    "blocks": "Blocks",
+    "regions": "Regions of the image",
+    "pooling": "Pooling windows",
+    "kernels": "Weights",
+    "paths": "Paths: four examples, four steps",
+    "recurrent": "Recurrent states: time from top to bottom",
+    "attention": "Attention: four heads, a row for each query",
+}
+
+Picture = Float[Array, "height width"]
+
+
+def main(argv: list[str]) -> None:
+    """Draws both pictures."""
+    out = Path(OUT.value)
+    out.mkdir(parents=True, exist_ok=True)
+    draw_variants(out / "variants.png")
+    draw_schedules(out / "schedules.png")
+    print(f"variants.png and schedules.png in {out}")
+
+
+def draw_variants(path: Path) -> None:
+    """A row of pictures for each variant, by family, before and at each rate."""
+    lines = list(layout())
+    height = [0.85, *(1.85 + 0.4 * bool(title) for title, _ in lines)]
+    figure = plt.figure(figsize=(12.5, sum(height)), layout="constrained")
+    header, *parts = figure.subfigures(len(height), 1, height_ratios=height)
+    header.suptitle(
+        f"What is dropped: before, and at rates {', '.join(map(str, RATES[1:]))}\n"
+        "orange is zero or less; what is brighter than before is scaled up",
+        size=16,
+    )
+    for part, (title, members) in zip(parts, lines, strict=True):
+        part.suptitle(title, size=17, weight="bold", x=0.01, ha="left")
+        cells = part.subfigures(1, ACROSS)
+        for cell, entry in zip(cells, members):
+            draw_variant(cell, entry)
+    figure.savefig(path, dpi=100, pil_kwargs={"optimize": True})
+    plt.close(figure)
+
+
+def layout() -> Iterator[tuple[str, list[Variant]]]:
+    """The variants of each line of the picture; a family's first line has a title."""
+    for name, members in groupby(VARIANTS.values(), family):
+        title = FAMILIES[name] if name in FAMILIES else name
+        rest = list(members)
+        for start in range(0, len(rest), ACROSS):
+            yield "" if start else title, rest[start : start + ACROSS]
+
+
+def draw_variant(cell: SubFigure, entry: Variant) -> None:
+    """One variant before and at each rate, all as bright as they are."""
+    cell.suptitle(entry.name, size=15, family="monospace")
+    pictures = [np.asarray(picture(entry, rate)) for rate in RATES]
+    highest = 1.4 * np.nanmax(pictures[0])
+    for axis, rate, image in zip(cell.subplots(1, len(RATES)), RATES, pictures):
+        show(axis, image, highest)
+        axis.set_xlabel(f"{rate:g}" if rate else "before", size=12)
+
+
+def show(axis: Axes, image: np.ndarray, highest: float) -> None:
+    """One picture; zero or less in orange, gaps in white."""
+    colours = plt.get_cmap("gray").copy()
+    colours.set_under(DROPPED)
+    colours.set_bad("white")
+    axis.imshow(image, cmap=colours, vmin=1e-9, vmax=highest, interpolation="nearest")
+    axis.set(xticks=[], yticks=[])
+
+
+def draw_schedules(path: Path) -> None:
+    """The factor of each schedule over a run, with its default options."""
+    timeline, columns = Timeline(1000, 100), 4
+    rows = -(-len(SCHEDULES) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(15, 3.2 * rows), sharey=True, layout="constrained"
+    )
+    for axis in axes.flat[len(SCHEDULES) :]:
+        axis.axis("off")
+    steps = jnp.arange(timeline.total)
+    for axis, name in zip(axes.flat, SCHEDULES):
+        factors = jax.vmap(
+            lambda step, name=name: factor_at(Call(name), step, timeline)
+        )
+        axis.fill_between(steps / timeline.total, factors(steps), alpha=0.25)
+        axis.plot(steps / timeline.total, factors(steps), linewidth=2.5)
+        axis.set_title(f"{name}\n{defaults(name)}", size=14, family="monospace")
+        axis.set(xlim=(0, 1), ylim=(-0.03, 1.08))
+        axis.tick_params(labelsize=11)
+        axis.grid(alpha=0.3)
+    figure.supxlabel("fraction of the run", size=14)
+    figure.supylabel("factor on the rate", size=14)
+    figure.savefig(path, dpi=100, pil_kwargs={"optimize": True})
+    plt.close(figure)
+
+
+def defaults(name: str) -> str:
+    """The options of a schedule as in flags, one a line."""
+    parameters = inspect.signature(SCHEDULES[name]).parameters
+    options = option_types(SCHEDULES[name])
+    return "\n".join(f"{option}={parameters[option].default}" for option in options)
+
+
+def family(entry: Variant) -> str:
+    """The module that a variant lives in."""
+    return entry.draw.__module__.rpartition(".")[2]
+
+
+def picture(entry: Variant, rate: float) -> Picture:
+    """What a variant makes of what a site of its first kind is given."""
+    recurrent = family(entry) == "recurrent" and entry.kinds[0] != "state"
+    return PICTURES["sequence" if recurrent else entry.kinds[0]](entry, rate)
+
+
+def of_features(entry: Variant, rate: float) -> Picture:
+    """Nine channels of one feature map."""
+    return mosaic(entry(KEY, feature_map(), rate)[0])
+
+
+def of_image(entry: Variant, rate: float) -> Picture:
+    """Nine images."""
+    return mosaic(jnp.moveaxis(entry(KEY, examples(), rate)[..., 0], 0, -1))
+
+
+def of_window(entry: Variant, rate: float) -> Picture:
+    """A map after pooling over windows of 2x2."""
+    return entry(KEY, waves()[None, :, :, None], rate, pool_2x2)[0, :, :, 0]
+
+
+def of_kernel(entry: Variant, rate: float) -> Picture:
+    """A kernel, its inputs from top to bottom and its outputs from left to right."""
+    return entry(KEY, waves()[None], rate)[0]
+
+
+def of_branch(entry: Variant, rate: float) -> Picture:
+    """Branches of four examples, from left to right, at four steps."""
+    return batches(entry(row_keys(entry), steps(examples()[:EXAMPLES]), rate))
+
+
+def of_branches(entry: Variant, rate: float) -> Picture:
+    """Two digits, mixed."""
+    first, second = (steps(examples()[i : i + EXAMPLES]) for i in (0, EXAMPLES))
+    return batches(entry(row_keys(entry), first, rate, second))
+
+
+def of_weights(entry: Variant, rate: float) -> Picture:
+    """Attention weights of four heads."""
+    weights = jax.nn.softmax(attention_logits())
+    return mosaic(jnp.moveaxis(entry(KEY, weights, rate)[0], 0, -1))
+
+
+def of_logits(entry: Variant, rate: float) -> Picture:
+    """Attention weights of four heads whose logits were acted on."""
+    logits = entry(KEY, attention_logits(), rate)
+    return mosaic(jnp.moveaxis(jax.nn.softmax(logits)[0], 0, -1))
+
+
+def of_sequence(entry: Variant, rate: float) -> Picture:
+    """Features of a sequence, step by step."""
+    return entry(time_keys(entry), waves(), rate)
+
+
+def of_state(entry: Variant, rate: float) -> Picture:
+    """A recurrent state, step by step, each from the one before."""
+
+    def step(old: Array, now: tuple[Key[Array, ""], Array]) -> tuple[Array, Array]:
+        key, new = now
+        state = entry(key, new[None], rate, old[None])[0]
+        return state, state
+
+    new = waves()
+    return jax.lax.scan(step, new[0], (time_keys(entry), new))[1]
+
+
+PICTURES: dict[str, Callable[[Variant, float], Picture]] = {
+    "activation": of_features,
+    "pre": of_features,
+    "input": of_image,
+    "window": of_window,
+    "kernel": of_kernel,
+    "branch": of_branch,
+    "branches": of_branches,
+    "weights": of_weights,
+    "logits": of_logits,
+    "sequence": of_sequence,
+    "state": of_state,
+}
+
+
+@cache
+def examples() -> Float[Array, "9 height width 1"]:
+    """Digits of nine classes, between `FLOOR` and 1."""
+    train, _ = digits()
+    first = [
+        int(np.argmax(train.labels == label)) for label in (3, 0, 5, 6, 9, 2, 7, 8, 4)
+    ]
+    pixels = jnp.asarray(train.images[np.array(first)], jnp.float32) / 255
+    return FLOOR + (1 - FLOOR) * pixels[:, 2:-2, 2:-2]
+
+
+@cache
+def feature_map() -> Float[Array, "1 side side 9"]:
+    """A smooth digit, and where it rises in each of eight directions."""
+    digit = jax.image.resize(examples()[0, :, :, 0], (SIDE, SIDE), "linear")
+    angles = np.arange(8) * np.pi / 4
+    shifts = [(round(2 * np.sin(a)), round(2 * np.cos(a))) for a in angles]
+    rises = [jnp.maximum(jnp.roll(digit, s, (0, 1)) - digit, 0) for s in shifts]
+    channels = jnp.stack([*rises[:4], digit - FLOOR, *rises[4:]], -1)
+    return FLOOR + (1 - FLOOR) * (channels / channels.max((0, 1), keepdims=True))[None]
+
+
+def waves() -> Float[Array, "times units"]:
+    """A smooth pattern between `FLOOR` and 1."""
+    time, unit = np.arange(TIMES)[:, None], np.arange(UNITS)[None]
+    phase = 2 * np.pi * time / 20 + 2.5 * np.sin(2 * np.pi * unit / 20)
+    return jnp.asarray(FLOOR + (1 - FLOOR) * (0.5 + 0.5 * np.sin(phase)), jnp.float32)
+
+
+def attention_logits() -> Float[Array, "1 heads queries keys"]:
+    """Four heads that look behind, at, ahead of and all around a query."""
+    query, key = np.arange(20)[:, None], np.arange(20)[None]
+    heads = [-((key - query - shift) ** 2) / width for shift, width in HEADS]
+    return jnp.asarray(np.stack(heads), jnp.float32)[None]
+
+
+def row_keys(entry: Variant) -> Key[Array, " n"]:
+    """A key a row of `steps`: one an example, or where it shares masks one a step."""
+    rows = jnp.arange(STEPS * EXAMPLES)
+    rows = rows // EXAMPLES if entry.unit == "batch" else rows
+    return jax.vmap(jax.random.fold_in, (None, 0))(KEY, rows)
+
+
+def time_keys(entry: Variant) -> Key[Array, " times"]:
+    """A key for each time, the same where a mask belongs to the sequence."""
+    times = jnp.arange(TIMES) if entry.per == "step" else jnp.zeros(TIMES, jnp.int32)
+    return jax.vmap(jax.random.fold_in, (None, 0))(KEY, times)
+
+
+def steps(batch: Float[Array, "n ..."]) -> Float[Array, "rows ..."]:
+    """The same batch at every step."""
+    return jnp.tile(batch, (STEPS, *(1,) * (batch.ndim - 1)))
+
+
+def batches(x: Float[Array, "rows height width 1"]) -> Picture:
+    """Steps from top to bottom, examples from left to right."""
+    return mosaic(jnp.moveaxis(x[..., 0], 0, -1))
+
+
+def mosaic(maps: Float[Array, "height width count"]) -> Picture:
+    """A square number of maps in a square, row by row, with gaps of NaN."""
+    height, width, count = maps.shape
+    side = round(count**0.5)
+    framed = jnp.pad(maps, ((0, 1), (0, 1), (0, 0)), constant_values=jnp.nan)
+    grid = framed.reshape(height + 1, width + 1, side, side)
+    whole = jnp.moveaxis(grid, (2, 3), (0, 2)).reshape(side * (height + 1), -1)
+    return whole[:-1, :-1]
+
+
+if __name__ == "__main__":
+    app.run(main)
