@@ -84,7 +84,9 @@ def prepare(config: Config) -> Experiment:
 def start_state(experiment: Experiment) -> State:
     """The state before the first step, on every device of the mesh."""
     network = experiment.network
-    state = initial_state(network.params, network.stats, experiment.optimizer)
+    # Copied, since steps are donated the state: an experiment can start many times.
+    params, stats = jax.tree.map(jnp.copy, (network.params, network.stats))
+    state = initial_state(params, stats, experiment.optimizer)
     return jax.device_put(state, replicated(experiment.mesh))
 
 
