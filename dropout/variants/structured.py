@@ -120,7 +120,12 @@ def _kept_tokens(
     seeds: Seeds, rate: Float[Array, ""], shape: Shape, prefix: int
 ) -> Array:
     count = int(np.prod(shape[1:-1])) - prefix
-    place = ranks(random_bits(seeds, (shape[0], count)), axis=1)
-    keep = (place >= whole_part(rate, count)).astype(jnp.float32)
+    # Lots that end in the token's index cannot tie: exactly `dropped` are too low.
+    index_bits = np.uint32(2 ** count.bit_length() - 1)
+    index = jnp.arange(count, dtype=jnp.uint32)[None]
+    lots = (random_bits(seeds, (shape[0], count)) | index_bits) ^ index
+    dropped = whole_part(rate, count)
+    lowest = jax.lax.dynamic_index_in_dim(jnp.sort(lots, axis=1), dropped, axis=1)
+    keep = (lots >= lowest).astype(jnp.float32)
     keep = jnp.pad(keep, ((0, 0), (prefix, 0)), constant_values=1)
     return keep.reshape(*shape[:-1], 1)
