@@ -163,6 +163,16 @@ def test_seed_rate_is_the_root(rate, size):
     assert abs(gamma - (1 - (1 - rate) ** (1 / size**2))) < 2e-7 + 1e-5 * (rate > 0.99)
 
 
+def test_seed_rate_is_the_smallest_step_that_is_enough():
+    """With one seed a position it is the rate, rounded up to a multiple of 2^-24; also
+    where that ends in a digit 255 of the search."""
+    rates = np.random.default_rng(0).uniform(size=4096).astype(np.float32)
+    rates = np.concatenate([rates, np.float32([0x12FF34, 0xFFFFFF, 0xFF, 1]) / 2**24])
+    find = jax.jit(jax.vmap(lambda rate: seed_rate(rate, np.ones((1, 1), np.int32))))
+    expected = np.ceil(np.float64(rates) * 2**24) / 2**24
+    np.testing.assert_array_equal(find(rates), expected)
+
+
 def test_disout_replaces_what_dropblock_drops_by_noise_of_the_same_spread():
     """Its deviation is alpha std(x) to 5 standard errors; alpha 0 is dropblock."""
     x = 3 + 2 * jax.random.normal(KEY, (256, 8, 8, 4))

@@ -103,5 +103,5 @@ def windows(x: Images, pool: Pool) -> Windows:
 
 
 def _weights(values: Windows) -> Windows:
-    """How likely each value is, up to a factor; without a gradient."""
-    return jnp.maximum(jax.lax.stop_gradient(values.astype(jnp.float32)), 0)
+    """How likely each value is, up to a factor."""
+    return jnp.maximum(values.astype(jnp.float32), 0)
