@@ -2,11 +2,11 @@
 
 from typing import Literal
 
-import jax
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from dropout import Drop, identity
+from models.convolution import relu
 from models.layers import (
     Conv,
     Dense,
@@ -57,12 +57,12 @@ class CNN(nnx.Module):
     ) -> Float[Array, "n classes"]:
         """Images (n, h, w, c) -> logits (n, classes)."""
         x = drop("input", images)
-        x = drop("conv1", jax.nn.relu(self.conv1(x, drop)))
+        x = drop("conv1", relu(self.conv1(x, drop)))
         x = drop("pool1", drop("pool1/window", x, pool_2x2))
-        x = drop("conv2", jax.nn.relu(self.conv2(x, drop)))
+        x = drop("conv2", relu(self.conv2(x, drop)))
         x = drop("pool2", drop("pool2/window", x, pool_2x2))
         x = drop("fc/pre", self.fc(flatten(x), drop))
-        x = drop("fc", jax.nn.relu(x))
+        x = drop("fc", relu(x))
         return self.out(x, drop)
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +9,8 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from dropout import Drop, named_key
+from models.convolution import Images, Padding, add_bias, convolution, max_pool
 
-Images = Float[Array, "n _height _width _channels"]
-Padding = Literal["VALID", "SAME"]
 Initializer = jax.nn.initializers.Initializer
 
 GLOROT = jax.nn.initializers.glorot_uniform()
@@ -46,7 +44,7 @@ class Conv(nnx.Module):
         """(n, h, w, channels in) -> (n, h', w', channels out)."""
         convolve = partial(convolution, padding=self.padding)
         x = drop(self.site, x, self.kernel[...].astype(x.dtype), convolve)
-        return x + over_last_axis(self.bias[...], x)
+        return add_bias(x, over_last_axis(self.bias[...], x))
 
 
 class Dense(nnx.Module):
@@ -79,28 +77,6 @@ def over_last_axis(
 ) -> Float[Array, "*ones c"]:
     """A vector in the rank and dtype of an array whose last axis it spans."""
     return vector.reshape((1,) * (like.ndim - 1) + vector.shape).astype(like.dtype)
-
-
-def convolution(
-    x: Images, kernel: Float[Array, "kh kw inputs outputs"], *, padding: Padding
-) -> Images:
-    """Cross-correlation with stride 1, NHWC with HWIO."""
-    return jax.lax.conv_general_dilated(
-        x, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
-
-
-def max_pool(
-    x: Images,
-    *,
-    window: tuple[int, int] = (2, 2),
-    strides: tuple[int, int] = (2, 2),
-    padding: Padding = "VALID",
-) -> Images:
-    """The largest value in each window, by default 2x2 without overlap."""
-    return jax.lax.reduce_window(
-        x, -jnp.inf, jax.lax.max, (1, *window, 1), (1, *strides, 1), padding
-    )
 
 
 pool_2x2: Callable[[Images], Images] = partial(

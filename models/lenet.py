@@ -1,11 +1,11 @@
 """LeNet as the dropout literature trains it (Caffe's form of LeCun et al. 1998)."""
 
-import jax
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from dropout import Drop, identity
 from models.cnn import SITES
+from models.convolution import relu
 from models.layers import Conv, Dense, Images, flatten, pool_2x2, require_size
 
 
@@ -35,7 +35,7 @@ class LeNet(nnx.Module):
         x = drop("conv2", self.conv2(x, drop))
         x = drop("pool2", drop("pool2/window", x, pool_2x2))
         x = drop("fc/pre", self.fc(flatten(x), drop))
-        x = drop("fc", jax.nn.relu(x))
+        x = drop("fc", relu(x))
         return self.out(x, drop)
 
 

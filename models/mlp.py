@@ -1,10 +1,10 @@
 """A multi-layer perceptron of any widths."""
 
-import jax
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from dropout import Drop, identity
+from models.convolution import relu
 from models.layers import Dense, Images, flatten, require_widths
 
 
@@ -37,7 +37,7 @@ class MLP(nnx.Module):
         x = flatten(drop("input", images))
         for name in self.names:
             x = drop(f"{name}/pre", getattr(self, name)(x, drop))
-            x = drop(name, jax.nn.relu(x))
+            x = drop(name, relu(x))
         return self.out(x, drop)
 
 

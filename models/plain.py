@@ -5,6 +5,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from dropout import Drop, identity
+from models.convolution import relu
 from models.layers import Conv, Dense, Images, pool_2x2, require_size
 
 HE = jax.nn.initializers.he_normal()
@@ -57,7 +58,7 @@ class Plain(nnx.Module):
         """Images (n, h, w, c) -> logits (n, classes)."""
         x = drop("input", images)
         for name in self.names:
-            x = drop(name, jax.nn.relu(getattr(self, name)(x, drop)))
+            x = drop(name, relu(getattr(self, name)(x, drop)))
             if name in self.pooled:
                 pool = name.replace("conv", "pool")
                 x = drop(pool, drop(f"{pool}/window", x, pool_2x2))

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from tensorboardX import SummaryWriter
 
+from models.convolution import compiler_options
 from training import loop
 from training.checkpoints import Position, locked, open_checkpoints, restore_latest
 from training.curves import draw_curves
@@ -60,7 +61,7 @@ def compile_step(experiment: Experiment, state: State) -> tuple[TrainStep, list[
         lambda: traces.append(None),
     )
     batch = next(loop.batches(experiment, 0))
-    jitted = jax.jit(step, donate_argnums=0)
+    jitted = jax.jit(step, donate_argnums=0, compiler_options=compiler_options())
     return jitted.lower(state, batch, loop.mask_key(experiment)).compile(), traces
 
 
@@ -90,7 +91,10 @@ def _train(experiment: Experiment, workdir: Path) -> Summary:
             ),
             batches=loop.batches(experiment, start),
             step=compiled,
-            evaluate=jax.jit(make_evaluate_batch(experiment.objective)),
+            evaluate=jax.jit(
+                make_evaluate_batch(experiment.objective),
+                compiler_options=compiler_options(),
+            ),
             start=start,
             begin=begin - position.seconds,
             signals=signals,

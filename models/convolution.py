@@ -1,0 +1,260 @@
+"""Convolution, ReLU and max-pooling: fast on the CPU, plain XLA operations elsewhere.
+
+A convolution that is pooled over 2x2 windows is computed on the CPU as four arrays, one
+for each place in a window, all products of matrices; pooling takes the largest of the
+four, and the convolution's own output never exists. Nothing else needs to know: bias
+and ReLU commute with the largest value, so each function here remembers how the pooled
+result of its output is made, and under `jit` what nobody reads is never computed.
+"""
+
+import functools
+import operator
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.lax import optimization_barrier as materialize
+from jaxtyping import Array, Float, Int8
+
+Images = Float[Array, "n _height _width _channels"]
+Kernel = Float[Array, "kernel_height kernel_width inputs outputs"]
+Padding = Literal["VALID", "SAME"]
+Pair = tuple[int, int]
+Grid = list[list[Array]]
+
+# Winograd's F(2x2, 3x3), Lavin & Gray 2015 (arXiv:1509.09308), section 4.1.
+INPUT_TRANSFORM = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))
+KERNEL_TRANSFORM = ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1))
+OUTPUT_TRANSFORM = ((1, 1, 1, 0), (0, 1, -1, -1))
+
+# How the 2x2 maxima of a traced array are made, by its id, while the array lives.
+_pooled: dict[int, Callable[[], Images]] = {}
+
+
+def convolution(x: Images, kernel: Kernel, *, padding: Padding) -> Images:
+    """Cross-correlation with stride 1, NHWC with HWIO."""
+    pads = jax.lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], (1, 1), padding)
+    if not _is_fast(x):
+        return correlate(x, kernel, pads)
+    y = _correlate(x, kernel, tuple(pads))
+    begin, size = (pads[0][0], pads[1][0]), (y.shape[1] // 2, y.shape[2] // 2)
+    return _remember(y, lambda: largest(corners(x, kernel, begin, size)))
+
+
+def add_bias(x: Images, bias: Float[Array, "1 1 1 channels"]) -> Images:
+    """The sum, one bias for each channel."""
+    return _monotone(lambda x: x + bias, x)
+
+
+def relu(x: Array) -> Array:
+    """Rectified units: the positive part."""
+    return _monotone(jax.nn.relu, x)
+
+
+def max_pool(
+    x: Images,
+    *,
+    window: Pair = (2, 2),
+    strides: Pair = (2, 2),
+    padding: Padding = "VALID",
+) -> Images:
+    """The largest value in each window, by default 2x2 without overlap."""
+    if not _is_fast(x) or (window, strides, padding) != ((2, 2), (2, 2), "VALID"):
+        return jax.lax.reduce_window(
+            x, -jnp.inf, jax.lax.max, (1, *window, 1), (1, *strides, 1), padding
+        )
+    if id(x) in _pooled:
+        return materialize(_pooled[id(x)]())
+    size = (x.shape[1] // 2, x.shape[2] // 2)
+    return materialize(largest(sum(phases(x, (0, 0), size), [])))
+
+
+@functools.cache
+def compiler_options() -> dict[str, str]:
+    """What to compile with so that `materialize` holds: the CPU's XLA would fuse
+    across it, and compute a pooled map anew for each of its readers."""
+    options = {"xla_disable_hlo_passes": "cse_barrier_expander"}
+    if jax.default_backend() != "cpu":
+        return {}
+    try:
+        jax.jit(lambda: 0, compiler_options=options).lower().compile()
+    except jax.errors.JaxRuntimeError:
+        return {}
+    return options
+
+
+def correlate(x: Images, kernel: Kernel, pads: Sequence[Pair]) -> Images:
+    """XLA's convolution."""
+    return jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), pads, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+# XLA:CPU brings convolutions to the form it is fast at, but not inside a loop: there
+# the derivatives that JAX writes take 5 and 80 times as long as these.
+_correlate = jax.custom_vjp(correlate, nondiff_argnums=(2,))
+
+
+def _correlate_forward(x: Images, kernel: Kernel, pads: Sequence[Pair]) -> tuple:
+    return correlate(x, kernel, pads), (x, kernel)
+
+
+def _correlate_backward(
+    pads: Sequence[Pair], operands: tuple[Images, Kernel], cotangent: Images
+) -> tuple[Images, Kernel]:
+    x, kernel = operands
+    opposite = [
+        (extent - 1 - low, extent - 1 - high)
+        for extent, (low, high) in zip(kernel.shape, pads)
+    ]
+    flipped = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
+    padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    return (
+        correlate(cotangent, flipped, opposite),
+        _kernel_gradient(padded, cotangent).reshape(kernel.shape),
+    )
+
+
+def _kernel_gradient(x: Images, cotangent: Images) -> Float[Array, "kh kwi o"]:
+    """As products of matrices: XLA's own convolution for it runs on one core."""
+    _, height, width, outputs = cotangent.shape
+    rows = [x[:, :, left : left + width] for left in range(x.shape[2] - width + 1)]
+    wide = jnp.concatenate(rows, axis=-1)
+    errors = materialize(cotangent.reshape(-1, outputs))
+    taps = [
+        materialize(wide[:, top : top + height].reshape(-1, wide.shape[-1]))
+        for top in range(x.shape[1] - height + 1)
+    ]
+    return jnp.stack([tap.T @ errors for tap in taps])
+
+
+_correlate.defvjp(_correlate_forward, _correlate_backward)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def corners(x: Images, kernel: Kernel, begin: Pair, size: Pair) -> list[Images]:
+    """The convolution at (2r, 2c), (2r, 2c + 1), (2r + 1, 2c) and (2r + 1, 2c + 1).
+
+    Each is an image of the given size; `begin` is the padding at the top and the left.
+    """
+    height, width, inputs, _ = kernel.shape
+    extent = (size[0] + height // 2, size[1] + width // 2)
+    grid = [[materialize(phase) for phase in row] for row in phases(x, begin, extent)]
+    # 0.8 of the time that `cnn` takes with patches; tiles of few channels are slow.
+    if (height, width) == (3, 3) and inputs >= 8:
+        return _winograd(grid, kernel, size)
+    return _patches(grid, kernel, size)
+
+
+def phases(x: Images, begin: Pair, size: Pair) -> Grid:
+    """The images x[:, i::2, j::2], each of the given size, as a grid over (i, j).
+
+    Before that `x` is padded with `begin` zeros at the top and the left, and at the
+    bottom and the right it is padded or cut as the size asks.
+    """
+    count, height, width, channels = x.shape
+    ends = (2 * size[0] - height - begin[0], 2 * size[1] - width - begin[1])
+    borders = ((0, 0), *zip(begin, ends), (0, 0))
+    x = jax.lax.pad(x, jnp.zeros((), x.dtype), [(*border, 0) for border in borders])
+    x = x.reshape(count, size[0], 2, size[1], 2, channels)
+    # The transpose of a split is a concatenation; that of strided slices is slow.
+    return [
+        [
+            phase.reshape(count, *size, channels)
+            for phase in jax.lax.split(row, (1, 1), axis=4)
+        ]
+        for row in jax.lax.split(x, (1, 1), axis=2)
+    ]
+
+
+@jax.custom_vjp
+def largest(values: list[Images]) -> Images:
+    """The elementwise maximum; the gradient flows to the first of those that tie.
+
+    Keeps which one won, in a byte: the gradient of `reduce_window` takes half the step.
+    """
+    return _winner(values)[0]
+
+
+def _winner(values: list[Images]) -> tuple[Images, Int8[Array, "n h w c"]]:
+    best, which = values[0], jnp.zeros(values[0].shape, jnp.int8)
+    for number, value in enumerate(values[1:], 1):
+        which = jnp.where(value > best, jnp.int8(number), which)
+        best = jnp.maximum(best, value)
+    return materialize((best, which))
+
+
+def _pass_to_winner(which: Int8[Array, "n h w c"], cotangent: Images) -> tuple:
+    return ([jnp.where(which == number, cotangent, 0) for number in range(4)],)
+
+
+largest.defvjp(_winner, _pass_to_winner)
+
+
+def _patches(grid: Grid, kernel: Kernel, size: Pair) -> list[Images]:
+    height, width, _, outputs = kernel.shape
+    matrix = kernel.reshape(-1, outputs)
+
+    def corner(top: int, left: int) -> Images:
+        taps = [
+            _tap(grid, top + i, left + j, size) for i, j in np.ndindex(height, width)
+        ]
+        return _product(jnp.concatenate(taps, axis=-1), matrix)
+
+    return [corner(top, left) for top, left in np.ndindex(2, 2)]
+
+
+def _winograd(grid: Grid, kernel: Kernel, size: Pair) -> list[Images]:
+    transform = jnp.asarray(KERNEL_TRANSFORM, kernel.dtype)
+    kernels = materialize(jnp.einsum("ka,lb,abio->klio", transform, transform, kernel))
+    tiles = [[_tap(grid, i, j, size) for j in range(4)] for i in range(4)]
+    products = [
+        [_product(tile, kernels[i, j]) for j, tile in enumerate(row)]
+        for i, row in enumerate(_both_axes(INPUT_TRANSFORM, tiles))
+    ]
+    return sum(_both_axes(OUTPUT_TRANSFORM, products), [])
+
+
+def _tap(grid: Grid, i: int, j: int, size: Pair) -> Images:
+    """x[:, i::2, j::2] of an image given by its phases."""
+    phase = grid[i % 2][j % 2]
+    return phase[:, i // 2 : i // 2 + size[0], j // 2 : j // 2 + size[1]]
+
+
+def _product(x: Images, matrix: Float[Array, "inputs outputs"]) -> Images:
+    """The product over channels of arrays that are read whole and written whole."""
+    rows = materialize(x.reshape(-1, x.shape[-1]))
+    return materialize(rows @ matrix).reshape(*x.shape[:3], -1)
+
+
+def _both_axes(signs: Sequence[Sequence[int]], grid: Grid) -> Grid:
+    """A matrix of 0, 1 and -1 applied to the rows and to the columns of a grid."""
+    rows = [[_signed_sum(s, column) for column in zip(*grid)] for s in signs]
+    return [[_signed_sum(s, row) for s in signs] for row in rows]
+
+
+def _signed_sum(signs: Sequence[int], values: Sequence[Array]) -> Array:
+    terms = [v if sign > 0 else -v for sign, v in zip(signs, values) if sign]
+    return functools.reduce(operator.add, terms)
+
+
+def _is_fast(x: Array) -> bool:
+    # Without a trace nothing would remove what is not read.
+    traced = isinstance(x, jax.core.Tracer)
+    return traced and jax.default_backend() == "cpu" and x.dtype == jnp.float32
+
+
+def _monotone(function: Callable[[Array], Array], x: Array) -> Array:
+    """Applies what commutes with the largest value."""
+    pooled = _pooled[id(x)] if id(x) in _pooled else None
+    return _remember(function(x), pooled and (lambda: function(pooled())))
+
+
+def _remember(x: Array, pooled: Callable[[], Images] | None) -> Array:
+    if pooled:
+        _pooled[id(x)] = pooled
+        weakref.finalize(x, _pooled.pop, id(x))
+    return x
