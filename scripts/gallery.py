@@ -70,7 +70,8 @@ def draw_variants(path: Path) -> None:
     lines = list(layout())
     height = [0.85, *(1.85 + 0.4 * bool(title) for title, _ in lines)]
     figure = plt.figure(figsize=(12.5, sum(height)), layout="constrained")
-    header, *parts = figure.subfigures(len(height), 1, height_ratios=height)
+    grid = figure.subfigures(len(height), 1, squeeze=False, height_ratios=height)
+    header, *parts = grid[:, 0]
     header.suptitle(
         f"What is dropped: before, and at rates {', '.join(map(str, RATES[1:]))}\n"
         "orange is zero or less; what is brighter than before is scaled up",
