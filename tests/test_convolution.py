@@ -1,0 +1,229 @@
+"""Convolution and pooling against XLA's own: values, gradients, transforms."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from dropout import identity
+from dropout.grammar import parse_call
+from models import convolution as fast
+from models import create
+
+# (height, width), kernel size, channels in, channels out, padding
+CASES = {
+    "winograd": ((6, 6), 3, 8, 4, "VALID"),
+    "winograd, odd": ((7, 8), 3, 8, 5, "VALID"),
+    "winograd, padded": ((5, 6), 3, 9, 2, "SAME"),
+    "one channel": ((7, 5), 3, 1, 3, "VALID"),
+    "5x5": ((9, 8), 5, 2, 3, "VALID"),
+    "5x5, padded": ((5, 7), 5, 3, 2, "SAME"),
+    "even kernel": ((6, 7), 2, 3, 2, "VALID"),
+    "even kernel, padded": ((5, 6), 4, 2, 3, "SAME"),
+    "1x1": ((4, 5), 1, 8, 3, "VALID"),
+}
+compiled = partial(jax.jit, compiler_options=fast.compiler_options())
+
+
+def operands(case, key, count=3):
+    (height, width), size, inputs, outputs, padding = CASES[case]
+    shapes = (count, height, width, inputs), (size, size, inputs, outputs)
+    shapes = (*shapes, (1, 1, 1, outputs))
+    keys = jax.random.split(key, 3)
+    return [jax.random.normal(k, s) for k, s in zip(keys, shapes)], padding
+
+
+def stage(x, kernel, bias, padding, between=lambda x: x):
+    x = fast.add_bias(fast.convolution(x, kernel, padding=padding), bias)
+    return fast.max_pool(between(fast.relu(x)))
+
+
+def plain_stage(x, kernel, bias, padding):
+    numbers = ("NHWC", "HWIO", "NHWC")
+    x = jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), padding, dimension_numbers=numbers
+    )
+    x, window = jnp.maximum(x + bias, 0), (1, 2, 2, 1)
+    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, window, "VALID")
+
+
+def with_gradients(function, padding):
+    """(values, gradients in x, kernel and bias), the cotangent a fixed pattern."""
+
+    def loss(x, kernel, bias):
+        y = function(x, kernel, bias, padding)
+        cotangent = jnp.cos(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape)
+        return jnp.vdot(y, cotangent), y
+
+    def both(*arrays):
+        gradients, y = jax.grad(loss, (0, 1, 2), has_aux=True)(*arrays)
+        return y, *gradients
+
+    return both
+
+
+def assert_close(results, expected):
+    for result, reference in zip(results, expected, strict=True):
+        assert result.shape == reference.shape and result.dtype == reference.dtype
+        scale = float(jnp.abs(reference).max())
+        np.testing.assert_allclose(result, reference, rtol=0, atol=4e-6 * scale)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_stage_and_its_gradients_are_those_of_xla(case, key):
+    arrays, padding = operands(case, key)
+    expected = compiled(with_gradients(plain_stage, padding))(*arrays)
+    assert_close(compiled(with_gradients(stage, padding))(*arrays), expected)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_so_are_they_with_something_between_convolution_and_pooling(case, key):
+    arrays, padding = operands(case, key)
+    expected = compiled(with_gradients(plain_stage, padding))(*arrays)
+    apart = partial(stage, between=lambda x: jnp.negative(-x))
+    assert_close(compiled(with_gradients(apart, padding))(*arrays), expected)
+
+
+@pytest.mark.parametrize("case", ["winograd, odd", "one channel", "5x5, padded"])
+@pytest.mark.parametrize("between", [lambda x: x, lambda x: x * 1], ids=["next", "far"])
+def test_of_values_that_tie_the_first_gets_the_gradient(case, between, key):
+    """Small whole numbers: every sum is exact, and most windows hold a tie."""
+    arrays, padding = operands(case, key)
+    arrays = [jnp.round(array) for array in arrays]
+    function = compiled(with_gradients(partial(stage, between=between), padding))
+    expected = compiled(with_gradients(plain_stage, padding))(*arrays)
+    for result, reference in zip(function(*arrays), expected, strict=True):
+        np.testing.assert_allclose(result, reference, rtol=0, atol=1e-4)
+
+
+def test_what_was_done_to_the_convolution_before_pooling_counts(key):
+    arrays, padding = operands("one channel", key)
+    falling = compiled(partial(stage, padding=padding, between=lambda x: -x))(*arrays)
+    assert (falling <= 0).all() and (falling < 0).any()
+
+
+def test_a_pooled_convolution_is_all_there_is(key):
+    """Under jit the convolution itself is computed only where something reads it."""
+    arrays, padding = operands("winograd", key)
+    texts = [
+        compiled(partial(stage, padding=padding, between=between))
+        .lower(*arrays)
+        .compile()
+        .as_text()
+        for between in (lambda x: x, jnp.sin)
+    ]
+    assert [" convolution(" in text for text in texts] == [False, True]
+
+
+def test_nothing_is_remembered_after_a_trace(key):
+    arrays, padding = operands("one channel", key)
+    jax.eval_shape(partial(stage, padding=padding), *arrays)
+    stage(*arrays, padding)
+    assert not fast._pooled
+
+
+def test_members_of_a_population_are_each_what_they_are_alone(key):
+    (x, *first), padding = operands("winograd", key)
+    second = [array + 1 for array in first]
+    members = [jnp.stack(pair) for pair in zip(first, second)]
+    function = with_gradients(stage, padding)
+    mapped = compiled(jax.vmap(function, (None, 0, 0)))(x, *members)
+    alone = compiled(function)
+    assert_close([result[0] for result in mapped], alone(x, *first))
+    assert_close([result[1] for result in mapped], alone(x, *second))
+
+
+@pytest.mark.parametrize("between", [lambda x: x, jnp.sin], ids=["next", "far"])
+def test_a_scan_over_micro_batches_under_remat_gives_the_same(between, key):
+    arrays, padding = operands("winograd", key, count=4)
+    function = partial(stage, padding=padding, between=between)
+
+    def scanned(x, kernel, bias, padding):
+        remade = jax.checkpoint(lambda part: function(part, kernel, bias))
+        parts = x.reshape(2, 2, *x.shape[1:])
+        y = jax.lax.scan(lambda _, part: (None, remade(part)), None, parts)[1]
+        return y.reshape(4, *y.shape[2:])
+
+    whole = partial(stage, between=between)
+    expected = compiled(with_gradients(whole, padding))(*arrays)
+    assert_close(compiled(with_gradients(scanned, padding))(*arrays), expected)
+
+
+@pytest.mark.parametrize("between", [lambda x: x, jnp.sin], ids=["next", "far"])
+def test_a_sharded_batch_stays_sharded(between, key):
+    mesh = Mesh(np.array(jax.devices()), ("data",))
+    arrays, padding = operands("winograd", key, count=8)
+    rows = NamedSharding(mesh, PartitionSpec("data"))
+    arrays = [
+        jax.device_put(arrays[0], rows),
+        *jax.device_put(arrays[1:], NamedSharding(mesh, PartitionSpec())),
+    ]
+    function = compiled(with_gradients(partial(stage, between=between), padding))
+    text = function.lower(*arrays).compile().as_text()
+    assert "all-gather" not in text and "all-to-all" not in text
+    values, to_images, *_ = function(*arrays)
+    assert values.sharding.is_equivalent_to(rows, 4)
+    assert to_images.sharding.is_equivalent_to(rows, 4)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"window": (3, 3), "strides": (2, 2), "padding": "VALID"},
+        {"window": (2, 2), "strides": (2, 2), "padding": "SAME"},
+        {"window": (3, 2), "strides": (1, 2), "padding": "SAME"},
+        {"window": (2, 2), "strides": (2, 2), "padding": "VALID"},
+    ],
+)
+def test_any_window_pools_as_reduce_window_does(options, key):
+    x = jax.random.normal(key, (2, 7, 8, 3))
+    window, strides = ((1, *options[name], 1) for name in ("window", "strides"))
+    expected = jax.lax.reduce_window(
+        x, -jnp.inf, jax.lax.max, window, strides, options["padding"]
+    )
+    result = compiled(partial(fast.max_pool, **options))(x)
+    np.testing.assert_array_equal(result, expected)
+
+
+@pytest.mark.parametrize("between", [lambda x: x, lambda x: x * 1], ids=["next", "far"])
+def test_a_value_that_is_no_number_is_not_hidden(between, key):
+    (x, *others), padding = operands("one channel", key)
+    x = x.at[1, 3, 2, 0].set(jnp.nan)
+    y = compiled(partial(stage, padding=padding, between=between))(x, *others)
+    expected = plain_stage(x, *others, padding)
+    np.testing.assert_array_equal(jnp.isnan(y), jnp.isnan(expected))
+    assert jnp.isnan(y).any()
+
+
+def test_half_precision_keeps_its_type(key):
+    arrays, padding = operands("winograd", key)
+    halves = [array.astype(jnp.bfloat16) for array in arrays]
+    y = compiled(partial(stage, padding=padding))(*halves)
+    assert y.dtype == jnp.bfloat16
+    expected = plain_stage(*arrays, padding)
+    np.testing.assert_allclose(y.astype(jnp.float32), expected, atol=0.5)
+
+
+def test_a_network_is_bitwise_the_same_again(key):
+    model = create(parse_call("cnn"), (12, 13, 3), 4, key)
+    images = jax.random.normal(key, (4, 12, 13, 3))
+    once, again = (
+        compiled(lambda x: jax.grad(lambda x: model(x, identity).sum())(x))(images)
+        for _ in range(2)
+    )
+    np.testing.assert_array_equal(once, again)
+
+
+def test_the_compiler_options_hold_here_and_give_way_where_unknown(monkeypatch):
+    assert fast.compiler_options()
+
+    def refuse(*_, **__):
+        raise jax.errors.JaxRuntimeError("INVALID_ARGUMENT: No such compile option")
+
+    monkeypatch.setattr(jax, "jit", refuse)
+    assert fast.compiler_options.__wrapped__() == {}
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert fast.compiler_options.__wrapped__() == {}
