@@ -1,0 +1,319 @@
+"""Measures dropout against a multiplication, and training steps against others.
+
+    python scripts/bench.py
+    python scripts/bench.py --parts=steps --dataset=mnist --data_dir=DIR --models=cnn
+
+Every table is measured with its contestants interleaved, round by round, in one
+process; times are medians, with the quartiles as their spread. Prints the tables and
+writes `bench.json` and `bench.png` to --out. `pip install -e '.[bench]'` brings PyTorch
+and Keras; without them their columns are left out.
+"""
+
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from datetime import date
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import matplotlib
+import numpy as np
+from absl import app, flags
+from flax import linen, nnx
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt  # noqa: E402
+
+from dropout import VARIANTS, Variant, kind_of  # noqa: E402
+from dropout.kinds import ACTIVATIONS  # noqa: E402
+from models.convolution import compiler_options  # noqa: E402
+from scripts.bench_peers import ARCHITECTURES, Arrays, Train, installed  # noqa: E402
+from training import loop  # noqa: E402
+from training.config import Config, canonical  # noqa: E402
+from training.experiment import Experiment, prepare, start_state  # noqa: E402
+from training.run import compile_step  # noqa: E402
+
+PARTS = flags.DEFINE_list("parts", ["operations", "steps", "sites"], "what to measure")
+MODELS = flags.DEFINE_list("models", list(ARCHITECTURES), "networks of the steps")
+BATCH_SIZES = flags.DEFINE_list("batch_sizes", ["32", "128", "512"], "of the steps")
+MICROBATCH = flags.DEFINE_integer("microbatch", 128, "largest micro-batch, ours only")
+VARIANT_NAMES = flags.DEFINE_list("variants", [], "of the operations (default: all)")
+ROUNDS = flags.DEFINE_integer("rounds", 15, "measurements of each", lower_bound=3)
+SECONDS = flags.DEFINE_float("seconds", 0.2, "length of one measurement")
+DATASET = flags.DEFINE_string("dataset", "digits", "as in train.py")
+DATA_DIR = flags.DEFINE_string("data_dir", "", "as in train.py")
+OUT = flags.DEFINE_string("out", "runs/bench", "where the numbers and the chart go")
+
+SHAPE = (128, 26, 26, 32)
+EXAMPLES = 32_768  # at least so many for the peers
+
+
+class Measured(NamedTuple):
+    """Milliseconds of one contestant: quartiles over the rounds.
+
+    Attributes:
+        ratio: of its median to that of the first contestant.
+        kept: bytes that its forward pass keeps for the backward pass, if known.
+    """
+
+    lower: float
+    median: float
+    upper: float
+    ratio: float
+    kept: int | None = None
+
+
+Results = dict[str, Measured]
+
+
+def main(argv: list[str]) -> None:
+    """Measures the parts asked for, prints their tables and writes the files."""
+    unknown = set(PARTS.value) - set(MEASUREMENTS)
+    if unknown or len(argv) > 1:
+        raise app.UsageError(
+            f"--parts={PARTS.value}: expected some of {[*MEASUREMENTS]}."
+        )
+    out = Path(OUT.value)
+    out.mkdir(parents=True, exist_ok=True)
+    tables: dict[str, Results] = {}
+    for part in PARTS.value:
+        for title, results in MEASUREMENTS[part]():
+            tables[title] = results
+            Console().print(as_table(title, results))
+    record = {"machine": machine(), "tables": as_json(tables)}
+    (out / "bench.json").write_text(json.dumps(record, indent=2) + "\n")
+    draw(tables, out / "bench.png")
+    print(f"numbers and chart in {out}")
+
+
+def measure(title: str, contestants: dict[str, Train]) -> Results:
+    """Times all contestants in turn, round by round, each long enough to be timed."""
+    counts = {name: calls_to_time(run) for name, run in contestants.items()}
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in track(range(ROUNDS.value), title, console=Console(stderr=True)):
+        for name, run in contestants.items():
+            times[name].append(1e3 * elapsed(run, counts[name]) / counts[name])
+    quartiles = {
+        n: np.quantile(t, [0.25, 0.5, 0.75]).tolist() for n, t in times.items()
+    }
+    first = next(iter(quartiles.values()))[1]
+    return {name: Measured(*q, q[1] / first) for name, q in quartiles.items()}
+
+
+def calls_to_time(run: Train) -> int:
+    """So many calls that they take about --seconds, after one that compiles."""
+    run(2)
+    return max(2, round(SECONDS.value / (elapsed(run, 2) / 2)))
+
+
+def elapsed(run: Train, calls: int) -> float:
+    """Seconds of so many calls."""
+    begin = time.perf_counter()
+    run(calls)
+    return time.perf_counter() - begin
+
+
+def measure_operations():
+    """Dropout forward and backward against a multiplication by a constant."""
+    key, rate = jax.random.key(0), jnp.float32(0.5)
+    x, cotangent = jax.random.normal(key, (2, *SHAPE))
+    functions = {"constant": lambda key, rate, x: x * 0.5}
+    for name, variant in VARIANTS.items():
+        wanted = not VARIANT_NAMES.value or name in VARIANT_NAMES.value
+        if wanted and "activation" in variant.kinds:
+            functions[name] = partial(draw_of, variant)
+    functions["flax.linen.Dropout"] = linen_dropout
+    functions["flax.nnx.Dropout"] = nnx_dropout
+    arguments = (key, rate, x, cotangent)
+    contestants = {n: forward_backward(f, arguments) for n, f in functions.items()}
+    results = measure("operations", contestants)
+    yield (
+        f"dropout forward and backward, {'x'.join(map(str, SHAPE))} float32",
+        {
+            name: found._replace(kept=bytes_kept(functions[name], key, rate, x))
+            for name, found in results.items()
+        },
+    )
+
+
+def draw_of(variant: Variant, key, rate, x):
+    """A variant with its default options."""
+    return variant(key, x, rate)
+
+
+def linen_dropout(key, rate, x):
+    """Flax's Dropout, whose rate is a constant."""
+    layer = linen.Dropout(0.5, deterministic=False)
+    return layer.apply({}, x, rngs={"dropout": key})
+
+
+def nnx_dropout(key, rate, x):
+    """The newer one."""
+    return nnx.Dropout(0.5, deterministic=False)(x, rngs=nnx.Rngs(key))
+
+
+def forward_backward(function: Callable, arguments: tuple) -> Train:
+    """Calls of the function and its derivative under one jit."""
+
+    def both(key, rate, x, cotangent):
+        y, backward = jax.vjp(lambda x: function(key, rate, x), x)
+        return y, backward(cotangent)
+
+    compiled = jax.jit(both, compiler_options=compiler_options())
+
+    def run(calls: int) -> None:
+        for _ in range(calls):
+            jax.block_until_ready(compiled(*arguments))
+
+    return run
+
+
+def bytes_kept(function: Callable, key, rate, x) -> int:
+    """The size of all arrays that the derivative holds on to."""
+    backward = jax.eval_shape(
+        lambda key, rate, x: jax.vjp(lambda x: function(key, rate, x), x)[1],
+        key, rate, x,
+    )  # fmt: skip
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(backward))
+
+
+def measure_steps():
+    """Whole training steps, data included, against the peers."""
+    for model in MODELS.value:
+        for batch_size in map(int, BATCH_SIZES.value):
+            config = configuration(model, batch_size, "fc*:bernoulli:0.5")
+            experiment = prepare(config)
+            data = training_arrays(experiment)
+            contestants = {"ours": our_training(experiment)}
+            for name, make in installed().items():
+                contestants[name] = make(ARCHITECTURES[model], data, batch_size)
+            title = f"training step of {model}, batch {batch_size}"
+            yield title, measure(title, contestants)
+
+
+def measure_sites():
+    """Training steps with dropout at every activation, or at one site, against none."""
+    for model in MODELS.value:
+        sites = prepare(configuration(model, 128, "none")).network.sites
+        activations = [site for site in sites if kind_of(site) in ACTIVATIONS]
+        between = [site for site in activations if site.startswith("conv")]
+        plans = {
+            "none": "none",
+            "every activation": bernoulli(activations),
+            "not before a pooling": bernoulli(set(activations) - set(between)),
+            **{site: bernoulli([site]) for site in activations},
+        }
+        contestants = {
+            name: our_training(prepare(configuration(model, 128, plan)))
+            for name, plan in plans.items()
+        }
+        title = f"dropout at the sites of {model}, batch 128"
+        yield title, measure(title, contestants)
+
+
+MEASUREMENTS = {
+    "operations": measure_operations,
+    "steps": measure_steps,
+    "sites": measure_sites,
+}
+
+
+def bernoulli(sites) -> str:
+    """The plan of one rule a site."""
+    return " ".join(f"{site}:bernoulli:0.2" for site in sites)
+
+
+def configuration(model: str, batch_size: int, dropout: str) -> Config:
+    """A run of train.py, in micro-batches where its batch is large."""
+    return canonical(
+        Config(
+            dataset=DATASET.value,
+            data_dir=DATA_DIR.value,
+            model=model,
+            batch_size=batch_size,
+            microbatches=max(1, batch_size // MICROBATCH.value),
+            dropout=dropout,
+            mesh="data:1",
+        )
+    )
+
+
+def our_training(experiment: Experiment) -> Train:
+    """The steps of the training loop, with its batches."""
+    state = start_state(experiment)
+    step, _ = compile_step(experiment, state)
+    batches, key = loop.batches(experiment, 0), loop.mask_key(experiment)
+    current = [state]
+
+    def train(steps: int) -> None:
+        for _ in range(steps):
+            current[0], _ = step(current[0], next(batches), key)
+        jax.block_until_ready(current)
+
+    return train
+
+
+def training_arrays(experiment: Experiment) -> Arrays:
+    """The training data as the network sees it, repeated to a fair size."""
+    images, labels = experiment.data.train.fetch(experiment.train_ids)
+    images = np.asarray(experiment.objective.standardise(images))
+    repeats = -(-EXAMPLES // len(labels))
+    return np.tile(images, (repeats, 1, 1, 1)), np.tile(np.asarray(labels), repeats)
+
+
+def machine() -> dict[str, str | int]:
+    """What the numbers depend on."""
+    return {
+        "date": date.today().isoformat(),
+        "device": jax.devices()[0].device_kind,
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count() or 0,
+        "jax": jax.__version__,
+    }
+
+
+def as_table(title: str, results: Results) -> Table:
+    """A printed table of one comparison."""
+    table = Table("", "median ms", "quartiles", "ratio", "bytes kept", title=title)
+    for name, found in results.items():
+        kept = "" if found.kept is None else f"{found.kept:,}"
+        spread = f"{found.lower:.2f}-{found.upper:.2f}"
+        table.add_row(name, f"{found.median:.2f}", spread, f"{found.ratio:.2f}", kept)
+    return table
+
+
+def as_json(tables: dict[str, Results]) -> dict[str, dict]:
+    """The tables as plain dictionaries."""
+    return {
+        title: {name: found._asdict() for name, found in results.items()}
+        for title, results in tables.items()
+    }
+
+
+def draw(tables: dict[str, Results], path: Path) -> None:
+    """One bar chart a table, bars with their quartiles, lengths in milliseconds."""
+    rows = [len(results) for results in tables.values()]
+    figure, axes = plt.subplots(
+        len(tables), figsize=(8, 0.8 * len(rows) + 0.3 * sum(rows)), squeeze=False,
+        height_ratios=rows, layout="constrained",
+    )  # fmt: skip
+    for axis, (title, results) in zip(axes[:, 0], tables.items()):
+        found = list(results.values())
+        medians = np.array([each.median for each in found])
+        low, high = ([getattr(m, side) for m in found] for side in ("lower", "upper"))
+        axis.barh(list(results), medians, xerr=[medians - low, high - medians])
+        axis.set(title=title, xlabel="ms")
+        axis.invert_yaxis()
+    figure.savefig(path, dpi=150)
+
+
+if __name__ == "__main__":
+    app.run(main)
