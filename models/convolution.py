@@ -16,6 +16,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.lax import optimization_barrier as materialize
 from jaxtyping import Array, Float, Int8
 
@@ -243,7 +244,7 @@ def _signed_sum(signs: Sequence[int], values: Sequence[Array]) -> Array:
 
 def _is_fast(x: Array) -> bool:
     # Without a trace nothing would remove what is not read.
-    traced = isinstance(x, jax.core.Tracer)
+    traced = isinstance(x, Tracer)
     return traced and jax.default_backend() == "cpu" and x.dtype == jnp.float32
 
 

@@ -105,7 +105,9 @@ def measure(title: str, contestants: dict[str, Train]) -> Results:
         n: np.quantile(t, [0.25, 0.5, 0.75]).tolist() for n, t in times.items()
     }
     first = next(iter(quartiles.values()))[1]
-    return {name: Measured(*q, q[1] / first) for name, q in quartiles.items()}
+    return {
+        name: Measured(q[0], q[1], q[2], q[1] / first) for name, q in quartiles.items()
+    }
 
 
 def calls_to_time(run: Train) -> int:
@@ -264,7 +266,7 @@ def our_training(experiment: Experiment) -> Train:
 def training_arrays(experiment: Experiment) -> Arrays:
     """The training data as the network sees it, repeated to a fair size."""
     images, labels = experiment.data.train.fetch(experiment.train_ids)
-    images = np.asarray(experiment.objective.standardise(images))
+    images = np.asarray(experiment.objective.standardise(jnp.asarray(images)))
     repeats = -(-EXAMPLES // len(labels))
     return np.tile(images, (repeats, 1, 1, 1)), np.tile(np.asarray(labels), repeats)
 

@@ -139,7 +139,7 @@ def flax_training(architecture: Architecture, data: Arrays, batch_size: int) -> 
 
 def torch_training(architecture: Architecture, data: Arrays, batch_size: int) -> Train:
     """PyTorch, eager."""
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     torch.manual_seed(0)
     model = torch_network(architecture, data[0].shape[1:])
@@ -159,7 +159,7 @@ def torch_training(architecture: Architecture, data: Arrays, batch_size: int) ->
 
 def torch_network(architecture: Architecture, image: tuple[int, ...]):
     """An architecture as a torch.nn.Sequential over NCHW."""
-    from torch import nn
+    from torch import nn  # pyright: ignore[reportMissingImports]
 
     layers = []
     channels = (image[-1], *architecture.channels)
@@ -177,7 +177,7 @@ def torch_network(architecture: Architecture, image: tuple[int, ...]):
 
 def keras_training(architecture: Architecture, data: Arrays, batch_size: int) -> Train:
     """Keras' own `model.fit` on arrays in memory, one epoch of the steps asked for."""
-    import keras
+    import keras  # pyright: ignore[reportMissingImports]
 
     keras.utils.set_random_seed(0)
     model = keras.Sequential(
@@ -195,7 +195,7 @@ def keras_training(architecture: Architecture, data: Arrays, batch_size: int) ->
 
 def keras_layers(architecture: Architecture) -> list:
     """An architecture as a list of Keras layers."""
-    from keras import layers
+    from keras import layers  # pyright: ignore[reportMissingImports]
 
     activation = "relu" if architecture.rectified else None
     found = []

@@ -11,25 +11,25 @@ and a deep plain network; and `overfit.csv`, every number drawn.
 
 import csv
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import matplotlib
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from rich.progress import track
 
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402
-from matplotlib.axes import Axes  # noqa: E402
-
-from training import loop  # noqa: E402
-from training.config import Config, canonical  # noqa: E402
-from training.evaluation import make_evaluate_batch  # noqa: E402
-from training.experiment import Experiment, prepare, start_state  # noqa: E402
-from training.run import compile_step  # noqa: E402
-from training.step import State, accumulate  # noqa: E402
+from models.convolution import compiler_options
+from training import loop
+from training.config import Config, canonical
+from training.evaluation import make_evaluate_batch
+from training.experiment import Experiment, prepare, start_state
+from training.run import compile_step
+from training.step import State, TrainStep, accumulate
 
 DATASET = flags.DEFINE_string("dataset", "digits", "as in train.py")
 DATA_DIR = flags.DEFINE_string("data_dir", "", "as in train.py")
@@ -45,10 +45,10 @@ Row = dict[str, Any]
 
 def main(argv: list[str]) -> None:
     """Trains every arm and seed and draws both pictures."""
+    logging.set_verbosity(logging.WARNING)
     out = Path(OUT.value)
     out.mkdir(parents=True, exist_ok=True)
-    jobs = list(experiments())
-    rows = [row for job in track(jobs, "training") for row in follow(*job)]
+    rows = [row for arm in track(list(arms()), "training") for row in train_arm(*arm)]
     with (out / "overfit.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
@@ -59,17 +59,15 @@ def main(argv: list[str]) -> None:
     print(f"pictures and numbers in {out}")
 
 
-def experiments() -> Iterator[tuple[str, str, Config]]:
-    """Each network with and without dropout, one configuration a seed."""
+def arms() -> Iterator[tuple[str, str, str]]:
+    """Each network with and without dropout: model, arm, plan."""
     plain = f"plain(depth={DEPTH.value})"
     plans = {
         "cnn": "pool*:bernoulli:0.25 fc:bernoulli:0.5",
         plain: "conv*:bernoulli:0.1 features:bernoulli:0.5",
     }
     for model, plan in plans.items():
-        for arm, dropout in zip(ARMS, ("none", plan)):
-            for seed in range(SEEDS.value):
-                yield model, arm, configuration(model, dropout, seed)
+        yield from zip((model, model), ARMS, ("none", plan))
 
 
 def configuration(model: str, dropout: str, seed: int) -> Config:
@@ -89,24 +87,33 @@ def configuration(model: str, dropout: str, seed: int) -> Config:
     )
 
 
-def follow(model: str, arm: str, config: Config) -> Iterator[Row]:
-    """Trains one configuration; a row for each quantity after each epoch."""
-    experiment = prepare(config)
-    state = start_state(experiment)
-    step, _ = compile_step(experiment, state)
-    evaluate = jax.jit(make_evaluate_batch(experiment.objective))
-    differentiate = jax.jit(accumulate, static_argnums=0)
-    batches = loop.batches(experiment, 0)
-    for epoch in range(1, config.epochs + 1):
+def train_arm(model: str, arm: str, plan: str) -> Iterator[Row]:
+    """Trains one arm at every seed; all seeds share what the first compiled."""
+    configs = [configuration(model, plan, seed) for seed in range(SEEDS.value)]
+    first = prepare(configs[0])
+    step, _ = compile_step(first, start_state(first))
+    compiled = partial(jax.jit, compiler_options=compiler_options())
+    evaluate = compiled(make_evaluate_batch(first.objective))
+    differentiate = compiled(partial(accumulate, first.objective))
+    for config in configs:
+        experiment = prepare(config)
+        for epoch, state in enumerate(states(experiment, step), 1):
+            measured = scores(experiment, evaluate, state)
+            measured |= gradient_norms(experiment, differentiate, state)
+            for quantity, value in measured.items():
+                yield {
+                    "model": model, "arm": arm, "seed": config.seed, "epoch": epoch,
+                    "quantity": quantity, "value": value,
+                }  # fmt: skip
+
+
+def states(experiment: Experiment, step: TrainStep) -> Iterator[State]:
+    """The state after each epoch."""
+    state, batches = start_state(experiment), loop.batches(experiment, 0)
+    for _ in range(experiment.config.epochs):
         for _ in range(experiment.timeline.steps_per_epoch):
             state, _ = step(state, next(batches), loop.mask_key(experiment))
-        measured = scores(experiment, evaluate, state)
-        measured |= gradient_norms(experiment, differentiate, state)
-        for quantity, value in measured.items():
-            yield {
-                "model": model, "arm": arm, "seed": config.seed, "epoch": epoch,
-                "quantity": quantity, "value": value,
-            }  # fmt: skip
+        yield state
 
 
 def scores(experiment: Experiment, evaluate, state: State) -> dict[str, float]:
@@ -131,7 +138,7 @@ def gradient_norms(
     ids = experiment.train_ids[: experiment.config.batch_size]
     batch = loop.make_batch(experiment, ids)
     key = loop.mask_key(experiment)
-    gradient, _, sums = differentiate(experiment.objective, state, batch, key)
+    gradient, _, sums = differentiate(state, batch, key)
     layers = jax.device_get(gradient)
     return {
         f"gradient {name}": float(
@@ -153,7 +160,8 @@ def curves(rows: list[Row], model: str, arm: str, quantity: str) -> np.ndarray:
 
 def draw_overfitting(rows: list[Row], path: Path) -> None:
     """Training and test curves of `cnn`: mean over seeds, with the range as a band."""
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    axes = figure.subplots(1, 2)
     for axis, quantity in zip(axes, ("loss", "accuracy")):
         for arm, colour in ARMS.items():
             for split, style in (("train", "--"), ("test", "-")):
@@ -168,7 +176,6 @@ def draw_overfitting(rows: list[Row], path: Path) -> None:
         f"{SEEDS.value} seeds"
     )
     figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 def band(axis: Axes, values: np.ndarray, colour, style: str, label: str) -> None:
@@ -181,12 +188,11 @@ def band(axis: Axes, values: np.ndarray, colour, style: str, label: str) -> None
 def draw_gradients(rows: list[Row], path: Path) -> None:
     """The gradient norm of each layer over training, first layer dark, last light."""
     models = list(dict.fromkeys(row["model"] for row in rows))
-    figure, axes = plt.subplots(
-        len(models), 2, figsize=(11, 7), sharex=True, sharey="row", layout="constrained"
-    )
+    figure = Figure(figsize=(11, 7), layout="constrained")
+    axes = figure.subplots(len(models), 2, sharex=True, sharey="row")
     for model, pair in zip(models, axes):
         names = layers_of(rows, model)
-        colours = plt.get_cmap("viridis")(np.linspace(0, 0.92, len(names)))
+        colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.92, len(names)))
         for axis, arm in zip(pair, ARMS):
             for name, colour in zip(names, colours):
                 values = curves(rows, model, arm, f"gradient {name}")
@@ -198,7 +204,6 @@ def draw_gradients(rows: list[Row], path: Path) -> None:
     for axis in axes[-1]:
         axis.set_xlabel("epoch")
     figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 def layers_of(rows: list[Row], model: str) -> list[str]:

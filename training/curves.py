@@ -3,11 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402
-from matplotlib.axes import Axes  # noqa: E402
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 Lines = list[dict[str, Any]]
 COLOURS = {"train": "tab:blue", "validation": "tab:green", "test": "tab:orange"}
@@ -18,16 +15,14 @@ def draw_curves(lines: Lines, title: str, path: Path) -> None:
     sites = sorted(
         {name for line in lines for name in line if name.startswith("rate/")}
     )
-    figure, axes = plt.subplots(
-        1, 3 if sites else 2, figsize=(13 if sites else 9, 3.8), layout="constrained"
-    )
+    figure = Figure(figsize=(13 if sites else 9, 3.8), layout="constrained")
+    axes = figure.subplots(1, 3 if sites else 2)
     _draw_splits(axes[0], lines, "loss", "log")
     _draw_splits(axes[1], lines, "accuracy", "linear")
     if sites:
         _draw_rates(axes[2], lines, sites)
     figure.suptitle(title, fontsize=10)
     figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 def _draw_splits(axes: Axes, lines: Lines, quantity: str, scale: str) -> None:
