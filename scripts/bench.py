@@ -47,7 +47,7 @@ BATCH_SIZES = flags.DEFINE_list("batch_sizes", ["32", "128", "512"], "of the ste
 MICROBATCH = flags.DEFINE_integer("microbatch", 128, "largest micro-batch, ours only")
 VARIANT_NAMES = flags.DEFINE_list("variants", [], "of the operations (default: all)")
 ROUNDS = flags.DEFINE_integer("rounds", 15, "measurements of each", lower_bound=3)
-SECONDS = flags.DEFINE_float("seconds", 0.2, "length of one measurement")
+SECONDS = flags.DEFINE_float("seconds", 1.0, "length of one measurement")
 DATASET = flags.DEFINE_string("dataset", "digits", "as in train.py")
 DATA_DIR = flags.DEFINE_string("data_dir", "", "as in train.py")
 OUT = flags.DEFINE_string("out", "runs/bench", "where the numbers and the chart go")
@@ -113,7 +113,7 @@ def measure(title: str, contestants: dict[str, Train]) -> Results:
 def calls_to_time(run: Train) -> int:
     """So many calls that they take about --seconds, after one that compiles."""
     run(2)
-    return max(2, round(SECONDS.value / (elapsed(run, 2) / 2)))
+    return max(2, round(SECONDS.value / (elapsed(run, 10) / 10)))
 
 
 def elapsed(run: Train, calls: int) -> float:
