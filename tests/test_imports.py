@@ -14,7 +14,7 @@ MAY_IMPORT = {
     "models": {"dropout", "models"},
     "training": {"dropout", "models", "training"},
     "train.py": {"dropout", "models", "training"},
-    "scripts": {"dropout", "models", "training", "train"},
+    "scripts": {"dropout", "models", "training", "train", "scripts"},
 }
 
 

@@ -56,7 +56,7 @@ def assert_same_end(workdir, summary, expected_workdir, expected):
 
 
 def test_a_run_that_is_stopped_and_killed_ends_bit_for_bit_the_same(small, tmp_path):
-    config = replace(small, epochs=200, save_every=7, log_every=3)
+    config = replace(small, epochs=60, save_every=10, log_every=7)
     undisturbed = train(config, tmp_path / "whole")
     workdir = tmp_path / "disturbed"
     process = start(config, workdir)

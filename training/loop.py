@@ -90,7 +90,7 @@ def run_steps(session: Session, state: State) -> State:
     while done < timeline.total:
         stop = min(timeline.total, *((done // every + 1) * every for every in periods))
         state = advance(session, state, done, stop)
-        if session.signals:
+        if int(state.step) < stop:
             raise _stopped(session, state)
         due = [stop % every == 0 or stop == timeline.total for every in periods]
         if due[0]:
@@ -99,6 +99,8 @@ def run_steps(session: Session, state: State) -> State:
             log_evaluation(session, state, stop)
         if due[1]:
             save(session.checkpoints, state, _position(session))
+        if session.signals:
+            raise _stopped(session, state)
         done = stop
     return state
 
