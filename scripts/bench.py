@@ -130,7 +130,7 @@ def measure_operations():
     functions = {"constant": lambda key, rate, x: x * 0.5}
     for name, variant in VARIANTS.items():
         wanted = not VARIANT_NAMES.value or name in VARIANT_NAMES.value
-        if wanted and "activation" in variant.kinds:
+        if wanted and {"activation", "branch"} & set(variant.kinds):
             functions[name] = partial(draw_of, variant)
     functions["flax.linen.Dropout"] = linen_dropout
     functions["flax.nnx.Dropout"] = nnx_dropout
