@@ -132,6 +132,8 @@ def test_a_loss_that_is_not_finite_stops_with_the_step(small, tmp_path):
     images[7, 3, 3] = np.nan
     np.savez(tmp_path / "holes.npz", train_images=images, **arrays)
     wild = replace(small, dataset=str(tmp_path / "holes.npz"))
-    with pytest.raises(FloatingPointError, match=r"nan at step 0; .*fc 0.5; examples: \[.*\b7\b"):
+    with pytest.raises(
+        FloatingPointError, match=r"nan at step 0; .*fc 0.5; examples: \[.*\b7\b"
+    ):
         train(wild, tmp_path / "wild")
     assert not (tmp_path / "wild" / "summary.json").exists()
