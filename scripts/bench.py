@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import time
+from collections import deque
 from collections.abc import Callable
 from datetime import date
 from functools import partial
@@ -256,8 +257,12 @@ def our_training(experiment: Experiment) -> Train:
     current = [state]
 
     def train(steps: int) -> None:
+        in_flight = deque()
         for _ in range(steps):
-            current[0], _ = step(current[0], next(batches), key)
+            current[0], metrics = step(current[0], next(batches), key)
+            in_flight.append(metrics)
+            if len(in_flight) > loop.STEPS_IN_FLIGHT:
+                jax.block_until_ready(in_flight.popleft())
         jax.block_until_ready(current)
 
     return train

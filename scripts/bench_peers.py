@@ -132,7 +132,8 @@ def flax_training(architecture: Architecture, data: Arrays, batch_size: int) -> 
     def train(steps: int) -> None:
         for images, labels in itertools.islice(batches, steps):
             current[:] = step(*current, jnp.asarray(images), jnp.asarray(labels))
-        jax.block_until_ready(current)
+            # More steps in flight would each hold their own temporaries.
+            jax.block_until_ready(current)
 
     return train
 
