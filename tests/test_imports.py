@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-OURS = {"dropout", "models", "training", "train", "scripts", "tests"}
+OURS = {"dropout", "models", "training", "studies", "train", "scripts", "tests"}
 MAY_IMPORT = {
     "dropout": {"dropout"},
     "models": {"dropout", "models"},
     "training": {"dropout", "models", "training"},
     "train.py": {"dropout", "models", "training"},
-    "scripts": {"dropout", "models", "training", "train", "scripts"},
+    "studies": {"dropout", "models", "training", "studies"},
+    "scripts": {"dropout", "models", "training", "studies", "train", "scripts"},
 }
 
 
@@ -44,7 +45,7 @@ def test_dropout_needs_only_jax():
 
 
 def test_flags_are_read_only_where_main_is():
-    for name in ("dropout", "models", "training"):
+    for name in ("dropout", "models", "training", "studies"):
         assert not any("absl" in imports(path) for path in files(name))
 
 

@@ -1,0 +1,106 @@
+"""Paired comparisons: intervals, tests, and their correction for many of them."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy import stats
+
+CONFIDENCE = 0.95
+RESAMPLES = 2000
+CHUNK = 250  # Resamples that are drawn at a time.
+
+
+class Estimate(NamedTuple):
+    """A mean with the ends of its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class Test(NamedTuple):
+    """A difference with its 95 % interval and its two-sided p-value."""
+
+    difference: Estimate
+    p: float
+
+
+def interval(values: Float[np.ndarray, " n"]) -> Estimate:
+    """The mean with its t-interval; a single value says nothing of its spread."""
+    return paired_t(values).difference
+
+
+def paired_t(differences: Float[np.ndarray, " n"]) -> Test:
+    """Student's paired t-test of the mean difference against 0.
+
+    All zero: difference 0, p = 1. All equal otherwise, as few seeds and a small test
+    set can make them: their spread is not known to be 0, so p is that of the sign test,
+    2^(1 - n), and the interval is the one that belongs to it (one value: unbounded).
+    """
+    mean = float(differences.mean())
+    if not differences.any():
+        return Test(Estimate(0.0, 0.0, 0.0), 1.0)
+    if np.ptp(differences) <= 1e-9 * abs(mean):
+        return _equal_differences(mean, len(differences))
+    found = stats.ttest_1samp(differences, 0.0)
+    low, high = found.confidence_interval(CONFIDENCE)
+    return Test(Estimate(mean, float(low), float(high)), float(found.pvalue))
+
+
+def _equal_differences(mean: float, count: int) -> Test:
+    if count == 1:
+        return Test(Estimate(mean, -np.inf, np.inf), 1.0)
+    p = 2.0 ** (1 - count)
+    error = abs(mean) / stats.t.isf(p / 2, count - 1)
+    half = float(stats.t.isf((1 - CONFIDENCE) / 2, count - 1) * error)
+    return Test(Estimate(mean, mean - half, mean + half), p)
+
+
+def mcnemar(first: Bool[np.ndarray, " n"], second: Bool[np.ndarray, " n"]) -> float:
+    """The exact p-value of McNemar's test on which examples two networks get right."""
+    gained = int((second & ~first).sum())
+    changed = int((second != first).sum())
+    return float(stats.binomtest(gained, changed).pvalue) if changed else 1.0
+
+
+def crossed_bootstrap(
+    first: Bool[np.ndarray, "seeds n"], second: Bool[np.ndarray, "seeds n"]
+) -> Test:
+    """The difference in accuracy, over other seeds *and* other test examples.
+
+    Seeds and examples are resampled independently (the pigeonhole bootstrap of Owen,
+    2007), since all seeds are tested on the same examples; percentiles of the resampled
+    differences, spread by sqrt(s / (s - 1)) for the s seeds that they come from.
+    """
+    gain = second.astype(np.float32) - first.astype(np.float32)
+    mean = float(gain.mean(dtype=np.float64))
+    if not gain.any():
+        return Test(Estimate(0.0, 0.0, 0.0), 1.0)
+    resampled = mean + _deviations(gain, mean)
+    low, high = np.quantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    below = 1 + (resampled <= 0).sum()
+    above = 1 + (resampled >= 0).sum()
+    p = min(1.0, 2 * min(below, above) / (1 + len(resampled)))
+    return Test(Estimate(mean, float(low), float(high)), float(p))
+
+
+def _deviations(gain: Float[np.ndarray, "seeds n"], mean: float) -> np.ndarray:
+    random = np.random.default_rng(0)
+    seeds, examples = gain.shape
+    means = []
+    for _ in range(0, RESAMPLES, CHUNK):
+        rows = random.multinomial(seeds, [1 / seeds] * seeds, CHUNK) / seeds
+        columns = random.multinomial(examples, [1 / examples] * examples, CHUNK)
+        means.append(((rows @ gain) * columns).sum(1) / examples)
+    return (np.concatenate(means) - mean) * np.sqrt(seeds / max(seeds - 1, 1))
+
+
+def holm(p: list[float]) -> list[float]:
+    """Holm's correction: p-values under which any error has probability <= alpha."""
+    values = np.asarray(p, float)
+    order = np.argsort(values)
+    scaled = np.minimum(1, values[order] * np.arange(len(values), 0, -1))
+    corrected = np.empty_like(values)
+    corrected[order] = np.maximum.accumulate(scaled)
+    return corrected.tolist()

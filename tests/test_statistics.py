@@ -1,0 +1,119 @@
+"""The statistics of comparisons, by simulation: coverage, false alarms, power."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from studies.statistics import crossed_bootstrap, holm, interval, mcnemar, paired_t
+
+
+def z_score(count, total, share):
+    return (count - total * share) / np.sqrt(total * share * (1 - share))
+
+
+def synthetic(random, seeds, examples, effect, by_seed=0.0, by_example=0.0):
+    """Right answers of two arms, over seeds and shared, unequally hard examples.
+
+    `by_seed` and `by_example` are how much the arms' difference varies with each.
+    """
+    hard = random.normal(0, 1, examples)
+    arms = []
+    for shift in (0.0, effect):
+        seed = random.normal(0, by_seed, (seeds, 1))
+        example = random.normal(0, by_example, examples)
+        noise = random.normal(0, 0.3, (seeds, examples))
+        arms.append(hard + seed + example + noise + shift > -1.5)
+    return arms
+
+
+@pytest.mark.parametrize("seeds", [3, 8])
+def test_95_percent_intervals_hold_the_truth_95_times_in_100(seeds):
+    random = np.random.default_rng(seeds)
+    differences = random.normal(0.3, 2.0, (2000, seeds))
+    found = [paired_t(row).difference for row in differences]
+    held = sum(each.low <= 0.3 <= each.high for each in found)
+    assert abs(z_score(held, 2000, 0.95)) < 3
+
+
+@pytest.mark.parametrize("seeds", [3, 8])
+def test_5_percent_of_null_studies_are_significant(seeds):
+    """Errors of two equal arms, with the seed's own effect common to both."""
+    random = np.random.default_rng(10 + seeds)
+    common = random.normal(2.0, 1.0, (2000, seeds))
+    first, second = common + random.normal(0, 0.2, (2, 2000, seeds))
+    significant = sum(paired_t(row).p < 0.05 for row in second - first)
+    assert abs(z_score(significant, 2000, 0.05)) < 3
+
+
+def test_holm_keeps_the_error_of_a_whole_table_at_5_percent():
+    random = np.random.default_rng(1)
+    differences = random.normal(0, 1, (1000, 4, 6))
+    p = [[paired_t(row).p for row in study] for study in differences]
+    corrected = np.array([holm(study) for study in p])
+    alarms = (corrected.min(1) < 0.05).sum()
+    # Of four independent tests Holm's first step lets 1 - (1 - 0.05 / 4)^4 through.
+    assert abs(z_score(alarms, 1000, 1 - (1 - 0.0125) ** 4)) < 3
+    assert (np.array(p).min(1) < 0.05).mean() > 0.15
+
+
+def test_holm_by_hand():
+    np.testing.assert_allclose(
+        holm([0.04, 0.01, 0.03, 0.5]), [0.09, 0.04, 0.09, 0.5], rtol=1e-12
+    )
+    assert holm([0.02]) == [0.02] and holm([]) == []
+
+
+def test_equal_arms_differ_by_0_with_p_1():
+    right = np.random.default_rng(0).random((4, 50)) < 0.9
+    for found in (paired_t(np.zeros(4)), crossed_bootstrap(right, right)):
+        assert found.difference == (0.0, 0.0, 0.0) and found.p == 1.0
+    assert mcnemar(right[0], right[0]) == 1.0
+
+
+def test_equal_differences_are_no_proof():
+    """Two seeds that both gain one image: p is the sign test's, and the interval's."""
+    found = paired_t(np.array([0.1 + 0.2, 0.3]))
+    assert found.p == 0.5 and found.difference.low < 0 < found.difference.high
+    for count in range(2, 9):
+        found = paired_t(np.full(count, 0.3))
+        assert found.p == 2 * 0.5**count
+        assert (found.difference.low > 0) == (found.p < 0.05)
+
+
+def test_one_seed_says_nothing_of_seeds():
+    found = paired_t(np.array([0.3]))
+    assert found.p == 1.0 and found.difference == (0.3, -np.inf, np.inf)
+    assert interval(np.array([2.0])) == (2.0, -np.inf, np.inf)
+
+
+def test_the_interval_and_the_p_value_agree():
+    for row in np.random.default_rng(4).normal(0.5, 1, (200, 5)):
+        found = paired_t(row)
+        assert (found.p < 0.05) == (found.difference.low * found.difference.high > 0)
+
+
+def test_mcnemar_is_the_sign_test_on_what_changed():
+    first = np.array([True] * 20 + [False] * 12)
+    second = first.copy()
+    second[:3], second[20:31] = False, True
+    assert mcnemar(first, second) == pytest.approx(
+        2 * sum(stats.binom.pmf(k, 14, 0.5) for k in range(4))
+    )
+
+
+@pytest.mark.parametrize("spread", [(0.3, 0.0), (0.0, 0.8), (0.2, 0.5)])
+def test_the_crossed_bootstrap_covers_other_seeds_and_other_examples(spread):
+    """95 %, or more (it is conservative), less three standard errors of 200 studies."""
+    random = np.random.default_rng(7)
+    held = 0
+    for _ in range(200):
+        found = crossed_bootstrap(*synthetic(random, 8, 150, 0.0, *spread)).difference
+        held += found.low <= 0 <= found.high
+    assert z_score(held, 200, 0.95) > -3
+
+
+def test_the_crossed_bootstrap_sees_a_difference():
+    first, second = synthetic(np.random.default_rng(3), 8, 1000, 0.5)
+    found = crossed_bootstrap(first, second)
+    assert found.p < 0.01 and found.difference.low > 0
+    assert found.difference.mean == pytest.approx(second.mean() - first.mean())
