@@ -1,6 +1,7 @@
 """The architecture: imports run one way, and training needs no TensorFlow."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -54,3 +55,16 @@ def test_training_imports_no_tensorflow():
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_reading_the_flags_starts_no_device():
+    code = (
+        "import jax; from training.config import Config, canonical; "
+        "canonical(Config(mesh='data:2')); "
+        "jax.config.update('jax_num_cpu_devices', 2); print(jax.device_count())"
+    )
+    command = [sys.executable, "-c", code]
+    # As a user's machine: without the devices that the tests ask for.
+    unset = {k: v for k, v in os.environ.items() if k != "JAX_NUM_CPU_DEVICES"}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=unset)
+    assert done.stdout.strip() == "2", done.stderr
