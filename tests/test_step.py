@@ -33,7 +33,7 @@ def batch_of(ids, parts=1, devices=1):
     return Batch(*jax.device_put(arrays, over_rows(make_mesh(f"data:{devices}"))))
 
 
-def forward(params, stats, images, drop, update_stats=False):
+def forward(params, stats, images, drop, row_weights=None):
     """Each example has its own row of parameters, dropped before it is the logits."""
     rows = params["table"]["kernel"][images[:, 0, 0, 0].astype(jnp.int32)]
     return drop("fc", rows), stats

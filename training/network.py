@@ -9,13 +9,18 @@ from jaxtyping import Array, Float, Key
 from dropout import Drop
 from dropout.grammar import Call
 from models import create
+from models.norms import RowWeights
 
 Tree = dict[str, Any]
 Forward = Callable[..., tuple[Float[Array, "n classes"], Tree]]
 
 
 class Network(NamedTuple):
-    """A new network: its function, its sites, and its initial arrays by name."""
+    """A new network: its function, its sites, and its initial arrays by name.
+
+    `forward(params, stats, images, drop, row_weights=None) -> logits, stats` leaves the
+    statistics alone without weights; with them, rows of weight 0 count for nothing.
+    """
 
     forward: Forward
     sites: tuple[str, ...]
@@ -31,7 +36,11 @@ def build(
     Raises:
         ValueError: images that are too small for the network.
     """
-    model = create(call, image, classes, key)
+    return functional(create(call, image, classes, key))
+
+
+def functional(model: Any) -> Network:
+    """A network's function apart from its parameters and running statistics."""
     graph, params, stats = nnx.split(model, nnx.Param, nnx.BatchStat)
 
     def forward(
@@ -39,12 +48,12 @@ def build(
         stats: Tree,
         images: Float[Array, "n h w c"],
         drop: Drop,
-        update_stats: bool = False,
+        row_weights: RowWeights = None,
     ) -> tuple[Float[Array, "n classes"], Tree]:
         # Without copy, JAX sees the statistics of an outer trace being changed.
         merged = nnx.merge(graph, params, stats, copy=True)
-        # Only networks that keep running statistics are told whether to move them.
-        others = (update_stats,) if stats else ()
+        # Only networks that keep running statistics are told which rows move them.
+        others = (row_weights,) if stats else ()
         logits = merged(images, drop, *others)
         return logits, nnx.to_pure_dict(nnx.state(merged, nnx.BatchStat))
 

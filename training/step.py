@@ -145,7 +145,7 @@ def summed_loss(
     rates = rates_at(objective.rows, step, objective.timeline)
     drop = bind(objective.rows, rates, moment, "train", objective.bits)
     images = objective.standardise(part.images)
-    logits, stats = objective.forward(params, stats, images, drop, update_stats=True)
+    logits, stats = objective.forward(params, stats, images, drop, part.weights)
     losses = cross_entropy(logits, part.labels, objective.label_smoothing)
     correct = correct_weight(logits, part.labels, part.weights)
     return jnp.sum(losses * part.weights), (correct, stats)
