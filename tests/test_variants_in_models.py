@@ -114,7 +114,7 @@ def test_where_a_variant_cannot_act_it_says_so_in_one_line(text):
             assert re.fullmatch(rf"{name}.* at '.*': .*expected .*\.", says), says
 
 
-def test_blocks_and_rectangles_need_a_map():
+def test_blocks_and_tokens_need_positions():
     says = problems(SMALL[2])
-    assert says["fc", "dropblock"] and says["fc", "disout"]
+    assert says["fc", "dropblock"] and says["fc", "disout"] and says["fc", "patch"]
     assert says["fc", "spatial"] is None and says["conv1", "dropblock"] is None

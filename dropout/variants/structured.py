@@ -73,6 +73,10 @@ def patch(key: AnyKey, x: Positions, rate: Rate, *, prefix: int = 0) -> Position
     def noise(seeds: Seeds, rate: Float[Array, ""], shape: Shape) -> Array:
         return _kept_tokens(seeds, rate, shape, prefix)
 
+    if x.ndim < 3:
+        raise ValueError(
+            f"patch: expected (n, tokens, c) or (n, h, w, c), not {x.shape}."
+        )
     if not 0 <= prefix < np.prod(x.shape[1:-1]):
         raise ValueError(
             f"patch(prefix={prefix}): expected fewer than the tokens of {x.shape}."
