@@ -1,11 +1,12 @@
 # make train   trains on the embedded data set      make test    runs the tests
 # make lint    format, lint and types               make train ARGS='--epochs=5'
+# make test-slow     what takes minutes             make test-parity   beside other libraries
 
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: train test test-slow lint install
+.PHONY: train test test-slow test-parity lint install
 .DEFAULT_GOAL := train
 
 train: install
@@ -16,6 +17,10 @@ test: install
 
 test-slow: install
 	$(RUN) -m pytest -m slow $(ARGS)
+
+test-parity: install
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[parity]'
+	$(RUN) -m pytest -m parity $(ARGS)
 
 lint: install
 	$(VENV)/bin/ruff format --check .

@@ -2,6 +2,7 @@
 
     python scripts/bench.py
     python scripts/bench.py --parts=steps --dataset=mnist --data_dir=DIR --models=cnn
+    python scripts/bench.py --parts=variants --out=docs/costs
 
 Every table is measured with its contestants interleaved, round by round, in one
 process; times are medians, with the quartiles as their spread. Prints the tables and
@@ -36,6 +37,7 @@ from matplotlib import pyplot as plt  # noqa: E402
 from dropout import VARIANTS, Variant, kind_of  # noqa: E402
 from dropout.kinds import ACTIVATIONS  # noqa: E402
 from models.convolution import compiler_options  # noqa: E402
+from scripts import bench_variants  # noqa: E402
 from scripts.bench_peers import ARCHITECTURES, Arrays, Train, installed  # noqa: E402
 from training import loop  # noqa: E402
 from training.config import Config, canonical  # noqa: E402
@@ -152,6 +154,19 @@ def draw_of(variant: Variant, key, rate, x):
     return variant(key, x, rate)
 
 
+def measure_variants():
+    """Every variant at a site of its kind, against the plain network there."""
+    key = jax.random.key(0)
+    for kind, functions in bench_variants.groups():
+        shape = bench_variants.SHAPES[kind]
+        x = jax.random.uniform(key, shape)
+        y = jax.eval_shape(functions["plain"], key, 0.5, x)
+        arguments = (key, jnp.float32(0.5), x, jnp.ones(y.shape, y.dtype))
+        contestants = {n: forward_backward(f, arguments) for n, f in functions.items()}
+        size = "x".join(map(str, shape))
+        yield f"variants at {kind}, {size} float32", measure(kind, contestants)
+
+
 def linen_dropout(key, rate, x):
     """Flax's Dropout, whose rate is a constant."""
     layer = linen.Dropout(0.5, deterministic=False)
@@ -224,6 +239,7 @@ def measure_sites():
 
 MEASUREMENTS = {
     "operations": measure_operations,
+    "variants": measure_variants,
     "steps": measure_steps,
     "sites": measure_sites,
 }

@@ -4,9 +4,11 @@ python scripts/catalogue.py > docs/variants.md
 """
 
 import inspect
+import json
 import re
 from collections.abc import Iterator
 from itertools import groupby
+from pathlib import Path
 from typing import Literal, get_args, get_origin
 
 from dropout import VARIANTS, Variant
@@ -27,28 +29,36 @@ A name leads to the formula.
 - *Domain*: the rates that it is defined for.
 - *Mean kept*: whether the mean over masks is what the plain network, or the rule at
   test, computes.
+- *Cost*: forward and backward, as a multiple of what the plain network does there to an
+  array times a constant; `python scripts/bench.py --parts=variants --out=docs/costs`,
+  on {{machine}}.
 
 ![What each variant does](images/variants.png)
 """
+COSTS = Path(__file__).parent.parent / "docs" / "costs" / "bench.json"
 LAWS = "All other [laws](../dropout/variants/entry.py) hold for a variant."
 COLUMNS = (
     "variant", "what it does", "at", "options", "domain", "mean kept", "at test",
-    "source",
+    "cost", "source",
 )  # fmt: skip
 
 
 def catalogue() -> str:
     """The page: a table for each family, then the laws that are not obeyed."""
-    lines = [HEADER]
+    measured = json.loads(COSTS.read_text())
+    machine = ", ".join(f"{name} {value}" for name, value in measured["machine"].items())
+    ratios = {n: m["ratio"] for t in measured["tables"].values() for n, m in t.items()}
+    lines = [HEADER.replace("{machine}", machine)]
     for module, members in groupby(VARIANTS.values(), lambda v: v.draw.__module__):
         lines += [f"## {module.rpartition('.')[2].capitalize()}", ""]
-        lines += [*table(COLUMNS, map(row, members)), ""]
+        rows = (row(entry, ratios) for entry in members)
+        lines += [*table(COLUMNS, rows), ""]
     lines += ["## Exempt laws", "", LAWS, ""]
     lines += table(("variant", "law", "why it does not hold"), exemptions())
     return "\n".join(lines) + "\n"
 
 
-def row(entry: Variant) -> tuple[str, ...]:
+def row(entry: Variant, ratios: dict[str, float]) -> tuple[str, ...]:
     """The cells of one variant."""
     described = sections(entry)
     module = entry.draw.__module__.replace(".", "/")
@@ -60,6 +70,7 @@ def row(entry: Variant) -> tuple[str, ...]:
         entry.domain,
         mean(entry),
         described["At test"],
+        f"{ratios[entry.name]:.1f}" if entry.name in ratios else "not measured",
         described["Source"],
     )
 
