@@ -46,7 +46,9 @@ COLUMNS = (
 def catalogue() -> str:
     """The page: a table for each family, then the laws that are not obeyed."""
     measured = json.loads(COSTS.read_text())
-    machine = ", ".join(f"{name} {value}" for name, value in measured["machine"].items())
+    machine = ", ".join(
+        f"{name} {value}" for name, value in measured["machine"].items()
+    )
     ratios = {n: m["ratio"] for t in measured["tables"].values() for n, m in t.items()}
     lines = [HEADER.replace("{machine}", machine)]
     for module, members in groupby(VARIANTS.values(), lambda v: v.draw.__module__):
