@@ -136,7 +136,7 @@ def gradient_norms(
 ) -> dict[str, float]:
     """The l2 norm of each kernel's gradient of the mean loss, on the first batch."""
     ids = experiment.train_ids[: experiment.config.batch_size]
-    batch = loop.make_batch(experiment, ids)
+    batch = loop.make_batch(experiment, ids, 0)
     key = loop.mask_key(experiment)
     gradient, _, sums = differentiate(state, batch, key)
     layers = jax.device_get(gradient)

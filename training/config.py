@@ -9,6 +9,7 @@ from typing import Any
 from dropout import parse
 from dropout.grammar import check_options, lookup, parse_call
 from models import check_model
+from training.augmentation import augmentations_text, parse_augmentations
 from training.optimizer import LEARNING_RATES, OPTIMIZERS
 
 
@@ -37,6 +38,9 @@ class Config:
     dropout: str = _option("fc:bernoulli:0.5", "rules, sites:variant:rate[@schedule]")
     dropout_schedule: str = _option("constant", "schedule of the rules that name none")
     bits: str = _option("hash", "generator of the masks", ("hash", "jax"))
+    augment: str = _option(
+        "none", "of training images, e.g. 'pad_crop(padding=4) flip mixup(alpha=0.2)'"
+    )
     epochs: int = _option(20, "passes over the training data", (0, 10**9))
     steps: int = _option(0, "optimiser steps, in place of epochs", (0, 10**12))
     batch_size: int = _option(64, "global batch", (1, 2**31))
@@ -149,7 +153,8 @@ def _check_field(name: str, value, allowed: tuple) -> None:
 def _canonical_calls(config: Config) -> dict[str, str]:
     model = parse_call(config.model)
     check_model(model)
-    texts = {"model": str(model)}
+    augmentations = parse_augmentations(config.augment)
+    texts = {"model": str(model), "augment": augmentations_text(augmentations)}
     for name, kind, registry in (
         ("optimizer", "optimizer", OPTIMIZERS),
         ("learning_rate_schedule", "learning-rate schedule", LEARNING_RATES),

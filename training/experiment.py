@@ -14,6 +14,7 @@ from dropout import Row, Timeline, named_key, parse, resolve
 from dropout.grammar import parse_call
 from dropout.sites import Generator
 from training import data, sources
+from training.augmentation import draw, parse_augmentations
 from training.checkpoints import open_checkpoints, restore_latest
 from training.config import Config, canonical, parse_flag_lines
 from training.devices import make_mesh, replicated
@@ -73,7 +74,7 @@ def prepare(config: Config) -> Experiment:
     )
     rows = resolve(parse(config.dropout), network.sites)
     objective = _objective(config, network, rows, timeline, loaded)
-    _check_shapes(objective, network, loaded.train.image_shape, keys["dropout"])
+    _check_shapes(objective, network, loaded.train, keys)
     mesh = make_mesh(config.mesh)
     return Experiment(
         config, loaded, train_ids, validation_ids, timeline, network, rows, objective,
@@ -134,7 +135,7 @@ def _objective(
 
     return Objective(
         network.forward, standardise, rows, timeline, cast(Generator, config.bits),
-        config.label_smoothing,
+        config.label_smoothing, parse_augmentations(config.augment),
     )  # fmt: skip
 
 
@@ -148,14 +149,20 @@ def _optimizer(config: Config, timeline: Timeline) -> optax.GradientTransformati
 
 
 def _check_shapes(
-    objective: Objective, network: Network, image: tuple[int, ...], key: Key[Array, ""]
+    objective: Objective,
+    network: Network,
+    train: data.Split,
+    keys: dict[str, Key[Array, ""]],
 ) -> None:
     """Runs one loss abstractly: a variant that a site's shape does not suit raises."""
     rows = jnp.zeros(2, jnp.int32)
-    batch = Batch(jnp.zeros((2, *image)), rows, rows, jnp.ones(2))
+    images, labels = map(jnp.asarray, train.fetch(rows))
+    calls, step = objective.augmentations, jnp.zeros((), jnp.int32)
+    draws = draw(calls, keys["data"], 0, rows, rows, train.fetch)
+    batch = Batch(images, labels, rows, jnp.ones(2), draws)
     jax.eval_shape(
         lambda params: summed_loss(
-            objective, params, network.stats, jnp.zeros((), jnp.int32), batch, key
+            objective, params, network.stats, step, batch, keys["dropout"]
         ),
         network.params,
     )

@@ -19,6 +19,7 @@ from tensorboardX import SummaryWriter
 
 from dropout import named_key, rates_at
 from training import data
+from training.augmentation import draw, fetch_shaped
 from training.checkpoints import Position, save
 from training.devices import over_rows
 from training.evaluation import Scores, device_totals, mean_scores
@@ -64,19 +65,18 @@ def mask_key(experiment: Experiment):
     return named_key(experiment.keys["dropout"], "train")
 
 
-def make_batch(experiment: Experiment, ids: Int32[np.ndarray, " b"]) -> Batch:
+def make_batch(
+    experiment: Experiment, ids: Int32[np.ndarray, " b"], epoch: int
+) -> Batch:
     """A batch in micro-batches, each padded to a multiple of the devices."""
     parts = ids.reshape(experiment.config.microbatches, -1)
     padding = -parts.shape[1] % experiment.mesh.size
     examples = np.pad(parts, ((0, 0), (0, padding)))
     weights = np.pad(np.ones(parts.shape, np.float32), ((0, 0), (0, padding)))
-    images, labels = experiment.data.train.fetch(examples.reshape(-1))
-    arrays = (
-        images.reshape(*examples.shape, *images.shape[1:]),
-        labels.reshape(examples.shape),
-        examples,
-        weights,
-    )
+    fetch = experiment.data.train.fetch
+    calls, key = experiment.objective.augmentations, experiment.keys["data"]
+    draws = draw(calls, key, epoch, examples, experiment.train_ids, fetch)
+    arrays = (*fetch_shaped(fetch, examples), examples, weights, draws)
     return Batch(*jax.device_put(arrays, over_rows(experiment.mesh)))
 
 
@@ -142,7 +142,7 @@ def batches(experiment: Experiment, first: int) -> Iterator[Batch]:
         for ids in np.asarray(order)[
             max(first - epoch * timeline.steps_per_epoch, 0) :
         ]:
-            yield make_batch(experiment, ids)
+            yield make_batch(experiment, ids, epoch)
 
 
 def log_training(session: Session, state: State, step: int) -> State:

@@ -1,6 +1,7 @@
 """The training step: one pure function of the state, a batch and a key."""
 
 from collections.abc import Callable
+from functools import reduce
 from typing import Any, NamedTuple
 
 import jax
@@ -9,18 +10,24 @@ import optax
 from jaxtyping import Array, Float, Int, Key, Num
 
 from dropout import Moment, Row, Timeline, bind, rates_at
+from dropout.grammar import Call
 from dropout.sites import Generator
+from training.augmentation import Draws, augment
 from training.network import Forward, Tree
 from training.optimizer import bound_norms
 
 
 class Batch(NamedTuple):
-    """A batch in `k` micro-batches of `m` rows; padding has weight 0."""
+    """A batch in `k` micro-batches of `m` rows; padding has weight 0.
+
+    `draws` is None where nothing is augmented.
+    """
 
     images: Num[Array, "k m h w c"]
     labels: Int[Array, "k m"]
     examples: Int[Array, "k m"]
     weights: Float[Array, "k m"]
+    draws: Draws | None = None
 
 
 class Totals(NamedTuple):
@@ -51,6 +58,7 @@ class Objective(NamedTuple):
         timeline: the length of the run, which schedules refer to.
         bits: the generator of the masks.
         label_smoothing: the mass spread evenly over all classes.
+        augmentations: what is done to the standardised images.
     """
 
     forward: Forward
@@ -59,9 +67,11 @@ class Objective(NamedTuple):
     timeline: Timeline
     bits: Generator
     label_smoothing: float
+    augmentations: tuple[Call, ...] = ()
 
 
 Metrics = dict[str, Float[Array, ""]]
+Answer = tuple[Int[Array, " n"], Float[Array, " n"]]
 TrainStep = Callable[[State, Batch, Key[Array, ""]], tuple[State, Metrics]]
 
 
@@ -144,11 +154,36 @@ def summed_loss(
     )
     rates = rates_at(objective.rows, step, objective.timeline)
     drop = bind(objective.rows, rates, moment, "train", objective.bits)
-    images = objective.standardise(part.images)
+    images, answers = examples_of(objective, part)
     logits, stats = objective.forward(params, stats, images, drop, part.weights)
-    losses = cross_entropy(logits, part.labels, objective.label_smoothing)
-    correct = correct_weight(logits, part.labels, part.weights)
-    return jnp.sum(losses * part.weights), (correct, stats)
+    losses = [
+        cross_entropy(logits, labels, objective.label_smoothing)
+        for labels, _ in answers
+    ]
+    correct = [correct_weight(logits, *answer) for answer in answers]
+    summed = [jnp.sum(loss * weights) for loss, (_, weights) in zip(losses, answers)]
+    return reduce(jnp.add, summed), (reduce(jnp.add, correct), stats)
+
+
+def examples_of(
+    objective: Objective, part: Batch
+) -> tuple[Float[Array, "n h w c"], list[Answer]]:
+    """What the network sees of a micro-batch, and the weighted labels to be found.
+
+    A mixed image has two labels, whose weights sum to that of the example.
+    """
+    images = objective.standardise(part.images)
+    if part.draws is None:
+        return images, [(part.labels, part.weights)]
+    keys, others = part.draws
+    partners = None if others is None else objective.standardise(others.images)
+    images, shares = augment(objective.augmentations, images, partners, keys)
+    if others is None or shares is None:
+        return images, [(part.labels, part.weights)]
+    return images, [
+        (part.labels, part.weights * shares),
+        (others.labels, part.weights * (1 - shares)),
+    ]
 
 
 def correct_weight(

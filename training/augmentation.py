@@ -1,0 +1,225 @@
+"""Augmentations of training images: pure functions of an example's key.
+
+--augment='pad_crop(padding=4) flip mixup(alpha=0.2)'
+
+They act on standardised images, so that 0 is the mean of each channel, in the order in
+which they are named; one that mixes two images comes last. Cutout is the rule
+`input:cutout:...` of --dropout. Adding one is a function and its name in a registry.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Int32, Key, Num
+
+from dropout.grammar import Call, check_options, lookup, parse_call, split_outside
+from dropout.keys import example_keys, fold, named_key
+
+AnyArray = Array | np.ndarray
+Image = Float[Array, "h w c"]
+Images = Float[Array, "n h w c"]
+Share = Float[Array, ""]
+Ids = Int32[AnyArray, "*rows"]
+TrainIds = Int32[AnyArray, " train"]
+Fetch = Callable[[Any], tuple[AnyArray, AnyArray]]
+
+
+class Partners(NamedTuple):
+    """The training examples that those of a batch are mixed with."""
+
+    images: Num[Array, "*rows h w c"]
+    labels: Int[Array, "*rows"]
+
+
+class Draws(NamedTuple):
+    """What a batch is augmented by: a key an example, and partners if any are mixed."""
+
+    keys: Key[Array, "*rows"]
+    partners: Partners | None
+
+
+def pad_crop(key: Key[Array, ""], image: Image, *, padding: int = 4) -> Image:
+    """Shifts by up to `padding` pixels in each direction and fills up with zeros.
+
+    Source: He et al. 2016, "Deep Residual Learning for Image Recognition", section 4.2.
+
+    Raises:
+        ValueError: a negative padding.
+    """
+    if padding < 0:
+        raise ValueError(f"pad_crop(padding={padding}): expected 0 or more.")
+    height, width, _ = image.shape
+    rows, columns = jax.random.randint(key, (2,), 0, 2 * padding + 1)
+    padded = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)))
+    down = jax.lax.dynamic_slice_in_dim(padded, rows, height, 0)
+    return jax.lax.dynamic_slice_in_dim(down, columns, width, 1)
+
+
+def flip(key: Key[Array, ""], image: Image) -> Image:
+    """Mirrors left and right with probability 1/2."""
+    return jnp.where(jax.random.bernoulli(key), image[:, ::-1], image)
+
+
+def mixup(
+    key: Key[Array, ""], image: Image, partner: Image, *, alpha: float = 0.2
+) -> tuple[Image, Share]:
+    """Mixes two images, and their labels alike: s image + (1 - s) partner.
+
+    s ~ Beta(alpha, alpha) for each example.
+    Source: Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization", ICLR.
+
+    Raises:
+        ValueError: `alpha` is not positive.
+    """
+    share = _beta("mixup", key, alpha)
+    return share * image + (1 - share) * partner, share
+
+
+def cutmix(
+    key: Key[Array, ""], image: Image, partner: Image, *, alpha: float = 1.0
+) -> tuple[Image, Share]:
+    """Puts a box of the partner into the image; the label's share is that of the area.
+
+    The box has the image's proportions and the area 1 - s, s ~ Beta(alpha, alpha), a
+    uniform centre, and is cut off at the border.
+    Source: Yun et al. 2019, "CutMix: Regularization Strategy to Train Strong
+        Classifiers with Localizable Features", ICCV.
+
+    Raises:
+        ValueError: `alpha` is not positive.
+    """
+    side = jnp.sqrt(1 - _beta("cutmix", named_key(key, "area"), alpha))
+    centre = jax.random.uniform(named_key(key, "centre"), (2,))
+    inside = [
+        _interval(length, middle, side) for length, middle in zip(image.shape, centre)
+    ]
+    box = inside[0][:, None] & inside[1][None]
+    share = 1 - box.mean(dtype=jnp.float32)
+    return jnp.where(box[..., None], partner, image), share
+
+
+SINGLE: dict[str, Callable[..., Image]] = {"pad_crop": pad_crop, "flip": flip}
+MIXING: dict[str, Callable[..., tuple[Image, Share]]] = {
+    "mixup": mixup,
+    "cutmix": cutmix,
+}
+AUGMENTATIONS = {**SINGLE, **MIXING}
+
+
+def parse_augmentations(text: str) -> tuple[Call, ...]:
+    """Reads augmentations that are separated by spaces; `none` is no augmentation.
+
+    Raises:
+        ValueError: an unknown name or option, or one that mixes and is not the last.
+    """
+    if text.strip() in ("", "none"):
+        return ()
+    calls = tuple(map(parse_call, split_outside(" ".join(text.split()), " ")))
+    for call in calls:
+        function = lookup("augmentation", call.name, AUGMENTATIONS)
+        check_options("augmentation", call, function)
+    names = [call.name for call in calls]
+    if len(set(names)) < len(names) or any(name in MIXING for name in names[:-1]):
+        raise ValueError(
+            f"--augment={text}: expected each augmentation once, and one of "
+            f"{', '.join(MIXING)} last."
+        )
+    return calls
+
+
+def augmentations_text(calls: tuple[Call, ...]) -> str:
+    """The canonical text of augmentations."""
+    return " ".join(map(str, calls)) or "none"
+
+
+def draw(
+    calls: tuple[Call, ...],
+    key: Key[Array, ""],
+    epoch: int,
+    examples: Ids,
+    train_ids: TrainIds,
+    fetch: Fetch,
+) -> Draws | None:
+    """What training examples are augmented by in an epoch; None where nothing is.
+
+    Args:
+        calls: the augmentations.
+        key: the key of the data.
+        epoch: counts from 0.
+        examples: their ids, of any shape.
+        train_ids: the examples that partners are drawn from.
+        fetch: gives images and labels of ids.
+    """
+    if not calls:
+        return None
+    keys, partners = _draw(key, epoch, examples, train_ids)
+    if calls[-1].name not in MIXING:
+        return Draws(keys, None)
+    return Draws(keys, Partners(*map(jnp.asarray, fetch_shaped(fetch, partners))))
+
+
+def fetch_shaped(fetch: Fetch, ids: Ids) -> tuple[AnyArray, AnyArray]:
+    """The images and labels of ids of any shape."""
+    images, labels = fetch(ids.reshape(-1))
+    return (
+        images.reshape(*ids.shape, *images.shape[1:]),
+        labels.reshape(*ids.shape, *labels.shape[1:]),
+    )
+
+
+def augment(
+    calls: tuple[Call, ...],
+    images: Images,
+    partners: Images | None,
+    keys: Key[Array, " n"],
+) -> tuple[Images, Float[Array, " n"] | None]:
+    """The augmented images, and the share of their own label where they are mixed.
+
+    A partner goes through the same augmentations as an image, under keys of its own.
+    """
+    single = [call for call in calls if call.name in SINGLE]
+    images = jax.vmap(partial(_augment_one, single))(keys, images)
+    if partners is None:
+        return images, None
+    theirs = named_key(keys, "partner")
+    partners = jax.vmap(partial(_augment_one, single))(theirs, partners)
+    mix = partial(MIXING[calls[-1].name], **dict(calls[-1].options))
+    return jax.vmap(mix)(named_key(keys, calls[-1].name), images, partners)
+
+
+@jax.jit
+def _draw(
+    key: Key[Array, ""], epoch: Int[Array, ""] | int, examples: Ids, train_ids: TrainIds
+) -> tuple[Key[Array, "*rows"], Int[Array, "*rows"]]:
+    """A key an example, data -> "augment" -> epoch -> example, and by it a partner."""
+    key = fold(named_key(key, "augment"), epoch)
+    keys = example_keys(key, jnp.asarray(examples).reshape(-1))
+    drawn = jax.vmap(lambda key: jax.random.randint(key, (), 0, len(train_ids)))(
+        named_key(keys, "partner")
+    )
+    return keys.reshape(examples.shape), train_ids[drawn].reshape(examples.shape)
+
+
+def _augment_one(calls: list[Call], key: Key[Array, ""], image: Image) -> Image:
+    for call in calls:
+        function = SINGLE[call.name]
+        image = function(named_key(key, call.name), image, **dict(call.options))
+    return image
+
+
+def _beta(name: str, key: Key[Array, ""], alpha: float) -> Share:
+    if not alpha > 0:
+        raise ValueError(f"{name}(alpha={alpha}): expected more than 0.")
+    return jax.random.beta(key, alpha, alpha, dtype=jnp.float32)
+
+
+def _interval(length: int, middle: Share, side: Share) -> Array:
+    """Which pixels lie in an interval of `side` times the length, rounded down."""
+    size = (length * side).astype(jnp.int32)
+    first = (length * middle).astype(jnp.int32) - size // 2
+    pixels = jnp.arange(length)
+    return (pixels >= first) & (pixels < first + size)
