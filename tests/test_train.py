@@ -126,6 +126,17 @@ def test_every_training_option_runs_together(small, tmp_path):
     ]  # fmt: skip
 
 
+def test_tests_come_as_often_as_asked_and_at_the_end(small, tmp_path):
+    config = replace(small, epochs=3, validation_examples=24, test_every=10**12)
+    train(config, tmp_path / "once")
+    lines = read_metrics(tmp_path / "once")
+    splits = [(line["step"], line["split"]) for line in lines]
+    assert splits == [
+        (3, "train"), (3, "validation"), (6, "train"), (6, "validation"),
+        (9, "train"), (9, "validation"), (9, "test"),
+    ]  # fmt: skip
+
+
 def test_a_loss_that_is_not_finite_stops_with_the_step(small, tmp_path):
     arrays = {**np.load(small.dataset)}
     images = arrays.pop("train_images").astype(np.float32)

@@ -58,6 +58,9 @@ class Config:
     log_every: int = _option(
         0, "steps between training lines, 0: an epoch", (0, 10**12), resumable=True
     )
+    test_every: int = _option(
+        0, "steps between tests, 0: an epoch; the last step has one", (0, 10**12), True
+    )
     save_every: int = _option(
         0, "steps between checkpoints, 0: an epoch", (0, 10**12), resumable=True
     )

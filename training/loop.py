@@ -83,9 +83,13 @@ def make_batch(
 def run_steps(session: Session, state: State) -> State:
     """Trains from `session.start` to the end, with all that is due on the way."""
     timeline, config = session.experiment.timeline, session.experiment.config
-    log_every = config.log_every or timeline.steps_per_epoch
-    save_every = config.save_every or timeline.steps_per_epoch
-    periods = (log_every, save_every, timeline.steps_per_epoch)
+    epoch = timeline.steps_per_epoch
+    periods = (
+        config.log_every or epoch,
+        epoch,
+        config.test_every or epoch,
+        config.save_every or epoch,
+    )
     done = session.start
     while done < timeline.total:
         stop = min(timeline.total, *((done // every + 1) * every for every in periods))
@@ -95,9 +99,11 @@ def run_steps(session: Session, state: State) -> State:
         due = [stop % every == 0 or stop == timeline.total for every in periods]
         if due[0]:
             state = log_training(session, state, stop)
-        if due[2]:
-            log_evaluation(session, state, stop)
         if due[1]:
+            log_validation(session, state, stop)
+        if due[2]:
+            log_test(session, state, stop)
+        if due[3]:
             save(session.checkpoints, state, _position(session))
         if session.signals:
             raise _stopped(session, state)
@@ -155,13 +161,17 @@ def log_training(session: Session, state: State, step: int) -> State:
     return state._replace(totals=fresh)
 
 
-def log_evaluation(session: Session, state: State, step: int) -> None:
-    """Writes the scores on the held-out splits."""
+def log_validation(session: Session, state: State, step: int) -> None:
+    """Writes the scores on the examples held out from training, if there are any."""
     if len(session.experiment.validation_ids):
         ids = session.experiment.validation_ids
         train = session.experiment.data.train
         scores = evaluate(session.experiment, session.evaluate, state, train, ids)
         _write(session, step, "validation", scores, {})
+
+
+def log_test(session: Session, state: State, step: int) -> None:
+    """Writes the scores on the test split."""
     test = session.experiment.data.test
     ids = np.arange(test.size, dtype=np.int32)
     scores = evaluate(session.experiment, session.evaluate, state, test, ids)
