@@ -11,12 +11,13 @@ from jaxtyping import Array, Float, Key
 
 from dropout import Drop, identity
 from dropout.grammar import Call, check_options, lookup
+from models.char_rnn import char_rnn
 from models.cnn import cnn, cnn_same
 from models.layers import Images
 from models.lenet import lenet
-from models.lstm import lstm
 from models.mlp import mlp
 from models.plain import plain
+from models.rows import gru, lstm
 from models.vit import vit
 
 
@@ -29,14 +30,16 @@ class Model(Protocol):
         """The places where dropout can act, in the order in which they are called."""
         ...
 
-    def __call__(self, images: Images, drop: Drop = identity) -> Float[Array, "n c"]:
-        """Logits for images (n, h, w, channels)."""
+    def __call__(
+        self, images: Images, drop: Drop = identity
+    ) -> Float[Array, "n *positions c"]:
+        """Logits for images (n, h, w, channels), one set each or one a position."""
         ...
 
 
 MODELS: dict[str, Callable[..., Model]] = {
     function.__name__: function
-    for function in (cnn, cnn_same, lenet, lstm, mlp, plain, vit)
+    for function in (char_rnn, cnn, cnn_same, gru, lenet, lstm, mlp, plain, vit)
 }
 
 

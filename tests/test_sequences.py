@@ -11,7 +11,11 @@ from dropout.grammar import parse_call
 from models import create
 from models.vit import LayerNorm, cut
 
-LSTM, VIT = "lstm(units=5)", "vit(patch=3, width=8, depth=2, heads=2)"
+LSTM, GRU, VIT = (
+    "lstm(units=5)",
+    "gru(units=5)",
+    "vit(patch=3, width=8, depth=2, heads=2)",
+)
 ROWS, IMAGE = 4, (6, 9, 2)
 
 
@@ -52,10 +56,52 @@ def lstm_by_hand(params, images, zone=(0.0, 0.0)):
     return hidden @ params["out"]["kernel"] + params["out"]["bias"]
 
 
-def test_lstm_equals_its_formula_written_out(key):
-    model, x = network(LSTM), images(key)
-    expected = lstm_by_hand(weights(model), np.asarray(x, np.float64))
+def gru_by_hand(params, images, zone=0.0):
+    """Gates and state in float64, written out."""
+    rows = images.reshape(*images.shape[:2], -1)
+    hidden = np.zeros((len(rows), 5))
+    kernels = [
+        np.split(kernel, 3, axis=1)
+        for kernel in (params["gru"]["kernel"], params["gru"]["recurrent"]["kernel"])
+    ]
+    bias = np.split(params["gru"]["bias"], 3)
+    for row in np.moveaxis(rows, 1, 0):
+        ours = [row @ kernel + b for kernel, b in zip(kernels[0], bias)]
+        r, z = (sigmoid(ours[k] + hidden @ kernels[1][k]) for k in (0, 1))
+        candidate = np.tanh(ours[2] + r * (hidden @ kernels[1][2]))
+        new = z * hidden + (1 - z) * candidate
+        hidden = zone * hidden + (1 - zone) * new
+    return hidden @ params["out"]["kernel"] + params["out"]["bias"]
+
+
+@pytest.mark.parametrize(
+    ("text", "by_hand"), [(LSTM, lstm_by_hand), (GRU, gru_by_hand)]
+)
+def test_cells_equal_their_formulas_written_out(key, text, by_hand):
+    model, x = network(text), images(key)
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf + 0.1), weights(model))
+    nnx.update(model, params)
+    expected = by_hand(weights(model), np.asarray(x, np.float64))
     np.testing.assert_allclose(model(x), expected, atol=1e-5)
+
+
+def test_a_language_model_sees_the_past_alone(key):
+    model = network("char_rnn(embedding=4, units=5, layers=2)")
+    x = images(key)
+    changed = model(x.at[:, 4].add(1.0)) != model(x)
+    assert not changed[:, :4].any() and changed[:, 4:].all()
+
+
+def test_layers_of_a_language_model_are_stacked(key):
+    """Its first layer is the row reader's, at every length of the sequence."""
+    model, x = network("char_rnn(embedding=6, units=5)"), images(key)
+    params = weights(model)
+    table = params["embedding"]["kernel"]
+    params["lstm"] = {**params["lstm1"], "kernel": table @ params["lstm1"]["kernel"]}
+    for length in (1, IMAGE[0]):
+        found = model(x)[:, length - 1]
+        expected = lstm_by_hand(params, np.asarray(x, np.float64)[:, :length])
+        np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_zoneout_at_test_mixes_the_states_of_cell_and_hidden_unit(key):
@@ -68,6 +114,14 @@ def test_zoneout_at_test_mixes_the_states_of_cell_and_hidden_unit(key):
     np.testing.assert_allclose(model(x, drop), expected, atol=1e-5)
 
 
+def test_zoneout_at_test_mixes_the_state_of_a_gated_unit(key):
+    model, x = network(GRU), images(key)
+    rows = resolve(parse("gru/state:zoneout:0.3"), model.sites)
+    drop = bind(rows, {row.site: row.rate for row in rows}, None, "eval")
+    expected = gru_by_hand(weights(model), np.asarray(x, np.float64), 0.3)
+    np.testing.assert_allclose(model(x, drop), expected, atol=1e-5)
+
+
 def test_lstm_has_the_textbook_number_of_parameters_and_forget_bias_one():
     params = weights(network(LSTM))
     features, units, classes = IMAGE[1] * IMAGE[2], 5, 3
@@ -77,9 +131,12 @@ def test_lstm_has_the_textbook_number_of_parameters_and_forget_bias_one():
     np.testing.assert_array_equal(forget.sum(1), [0, units, 0, 0])
 
 
-@pytest.mark.parametrize("site", ["lstm/candidate:recurrent", "lstm/state:zoneout"])
+@pytest.mark.parametrize(
+    "site",
+    ["lstm/candidate:recurrent", "lstm/state:zoneout", "gru/candidate:recurrent"],
+)
 def test_nothing_enters_the_memory_at_rate_one(key, site):
-    model = network(LSTM)
+    model = network(f"{site.partition('/')[0]}(units=5)")
     bias = jnp.broadcast_to(weights(model)["out"]["bias"], (ROWS, 3))
     drop = dropper(model, f"{site}:1.0", key)
     np.testing.assert_array_equal(model(images(key), drop), bias)
@@ -118,6 +175,10 @@ def test_a_sequence_has_one_mask_of_the_recurrent_kernel(key, unit):
     ("text", "plan"),
     [
         (LSTM, "lstm/hidden:locked:0.3 lstm/*/state:zoneout:0.3 rows:locked:0.2"),
+        (
+            GRU,
+            "gru/hidden:locked:0.3 gru/state:zoneout:0.3 gru/candidate:recurrent:0.2",
+        ),
         (LSTM, "lstm/kernel:dropconnect(unit='example'):0.3 lstm/state:zoneout:0.3"),
         (
             VIT,

@@ -13,6 +13,7 @@ from training.step import (
     Batch,
     Objective,
     accumulate,
+    correct_weight,
     cross_entropy,
     initial_state,
     make_train_step,
@@ -137,6 +138,17 @@ def test_cross_entropy_equals_its_formula(key):
         np.testing.assert_allclose(
             cross_entropy(logits, labels, smoothing), expected, rtol=1e-5
         )
+
+
+def test_cross_entropy_is_the_mean_over_the_positions_of_an_example(key):
+    logits = jax.random.normal(key, (5, 4, CLASSES))
+    labels = jax.random.randint(key, (5, 4), 0, CLASSES)
+    each = [cross_entropy(logits[:, t], labels[:, t], 0.1) for t in range(4)]
+    found = cross_entropy(logits, labels, 0.1)
+    np.testing.assert_allclose(found, np.mean(each, axis=0), rtol=1e-5)
+    weights = jnp.arange(5.0)
+    right = np.asarray(logits.argmax(-1) == labels).mean(1) @ np.arange(5.0)
+    np.testing.assert_allclose(correct_weight(logits, labels, weights), right)
 
 
 def test_a_step_is_a_gradient_step_on_the_mean_loss():

@@ -32,7 +32,7 @@ class Partners(NamedTuple):
     """The training examples that those of a batch are mixed with."""
 
     images: Num[Array, "*rows h w c"]
-    labels: Int[Array, "*rows"]
+    labels: Int[Array, "*rows_and_positions"]
 
 
 class Draws(NamedTuple):

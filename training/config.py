@@ -24,7 +24,8 @@ class Config:
     """Everything that a run depends on; each field is a flag of `train.py`."""
 
     dataset: str = _option(
-        "digits", "digits, path.npz, or the name of a prepared tensorflow-datasets set"
+        "digits",
+        "digits, alice, path.npz, path.txt, or a prepared tensorflow-datasets name",
     )
     data_dir: str = _option(
         "", "where tensorflow-datasets prepared the data", resumable=True

@@ -28,7 +28,7 @@ class ArraySplit:
     """Examples kept as arrays; a pytree, so `jax.device_put` places them."""
 
     images: Num[Array | np.ndarray, "n height width channels"]
-    labels: Int32[Array | np.ndarray, " n"]
+    labels: Int32[Array | np.ndarray, "n *positions"]
 
     @property
     def size(self) -> int:

@@ -27,7 +27,7 @@ def make_evaluate_batch(objective: Objective) -> Callable[..., Totals]:
     def evaluate_batch(
         state: State,
         images: Array,
-        labels: Int[Array, " n"],
+        labels: Int[Array, "n *positions"],
         weights: Float[Array, " n"],
     ) -> Totals:
         rates = rates_at(

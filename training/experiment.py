@@ -10,7 +10,7 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Int32, Key
 
-from dropout import Row, Timeline, named_key, parse, resolve
+from dropout import Row, Timeline, identity, named_key, parse, resolve
 from dropout.grammar import parse_call
 from dropout.sites import Generator
 from training import data, sources
@@ -157,6 +157,7 @@ def _check_shapes(
     """Runs one loss abstractly: a variant that a site's shape does not suit raises."""
     rows = jnp.zeros(2, jnp.int32)
     images, labels = map(jnp.asarray, train.fetch(rows))
+    _check_labels(objective, network, images, labels)
     calls, step = objective.augmentations, jnp.zeros((), jnp.int32)
     draws = draw(calls, keys["data"], 0, rows, rows, train.fetch)
     batch = Batch(images, labels, rows, jnp.ones(2), draws)
@@ -166,3 +167,22 @@ def _check_shapes(
         ),
         network.params,
     )
+
+
+def _check_labels(
+    objective: Objective, network: Network, images: Array, labels: Array
+) -> None:
+    logits = jax.eval_shape(
+        lambda params: network.forward(
+            params, network.stats, objective.standardise(images), identity
+        )[0],
+        network.params,
+    )
+    if logits.shape[:-1] != labels.shape:
+        raise ValueError(
+            f"--model gives answers of shape {logits.shape[1:-1]} an example, and "
+            f"--dataset has labels of shape {labels.shape[1:]}; expected the same: () "
+            "for a network of images, (time,) for one of text."
+        )
+    if objective.augmentations and labels.ndim > 1:
+        raise ValueError("--augment acts on images, and --dataset is text.")

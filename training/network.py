@@ -12,7 +12,7 @@ from models import create
 from models.norms import RowWeights
 
 Tree = dict[str, Any]
-Forward = Callable[..., tuple[Float[Array, "n classes"], Tree]]
+Forward = Callable[..., tuple[Float[Array, "n *positions classes"], Tree]]
 
 
 class Network(NamedTuple):
@@ -49,7 +49,7 @@ def functional(model: Any) -> Network:
         images: Float[Array, "n h w c"],
         drop: Drop,
         row_weights: RowWeights = None,
-    ) -> tuple[Float[Array, "n classes"], Tree]:
+    ) -> tuple[Float[Array, "n *positions classes"], Tree]:
         # Without copy, JAX sees the statistics of an outer trace being changed.
         merged = nnx.merge(graph, params, stats, copy=True)
         # Only networks that keep running statistics are told which rows move them.

@@ -1,4 +1,4 @@
-"""Data sets by name: the embedded digits, an .npz file, or a prepared data set."""
+"""Data sets by name: those embedded, a file of the user's, or a prepared data set."""
 
 import os
 import tempfile
@@ -12,6 +12,7 @@ from rich.progress import track
 
 from training.data import CHUNK, ArraySplit, DataSet, RecordSplit, statistics
 from training.prepared import open_prepared
+from training.text import ALICE, read_text
 
 IN_MEMORY_BYTES = 2**30  # Prepared data sets, decoded, up to this are kept as arrays.
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
@@ -23,8 +24,9 @@ def load(
     """The data set called `dataset`, its arrays on the default device.
 
     Args:
-        dataset: "digits", a path that ends in .npz, or else a tensorflow-datasets
-            name: `name` or `name/config`, with `:version` if not the newest.
+        dataset: "digits", "alice", a path that ends in .npz or .txt, or else a
+            tensorflow-datasets name: `name` or `name/config`, with `:version` if not
+            the newest.
         data_dir: where tensorflow-datasets has prepared data sets; may be empty.
         cache_dir: where these are kept once decoded.
         in_memory_bytes: a prepared data set that is larger once decoded is not cached;
@@ -33,6 +35,9 @@ def load(
     Raises:
         ValueError: an unknown name, or data that cannot be read.
     """
+    if dataset == "alice" or dataset.endswith(".txt"):
+        path = ALICE if dataset == "alice" else dataset
+        return jax.device_put(read_text(dataset, path))
     if dataset == "digits":
         train, test, classes = *digits(), 10
     elif dataset.endswith(".npz"):

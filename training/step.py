@@ -20,11 +20,12 @@ from training.optimizer import bound_norms
 class Batch(NamedTuple):
     """A batch in `k` micro-batches of `m` rows; padding has weight 0.
 
+    A row has one label, or one at each of its positions.
     `draws` is None where nothing is augmented.
     """
 
     images: Num[Array, "k m h w c"]
-    labels: Int[Array, "k m"]
+    labels: Int[Array, "k m *positions"]
     examples: Int[Array, "k m"]
     weights: Float[Array, "k m"]
     draws: Draws | None = None
@@ -71,7 +72,7 @@ class Objective(NamedTuple):
 
 
 Metrics = dict[str, Float[Array, ""]]
-Answer = tuple[Int[Array, " n"], Float[Array, " n"]]
+Answer = tuple[Int[Array, "n *positions"], Float[Array, " n"]]
 TrainStep = Callable[[State, Batch, Key[Array, ""]], tuple[State, Metrics]]
 
 
@@ -187,21 +188,38 @@ def examples_of(
 
 
 def correct_weight(
-    logits: Float[Array, "n classes"],
-    labels: Int[Array, " n"],
+    logits: Float[Array, "n *positions classes"],
+    labels: Int[Array, "n *positions"],
     weights: Float[Array, " n"],
 ) -> Float[Array, ""]:
-    """The summed weight of the examples whose largest logit is that of their label."""
-    return jnp.where(logits.argmax(-1) == labels, weights, 0).sum()
+    """The summed weight of the examples whose largest logit is that of their label.
+
+    Of an example with several positions, the share of them counts.
+    """
+    correct = (logits.argmax(-1) == labels).astype(jnp.float32)
+    return jnp.sum(mean_over_positions(correct) * weights)
 
 
 def cross_entropy(
-    logits: Float[Array, "n classes"], labels: Int[Array, " n"], smoothing: float
+    logits: Float[Array, "n *positions classes"],
+    labels: Int[Array, "n *positions"],
+    smoothing: float,
 ) -> Float[Array, " n"]:
-    """Cross-entropy with targets (1 - smoothing) one-hot + smoothing / classes."""
+    """Cross-entropy with targets (1 - smoothing) one-hot + smoothing / classes.
+
+    Of an example with several positions, the mean over them.
+    """
     targets = jax.nn.one_hot(labels, logits.shape[-1], dtype=jnp.float32)
     targets = optax.smooth_labels(targets, smoothing)
-    return optax.softmax_cross_entropy(logits.astype(jnp.float32), targets)
+    losses = optax.softmax_cross_entropy(logits.astype(jnp.float32), targets)
+    return mean_over_positions(losses)
+
+
+def mean_over_positions(
+    values: Float[Array, "n *positions"],
+) -> Float[Array, " n"]:
+    """The mean over all axes but the first."""
+    return values.mean(range(1, values.ndim)) if values.ndim > 1 else values
 
 
 def _update(optimizer, gradient: Tree, state: State, max_norm: float) -> tuple:
