@@ -15,7 +15,7 @@ from dropout.plan import Row
 from dropout.variants import VARIANTS, Variant
 
 Drop = Callable[..., Array]
-Mode = Literal["train", "eval", "mc", "shared_mc"]
+Mode = Literal["train", "eval", "scaling", "mc", "shared_mc", "gaussian"]
 Generator = Literal["hash", "jax"]
 Time = Integer[Array, ""] | int
 
@@ -55,9 +55,11 @@ def bind(
     Args:
         rows: the resolved plan.
         rates: the rate at each row's site; may be traced.
-        moment: which masks; not needed for `mode="eval"`.
+        moment: which masks; not needed for `eval` and `scaling`.
         mode: `train` and `mc` draw a mask for each example, `shared_mc` one network
-            for all of them, `eval` takes each variant's rule at test.
+            for all of them; `gaussian` is `mc` with products at kernel sites drawn
+            from a Gaussian of their moments, where the variant knows it. `eval` takes
+            each variant's rule at test, `scaling` its weight scaling.
         bits: the counter hash, or JAX's own generator.
     """
     by_site = {row.site: row for row in rows}
@@ -67,9 +69,13 @@ def bind(
             return identity(site, x, *others)
         row, rate = by_site[site], rates[site]
         variant, options = VARIANTS[row.variant.name], dict(row.variant.options)
-        if mode == "eval":
-            return _evaluate(variant, options, site, x, rate, *others)
+        if mode == "eval" or mode == "scaling":
+            return _evaluate(variant, options, mode, site, x, rate, *others)
         assert moment is not None
+        if mode == "gaussian" and kind_of(site) == "kernel" and variant.moment_matched:
+            keys = _site_keys(moment, site, "example", row.unit, x.shape[0])
+            source = JaxBits(keys) if bits == "jax" else keys
+            return variant.moment_matched(source, x, rate, *others)
         count = 1 if kind_of(site) == "kernel" and row.unit == "batch" else x.shape[0]
         unit = "batch" if mode == "shared_mc" else row.unit
         keys = _site_keys(moment, site, unit, row.unit, count)
@@ -95,10 +101,15 @@ def _site_keys(
     return example_keys(key, moment.examples)
 
 
-def _evaluate(variant: Variant, options: dict, site: str, x, rate, *others) -> Array:
-    if variant.evaluate is None:
+def _evaluate(
+    variant: Variant, options: dict, mode: Mode, site: str, x, rate, *others
+) -> Array:
+    rule = (
+        variant.scaling if mode == "scaling" and variant.scaling else variant.evaluate
+    )
+    if rule is None:
         return identity(site, x, *others)
-    return variant.evaluate(x, rate, *others, **options)
+    return rule(x, rate, *others, **options)
 
 
 def _draw(variant: Variant, options: dict, keys, site: str, x, rate, *others) -> Array:

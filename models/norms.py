@@ -1,6 +1,7 @@
 """Normalisation of feature maps: by batch, by group of channels, by map, or none."""
 
 from collections.abc import Callable
+from functools import partial
 from math import gcd
 from typing import Literal
 
@@ -12,7 +13,9 @@ NormKind = Literal["batch", "group", "layer", "none"]
 Norm = nnx.BatchNorm | nnx.GroupNorm | None
 RowWeights = Float[Array, " n"] | None
 
-_NO_KEYS = nnx.Rngs(0)  # Flax asks for keys, though scales start at 1 and biases at 0.
+# Flax asks for keys, though scales start at 1 and biases at 0. Made when used: a key at
+# import would start the devices before flags choose them.
+_no_keys = partial(nnx.Rngs, 0)
 
 
 def batch_norm(channels: int) -> nnx.BatchNorm:
@@ -22,7 +25,7 @@ def batch_norm(channels: int) -> nnx.BatchNorm:
     """
     # Flax's fast variance takes twice the time on the CPU, and can cancel.
     return nnx.BatchNorm(
-        channels, momentum=0.9, epsilon=1e-5, use_fast_variance=False, rngs=_NO_KEYS
+        channels, momentum=0.9, epsilon=1e-5, use_fast_variance=False, rngs=_no_keys()
     )
 
 
@@ -65,5 +68,5 @@ def normalise(
 
 def _grouped(channels: int, groups: int) -> nnx.GroupNorm:
     return nnx.GroupNorm(
-        channels, groups, epsilon=1e-5, use_fast_variance=False, rngs=_NO_KEYS
+        channels, groups, epsilon=1e-5, use_fast_variance=False, rngs=_no_keys()
     )

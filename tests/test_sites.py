@@ -200,3 +200,34 @@ def test_time_changes_nothing_without_a_rule_or_at_test(key):
     assert dropper("fc:bernoulli:0.5", key)("conv1", x, time=3) is x
     drop = bind(rows, rates_at(rows, 3, TIMELINE), None, "eval")
     assert drop("conv1", x, time=3) is x
+
+
+def test_weight_scaling_is_not_weighted_pooling(key):
+    x = jax.random.uniform(key, (8, 4, 4, 3))
+    plan, site = "pool1/window:max_pool:0.25", "pool1/window"
+    scaled, weighted = (
+        dropper(plan, key, mode=mode)(site, x, pool_2x2) for mode in ("scaling", "eval")
+    )
+    np.testing.assert_allclose(scaled, 0.75 * pool_2x2(x), rtol=1e-6)
+    # More than 3/4 of the largest: with chance 1/4 the next is passed on.
+    assert (weighted > scaled).all() and (weighted < pool_2x2(x)).all()
+    for mode in ("scaling", "eval"):
+        drop = dropper("conv1:bernoulli:0.25", key, mode=mode)
+        np.testing.assert_array_equal(drop("conv1", x), x)
+
+
+@pytest.mark.parametrize("bits", ["hash", "jax"])
+def test_the_gaussian_rule_matches_the_moments_of_each_examples_product(key, bits):
+    x, kernel = jax.random.uniform(key, (8, 50)), jnp.linspace(-1, 1, 50 * 400)
+    kernel, rate = kernel.reshape(50, 400), 0.3
+    mean = x @ kernel
+    deviation = np.sqrt(rate / (1 - rate) * (x**2 @ kernel**2))
+    drop = dropper("conv1/kernel:dropconnect:0.3", key, mode="gaussian", bits=bits)
+    z = (drop("conv1/kernel", x, kernel, jnp.matmul) - mean) / deviation
+    # 3,200 values: five standard errors of their mean and variance.
+    assert abs(z.mean()) < 5 / np.sqrt(z.size)
+    assert abs(z.var() - 1) < 5 * np.sqrt(2 / z.size)
+    assert abs(np.corrcoef(z) - np.eye(8)).max() < 5 / np.sqrt(400)
+    other = dropper("fc:bernoulli:0.5", key, mode="gaussian")
+    same = dropper("fc:bernoulli:0.5", key, mode="mc")
+    np.testing.assert_array_equal(other("fc", x), same("fc", x))

@@ -98,13 +98,15 @@ def test_moments_of_a_dense_layer(name):
     assert abs(np.prod(centred, 1).mean()) < 5 * np.sqrt(variance.prod() / ROWS)
 
 
-def test_moment_matched_inference_averages_after_the_activation():
-    """For a rectifier: m Phi(m / s) + s phi(m / s), within 5 standard errors of 4096
-    samples; and near the mean over all masks, whose moments it matches."""
+def test_the_mean_activation_of_moment_matched_draws():
+    """DropConnect's inference. For a rectifier: m Phi(m / s) + s phi(m / s), within 5
+    standard errors of 4096 samples; and near the mean over all masks, whose moments it
+    matches."""
     v = jax.random.uniform(KEY, (3, 6), minval=-1.0)
     kernel = jax.random.normal(jax.random.key(1), (6, 2))
     samples = 4096
-    y = moment_matched(KEY, v, kernel, jnp.matmul, RATE, jax.nn.relu, samples)
+    draws = jax.vmap(lambda key: moment_matched(key, v, RATE, kernel, jnp.matmul))
+    y = jax.nn.relu(draws(jax.random.split(KEY, samples))).mean(0)
     mean = np.float64(v @ kernel)
     deviation = np.sqrt(RATE / (1 - RATE) * np.float64(v**2 @ kernel**2))
     z = mean / deviation
@@ -116,8 +118,8 @@ def test_moment_matched_inference_averages_after_the_activation():
         scaled = np.float64(v) * mask / (1 - RATE)
         masked += chance * np.maximum(scaled @ np.float64(kernel), 0)
     assert (abs(expected - masked) < 0.1 * deviation).all()
-    plain = moment_matched(KEY, v, kernel, jnp.matmul, 0.0, jax.nn.relu, 1)
-    np.testing.assert_allclose(plain, jax.nn.relu(v @ kernel), rtol=1e-6)
+    plain = moment_matched(KEY, v, 0.0, kernel, jnp.matmul)
+    np.testing.assert_allclose(plain, v @ kernel, rtol=1e-6)
 
 
 def test_targeted_drops_only_the_smallest_of_each_unit():

@@ -54,6 +54,18 @@ def test_max_pool_at_test_is_the_mean_over_all_masks():
     assert abs(expected - 1.70177) < 1e-5
 
 
+@pytest.mark.parametrize("shift", [-0.5, -1.0, -3.0])
+def test_max_pool_at_test_is_the_mean_over_all_masks_of_any_sign(shift):
+    rate, values = 0.3, VALUES + shift
+    expected = sum(
+        rate ** (4 - sum(mask)) * (1 - rate) ** sum(mask) * (values * mask).max()
+        for mask in product((0, 1), repeat=4)
+    )
+    x = jnp.float32(values).reshape(1, 2, 2, 1)
+    y = at_test("max_pool", x, rate, POOLS["2x2"])
+    np.testing.assert_allclose(y.item(), expected, rtol=1e-5)
+
+
 def test_stochastic_pool_picks_in_proportion():
     """Frequencies of the four values by a chi-square statistic (3 degrees of freedom,
     p > 0.001), and of the largest at rate 0.5 within 5 standard errors."""

@@ -23,10 +23,15 @@ NOTHING_DROPPED = "its noise is never zero"
 
 ENTRIES = (
     # Each element on its own.
-    Variant(elementwise.bernoulli, kinds=(*ACTIVATIONS, "kernel")),
+    Variant(
+        elementwise.bernoulli,
+        kinds=(*ACTIVATIONS, "kernel"),
+        moment_matched=kernels.moment_matched,
+    ),
     Variant(
         elementwise.gaussian,
         kinds=(*ACTIVATIONS, "kernel"),
+        moment_matched=kernels.moment_matched,
         domain="[0, 1)",
         exempt={"rate": NOTHING_DROPPED},
     ),
@@ -106,6 +111,7 @@ ENTRIES = (
         pooling.max_pool,
         kinds=("window",),
         evaluate=pooling.weighted_max_pool,
+        scaling=pooling.scaled_max_pool,
         exempt={
             "rate": "the pooling passes on one input a window in any case",
             "nested": "dropping the largest input passes on another",
@@ -121,7 +127,11 @@ ENTRIES = (
         },
     ),
     # Weights.
-    Variant(kernels.dropconnect, kinds=("kernel",)),
+    Variant(
+        kernels.dropconnect,
+        kinds=("kernel",),
+        moment_matched=kernels.moment_matched,
+    ),
     Variant(kernels.kernel_dropout, kinds=("kernel",)),
     Variant(kernels.embedding, kinds=("kernel",)),
     Variant(

@@ -33,6 +33,11 @@ class Variant:
         kinds: the kinds of site that it can act on (`dropout.kinds`).
         evaluate: `(x, rate, *others, **options) -> x`, its rule at test; None where
             that is the plain network.
+        scaling: `(x, rate, *others) -> x`, weight scaling, where its rule at test is
+            another.
+        moment_matched: `(key, x, rate, kernel, operation) -> x`, at a kernel site a
+            draw of the product from a Gaussian of its moments; None where that is not
+            known.
         domain: the rates that it is defined for.
         unit: whether a mask belongs to an example or to a whole batch, unless a rule
             says otherwise.
@@ -47,6 +52,8 @@ class Variant:
     draw: Callable[..., Array]
     kinds: tuple[str, ...] = ACTIVATIONS
     evaluate: Callable[..., Array] | None = None
+    scaling: Callable[..., Array] | None = None
+    moment_matched: Callable[..., Array] | None = None
     domain: Domain = "[0, 1]"
     unit: Unit = "example"
     per: Per = "step"

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from dropout.bits import Seeds, keep_mask, normal, row_seeds
-from dropout.keys import AnyKey, fold
+from dropout.keys import AnyKey
 from dropout.noise import (
     Rate,
     Shape,
@@ -31,8 +31,8 @@ def dropconnect(key: AnyKey, x: Kernels, rate: Rate) -> Kernels:
         E[u] = W v, Var[u] = (rate / q) W^2 v^2.
     Mask: the shape of the kernel: one a batch, or with unit="example" one an example as
         published. The same bits as bernoulli.
-    At test: the plain kernel. `moment_matched` is the published inference; drawn as
-        training noise it is gaussian(unit="example").
+    At test: the plain kernel. The published inference averages the activation over
+        draws of `moment_matched`, the Gaussian of these moments.
     Domain: rate in [0, 1]; 1 gives zeros.
     Source: Wan et al. 2013, "Regularization of Neural Networks using DropConnect",
         ICML, in the inverted form.
@@ -124,29 +124,26 @@ def prune(kernel: Float[Array, "*taps inputs outputs"], target: float = 0.5) -> 
 def moment_matched(
     key: AnyKey,
     x: Float[Array, "n ..."],
+    rate: Rate,
     kernel: Array,
     operation: Operation,
-    rate: Rate,
-    activation: Callable[[Array], Array],
-    samples: int,
 ) -> Float[Array, "n ..."]:
-    """DropConnect's inference: the mean of `activation(u)` over Gaussian u.
+    """A draw of `operation(x, W)` from the Gaussian with DropConnect's moments.
 
-    Formula: u ~ N(operation(x, W), (rate / (1 - rate)) operation(x^2, W^2)), the
-        moments of u under DropConnect; averaged after the activation, which adds the
-        bias too. The outputs of a dense layer are independent under DropConnect with
-        one mask an example, and here.
+    Formula: u ~ N(operation(x, W), (rate / (1 - rate)) operation(x^2, W^2)), each
+        output on its own. Those of a dense layer are independent under DropConnect with
+        one mask an example, and here; those of a convolution are not, since its
+        positions miss the same weights. The bias is added after.
     Source: Wan et al. 2013, section 4.
     """
     rate = fixed_rate(rate)
     mean = operation(x, kernel)
-    variance = rate * keep_scale(rate) * operation(x * x, kernel * kernel)
-
-    def sample(index: Array) -> Array:
-        noise = normal(row_seeds(fold(key, index), x.shape[0]), mean.shape)
-        return activation(mean + jnp.sqrt(variance) * noise)
-
-    return jax.lax.map(sample, jnp.arange(samples)).mean(0)
+    spread = (rate * keep_scale(rate)).astype(mean.dtype)
+    variance = spread * operation(x * x, kernel * kernel)
+    noise = normal(row_seeds(key, x.shape[0]), mean.shape)
+    # Rounding, of Winograd's transforms say, can leave a variance below 0.
+    deviation = jnp.sqrt(jnp.maximum(variance, 0))
+    return mean + deviation * noise.astype(mean.dtype)
 
 
 def _candidates(x: Kernels, target: float, drop: str) -> Bool[Array, "n ..."]:

@@ -26,7 +26,9 @@ def max_pool(key: AnyKey, x: Images, rate: Rate, pool: Pool) -> Pooled:
         P(y = 0, all dropped) = rate^n.
     Mask: the shape of x.
     At test: sum_i q rate^(n - i) a_i, which is E[y] (probabilistic weighted pooling).
-    Domain: rate in [0, 1]; 1 gives zeros. For features that are not negative.
+        Negative a_i count as 0, and a window of negative values alone gives q^n a_n
+        (passed on when all are kept): E[y] for any sign.
+    Domain: rate in [0, 1]; 1 gives zeros. Published for features that are not negative.
     Source: Wu & Gu 2015, "Towards dropout training for convolutional neural networks",
         Neural Networks.
     """
@@ -35,10 +37,17 @@ def max_pool(key: AnyKey, x: Images, rate: Rate, pool: Pool) -> Pooled:
 
 def weighted_max_pool(x: Images, rate: Rate, pool: Pool) -> Pooled:
     """Max-pooling dropout at test: every rank of the window, weighted by its chance."""
-    ordered = jnp.sort(windows(x, pool).astype(jnp.float32), axis=-1)
     rate = fixed_rate(rate)
-    above = np.arange(ordered.shape[-1] - 1, -1, -1, dtype=np.float32)
-    return jnp.dot(ordered, (1 - rate) * rate**above).astype(x.dtype)
+    ascending = _ascending(jnp.moveaxis(windows(x, pool).astype(jnp.float32), -1, 0))
+    mean = jnp.minimum(ascending[-1], 0) * (1 - rate) ** len(ascending)
+    for above, value in enumerate(reversed(ascending)):
+        mean += (1 - rate) * rate**above * jnp.maximum(value, 0)
+    return mean.astype(x.dtype)
+
+
+def scaled_max_pool(x: Images, rate: Rate, pool: Pool) -> Pooled:
+    """Weight scaling of max-pooling dropout: the largest value times 1 - rate."""
+    return pool(x) * (1 - fixed_rate(rate)).astype(x.dtype)
 
 
 def stochastic_pool(key: AnyKey, x: Images, rate: Rate, pool: Pool) -> Pooled:
@@ -100,6 +109,19 @@ def windows(x: Images, pool: Pool) -> Windows:
         ],
         axis=-1,
     )
+
+
+def _ascending(values: Array) -> list[Array]:
+    """The arrays along the first axis, sorted elementwise.
+
+    By odd-even transposition: XLA's sort of so few values is slow on the CPU.
+    """
+    ordered = list(values)
+    for turn in range(len(ordered)):
+        for first in range(turn % 2, len(ordered) - 1, 2):
+            pair = ordered[first], ordered[first + 1]
+            ordered[first], ordered[first + 1] = jnp.minimum(*pair), jnp.maximum(*pair)
+    return ordered
 
 
 def _weights(values: Windows) -> Windows:
