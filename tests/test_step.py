@@ -151,6 +151,31 @@ def test_cross_entropy_is_the_mean_over_the_positions_of_an_example(key):
     np.testing.assert_allclose(correct_weight(logits, labels, weights), right)
 
 
+@pytest.mark.parametrize("hole", ["loss", "gradient"])
+def test_a_step_that_is_not_finite_changes_nothing_but_the_counts(hole):
+    def broken(params, *others):
+        logits, stats = forward(params, *others)
+        # The root's value at 0 is finite, its derivative is not.
+        root = jnp.sqrt(params["table"]["kernel"][0, 0])
+        return logits + (jnp.log(-root) if hole == "loss" else root), stats
+
+    optimizer = make_optimizer(Call("adam"), lambda step: 0.1, 0.0, 0.0)
+    target = objective("none")._replace(forward=broken)
+    step = jax.jit(make_train_step(target, optimizer, 0.0, lambda: None))
+    table = state_at(0).params["table"]["kernel"]
+    good = initial_state({"table": {"kernel": jnp.abs(table)}}, {}, optimizer)
+    bad = initial_state({"table": {"kernel": table.at[0, 0].set(0.0)}}, {}, optimizer)
+    after, metrics = step(bad, batch_of(ALL), jax.random.key(0))
+    assert not metrics["finite"] and jnp.isfinite(metrics["loss"]) == (hole != "loss")
+    assert (int(after.step), int(after.skipped)) == (1, 1)
+    expected = bad._replace(step=after.step, skipped=after.skipped)
+    jax.tree.map(np.testing.assert_array_equal, after, expected)
+    if hole == "gradient":
+        after, metrics = step(good, batch_of(ALL), jax.random.key(0))
+        assert metrics["finite"] and int(after.skipped) == 0
+        assert (after.params["table"]["kernel"] != good.params["table"]["kernel"]).all()
+
+
 def test_a_step_is_a_gradient_step_on_the_mean_loss():
     optimizer = make_optimizer(
         Call("sgd", (("momentum", 0.0),)), lambda _: 0.1, 0.0, 0.0

@@ -2,13 +2,15 @@
 
 import json
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import pytest
 from small_run import train
 
-from training.config import parse_flag_lines
-from training.experiment import restore
+from training.config import canonical, parse_flag_lines
+from training.experiment import prepare, restore
+from training.loop import batch_ids
 from training.record import read_metrics
 
 
@@ -137,14 +139,34 @@ def test_tests_come_as_often_as_asked_and_at_the_end(small, tmp_path):
     ]  # fmt: skip
 
 
-def test_a_loss_that_is_not_finite_stops_with_the_step(small, tmp_path):
+@pytest.fixture
+def wild(small, tmp_path):
+    """A run whose eighth training image has a hole."""
     arrays = {**np.load(small.dataset)}
     images = arrays.pop("train_images").astype(np.float32)
     images[7, 3, 3] = np.nan
     np.savez(tmp_path / "holes.npz", train_images=images, **arrays)
-    wild = replace(small, dataset=str(tmp_path / "holes.npz"))
-    with pytest.raises(
-        FloatingPointError, match=r"nan at step 0; .*fc 0.5; examples: \[.*\b7\b"
-    ):
+    return replace(small, dataset=str(tmp_path / "holes.npz"), save_every=1)
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_step(wild, tmp_path):
+    with pytest.raises(FloatingPointError) as raised:
         train(wild, tmp_path / "wild")
+    experiment = prepare(canonical(wild))
+    first = [ids.tolist() for ids, _ in islice(batch_ids(experiment, 0), 4)]
+    step = next(i for i in range(4) if 7 in first[i])
+    for part in (
+        f"the loss is nan at step {step};", "fc 0.5;", f"examples: {first[step]}",
+        "the images of [7])", f"last saved step: {step or None};", "--on_nan=skip",
+    ):  # fmt: skip
+        assert part in str(raised.value)
     assert not (tmp_path / "wild" / "summary.json").exists()
+
+
+def test_steps_that_are_not_finite_are_skipped_and_counted(wild, tmp_path):
+    summary = train(replace(wild, on_nan="skip"), tmp_path / "wild")
+    assert summary["steps"] == 16 and summary["skipped"] == 4  # Once an epoch.
+    assert summary["test_loss"] < 2 and summary["train_loss"] is None
+    lines = read_metrics(tmp_path / "wild")
+    assert [line["skipped"] for line in lines if "skipped" in line] == [1, 2, 3, 4]
+    assert "NaN" not in (tmp_path / "wild" / "metrics.jsonl").read_text()

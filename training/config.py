@@ -56,6 +56,7 @@ class Config:
     seed: int = _option(0, "of parameters, data order and masks", (0, 2**32 - 1))
     mesh: str = _option("", "devices, e.g. data:4 (default: all)", resumable=True)
     deterministic: bool = _option(False, "bitwise repeatable on a GPU, slower")
+    on_nan: str = _option("stop", "at a step that is not finite", ("stop", "skip"))
     log_every: int = _option(
         0, "steps between training lines, 0: an epoch", (0, 10**12), resumable=True
     )

@@ -110,11 +110,13 @@ def statistics(split: Split) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of each channel, float32.
 
     uint8 images count in units of [0, 1] (255 is 1), others as they are. Summed in
-    float64, a chunk at a time. `std` is at least `STD_FLOOR`.
+    float64, a chunk at a time, over the pixels that are finite. `std` is at least
+    `STD_FLOOR`.
     """
     count, total, squares = 0, np.zeros(()), np.zeros(())
     for images in split.image_chunks():
         pixels = images.reshape(-1, images.shape[-1]).astype(np.float64)
+        pixels = pixels[np.isfinite(pixels).all(1)]
         count += len(pixels)
         total = total + np.einsum("nc->c", pixels)
         squares = squares + np.einsum("nc,nc->c", pixels, pixels)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from dropout import bind, rates_at
@@ -51,6 +52,7 @@ def mean_scores(parts: list[Totals]) -> Scores:
 
 
 def device_totals(totals: Totals) -> Scores:
-    """The means of running totals, fetched from the device."""
-    loss, correct, examples = (float(value) for value in jax.device_get(totals))
-    return Scores(loss / examples, correct / examples)
+    """The means of running totals, fetched from the device; NaN of no example."""
+    loss, correct, examples = jax.device_get(totals)
+    with np.errstate(invalid="ignore"):
+        return Scores(float(loss / examples), float(correct / examples))

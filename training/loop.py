@@ -112,10 +112,10 @@ def run_steps(session: Session, state: State) -> State:
 
 
 def advance(session: Session, state: State, first: int, stop: int) -> State:
-    """The steps from `first` to `stop`, or to a signal; timed, and all of them finite.
+    """The steps from `first` to `stop`, or to a signal; timed.
 
     Raises:
-        FloatingPointError: the loss is no longer finite.
+        FloatingPointError: a step is not finite, and `on_nan` is stop.
     """
     key, in_flight = mask_key(session.experiment), deque()
     begin = time.perf_counter()
@@ -140,23 +140,29 @@ def advance(session: Session, state: State, first: int, stop: int) -> State:
 
 def batches(experiment: Experiment, first: int) -> Iterator[Batch]:
     """The batches from step `first` on, each a function of the seed and the step."""
+    return (make_batch(experiment, *each) for each in batch_ids(experiment, first))
+
+
+def batch_ids(
+    experiment: Experiment, first: int
+) -> Iterator[tuple[Int32[np.ndarray, " batch"], int]]:
+    """The example ids and the epoch of each batch from step `first` on."""
     config, timeline = experiment.config, experiment.timeline
     for epoch in itertools.count(first // timeline.steps_per_epoch):
         order = data.epoch_order(
             experiment.keys["data"], epoch, experiment.train_ids, config.batch_size
         )
-        for ids in np.asarray(order)[
-            max(first - epoch * timeline.steps_per_epoch, 0) :
-        ]:
-            yield make_batch(experiment, ids, epoch)
+        left = np.asarray(order)[max(first - epoch * timeline.steps_per_epoch, 0) :]
+        yield from ((ids, epoch) for ids in left)
 
 
 def log_training(session: Session, state: State, step: int) -> State:
     """Writes the means since the last training line and starts new ones."""
     timeline = session.experiment.timeline
     rates = rates_at(session.experiment.rows, step - 1, timeline)
-    line = {f"rate/{site}": float(rate) for site, rate in rates.items()}
-    _write(session, step, "train", device_totals(state.totals), line)
+    others = {f"rate/{site}": float(rate) for site, rate in rates.items()}
+    others["skipped"] = int(state.skipped)
+    _write(session, step, "train", device_totals(state.totals), others)
     fresh = jax.device_put(empty_totals(), state.totals.loss.sharding)
     return state._replace(totals=fresh)
 
@@ -203,7 +209,11 @@ def _position(session: Session) -> Position:
 
 
 def _write(
-    session: Session, step: int, split: str, scores: Scores, others: dict[str, float]
+    session: Session,
+    step: int,
+    split: str,
+    scores: Scores,
+    others: dict[str, float | int],
 ) -> None:
     values = {"loss": scores.loss, "accuracy": scores.accuracy, **others}
     epoch = step / session.experiment.timeline.steps_per_epoch
@@ -216,7 +226,7 @@ def _write(
 def _show(session: Session, step: int, metrics: Metrics) -> None:
     """Moves the bar; fetching an older step's metrics keeps few steps in flight."""
     loss = float(metrics["loss"])
-    if not math.isfinite(loss):
+    if session.experiment.config.on_nan == "stop" and not metrics["finite"]:
         raise FloatingPointError(_not_finite(session, step, loss))
     speed = session.bar.tasks[session.task].speed or 0
     session.bar.update(
@@ -229,15 +239,19 @@ def _show(session: Session, step: int, metrics: Metrics) -> None:
 
 
 def _not_finite(session: Session, step: int, loss: float) -> str:
-    """What is known of a step whose loss is not finite."""
+    """What is known of a step whose loss or gradient is not finite."""
     experiment = session.experiment
     rates = rates_at(experiment.rows, step, experiment.timeline)
     sites = ", ".join(f"{site} {float(rate):.4g}" for site, rate in rates.items())
-    batch = next(batches(experiment, step))
-    examples = np.asarray(batch.examples)[np.asarray(batch.weights) > 0].tolist()
+    ids, _ = next(batch_ids(experiment, step))
+    images = np.asarray(experiment.data.train.fetch(ids)[0])
+    holes = ids[~np.isfinite(images.reshape(len(ids), -1)).all(1)].tolist()
+    what = "gradient is not finite" if math.isfinite(loss) else f"loss is {loss}"
+    cause = f" (not finite: the images of {holes})" if holes else ""
     return (
-        f"the loss is {loss} at step {step}; rates: {sites or 'none'}; examples: "
-        f"{examples}; last saved step: {session.checkpoints.latest_step()}."
+        f"the {what} at step {step}; rates: {sites or 'none'}; examples: "
+        f"{ids.tolist()}{cause}; last saved step: {session.checkpoints.latest_step()}; "
+        "--on_nan=skip counts such steps and goes on."
     )
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import tempfile
@@ -67,7 +68,15 @@ def write_atomically(path: Path, text: str) -> None:
 def append_line(workdir: Path, line: dict[str, Any]) -> None:
     """Adds one JSON object to `metrics.jsonl`."""
     with (workdir / "metrics.jsonl").open("a") as file:
-        file.write(json.dumps(line) + "\n")
+        file.write(json.dumps(finite(line), allow_nan=False) + "\n")
+
+
+def finite(line: dict[str, Any]) -> dict[str, Any]:
+    """A line in which numbers that are not finite are None: JSON has no others."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in line.items()
+    }
 
 
 def metrics_size(workdir: Path) -> int:

@@ -39,8 +39,9 @@ def plan_table(experiment: Experiment) -> list[str]:
 
 def result_line(summary: dict[str, Any], workdir: Path) -> str:
     """The last line of a run."""
+    skipped = f", {summary['skipped']:,} of them skipped" if summary["skipped"] else ""
     return (
         f"train accuracy {summary['train_accuracy']:.2%}, "
         f"test accuracy {summary['test_accuracy']:.2%} "
-        f"after {summary['steps']:,} steps; curves in {workdir / 'curves.png'}"
+        f"after {summary['steps']:,} steps{skipped}; curves in {workdir / 'curves.png'}"
     )

@@ -21,6 +21,7 @@ from training.progress import progress_bar
 from training.record import (
     claim,
     digest,
+    finite,
     make_directory,
     masks_digest,
     read_metrics,
@@ -39,7 +40,7 @@ def run(experiment: Experiment) -> Summary:
 
     Raises:
         ValueError: the workdir holds another run, or another process runs there.
-        FloatingPointError: the loss is no longer finite.
+        FloatingPointError: a step is not finite, and `on_nan` is stop.
         Stopped: a signal asked for it; the state is saved.
     """
     workdir = make_directory("workdir", experiment.config.workdir)
@@ -107,7 +108,7 @@ def _train(experiment: Experiment, workdir: Path) -> Summary:
 
 
 def _finish(session: loop.Session, state: State, measured: dict) -> Summary:
-    summary = {**_results(session, state), **measured}
+    summary = finite({**_results(session, state), **measured})
     config = session.experiment.config
     title = f"{config.dataset}  {config.model}  --dropout='{config.dropout}'"
     draw_curves(read_metrics(session.workdir), title, session.workdir / "curves.png")
@@ -134,6 +135,7 @@ def _results(session: loop.Session, state: State) -> Summary:
         "test_accuracy": test.accuracy,
         "test_loss": test.loss,
         "steps": int(state.step),
+        "skipped": int(state.skipped),
         "seconds": time.perf_counter() - session.begin,
         "images_per_second": examples / session.seconds if examples else None,
         "params_digest": digest(state.params),

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, Key, Num
+from jaxtyping import Array, Bool, Float, Int, Key, Num
 
 from dropout import Moment, Row, Timeline, bind, rates_at
 from dropout.grammar import Call
@@ -40,9 +40,15 @@ class Totals(NamedTuple):
 
 
 class State(NamedTuple):
-    """All that a step changes; `step` counts the steps done."""
+    """All that a step changes.
+
+    Attributes:
+        step: the steps done.
+        skipped: those of them that changed nothing else, as they were not finite.
+    """
 
     step: Int[Array, ""]
+    skipped: Int[Array, ""]
     params: Tree
     stats: Tree
     opt_state: Any
@@ -71,7 +77,7 @@ class Objective(NamedTuple):
     augmentations: tuple[Call, ...] = ()
 
 
-Metrics = dict[str, Float[Array, ""]]
+Metrics = dict[str, Float[Array, ""] | Bool[Array, ""]]
 Answer = tuple[Int[Array, "n *positions"], Float[Array, " n"]]
 TrainStep = Callable[[State, Batch, Key[Array, ""]], tuple[State, Metrics]]
 
@@ -85,7 +91,9 @@ def initial_state(params: Tree, stats: Tree, optimizer) -> State:
     """The state before the first step."""
     with jax.numpy_dtype_promotion("standard"):
         opt_state = optimizer.init(params)
-    return State(jnp.zeros((), jnp.int32), params, stats, opt_state, empty_totals())
+    # Two arrays, not one twice: each is donated to the step.
+    done, skipped = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)
+    return State(done, skipped, params, stats, opt_state, empty_totals())
 
 
 def make_train_step(
@@ -96,6 +104,8 @@ def make_train_step(
 ) -> TrainStep:
     """A step to be jitted: (state, batch, key of the masks) -> (state, metrics).
 
+    Where the loss or its gradient is not finite, `finite` is false in the metrics and
+    nothing changes but the counts of steps.
     `on_trace` is called whenever the step is traced, so that compilations are counted.
     """
 
@@ -105,13 +115,20 @@ def make_train_step(
         on_trace()
         gradient, stats, sums = accumulate(objective, state, batch, key)
         gradient = jax.tree.map(lambda leaf: leaf / sums.examples, gradient)
+        finite = all_finite((sums.loss, gradient))
         params, opt_state = _update(optimizer, gradient, state, max_norm)
         totals = Totals(*map(jnp.add, state.totals, sums))
+        after = state._replace(
+            params=params, stats=stats, opt_state=opt_state, totals=totals
+        )
+        after = jax.tree.map(lambda *pair: jax.lax.select(finite, *pair), after, state)
         metrics = {
             "loss": sums.loss / sums.examples,
             "accuracy": sums.correct / sums.examples,
+            "finite": finite,
         }
-        return State(state.step + 1, params, stats, opt_state, totals), metrics
+        skipped = jnp.where(finite, state.skipped, state.skipped + 1)
+        return after._replace(step=state.step + 1, skipped=skipped), metrics
 
     return train_step
 
@@ -139,6 +156,12 @@ def accumulate(
     if rest.labels.shape[0]:
         carry, _ = jax.lax.scan(add, carry, rest)
     return carry
+
+
+def all_finite(tree: Any) -> Bool[Array, ""]:
+    """Whether no number in a tree is infinite or NaN."""
+    leaves = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]
+    return jnp.stack(leaves).all()
 
 
 def summed_loss(
