@@ -12,6 +12,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+# What Python's parser raises for text that is nested too deeply.
+TOO_DEEP = (MemoryError, RecursionError)
+
 
 @dataclass(frozen=True)
 class Call:
@@ -40,7 +43,8 @@ def parse_call(text: str) -> Call:
         assert isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
         assert not node.args and all(keyword.arg for keyword in node.keywords)
         options = {str(k.arg): ast.literal_eval(k.value) for k in node.keywords}
-    except (AssertionError, SyntaxError, ValueError):
+        assert len(options) == len(node.keywords)
+    except (AssertionError, SyntaxError, ValueError, TypeError, *TOO_DEEP):
         raise ValueError(
             f"cannot read {text!r}: expected name or name(option=value, ...)."
         ) from None

@@ -7,6 +7,7 @@ as whole steps, so that a cut-off is an integer comparison.
 """
 
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
@@ -21,6 +22,7 @@ Time = Annotated[int | float, "a moment of the run"]
 Unit = Literal["run", "steps", "epochs"]
 Step = Integer[Array, ""] | int
 Factor = Float[Array, ""]
+LONGEST = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -31,9 +33,9 @@ class Timeline:
     steps_per_epoch: int
 
     def steps(self, time: Time, unit: Unit) -> int:
-        """A moment as whole steps, rounded once."""
+        """A moment as whole steps, rounded once; at most the highest int32."""
         length = {"run": self.total, "steps": 1, "epochs": self.steps_per_epoch}
-        return round(time * length[unit])
+        return round(min(time * length[unit], LONGEST))
 
 
 def constant(step: Step, total: int) -> Factor:
@@ -151,12 +153,12 @@ def _times(function: Callable[..., Factor]) -> tuple[str, ...]:
 
 
 def _check_time(schedule: str, name: str, value, unit: Unit, is_time: bool) -> None:
-    highest = 1 if unit == "run" else float("inf")
+    allowed = "[0, 1]" if unit == "run" else "[0, inf)"
     for time in value if isinstance(value, tuple) else (value,):
-        if is_time and not 0 <= time <= highest:
+        if is_time and not (0 <= time <= 1 or unit != "run" and 1 < time < math.inf):
             raise ValueError(
                 f"{schedule}({name}={time!r}, unit={unit!r}): expected a time in "
-                f"[0, {highest}]."
+                f"{allowed}."
             )
 
 

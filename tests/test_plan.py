@@ -114,7 +114,7 @@ def test_masks_of_kernels_belong_to_batches_unless_a_rule_says_otherwise():
         ("fc:bernoulli:0.5@erly", ["'erly'", "'early'"]),
         ("fc:bernoulli:0.5@early(till=0.2)", ["'till'", "until"]),
         ("fc:bernoulli:0.5@early(until=2)", ["until=2", "[0, 1]"]),
-        ("fc:bernoulli:0.5@early(until=-3, unit='steps')", ["-3", "[0, inf]"]),
+        ("fc:bernoulli:0.5@early(until=-3, unit='steps')", ["-3", "[0, inf)"]),
         ("fc:bernoulli:0.5@early(unit='days')", ["'days'", "'epochs'"]),
         ("fc:bernoulli:0.5@early@late", ["early@late"]),
         ("fc:bernoulli:0.5@piecewise(factors=(1,))", ["1 factors", "one factor more"]),
