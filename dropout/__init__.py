@@ -6,6 +6,13 @@ y = bernoulli(jax.random.key(0), x, 0.5)
 
 from dropout.keys import JaxBits, named_key
 from dropout.kinds import identity, kind_of
+from dropout.parameters import (
+    Place,
+    initial_parameters,
+    learned_places,
+    learned_rates,
+    penalty,
+)
 from dropout.plan import Plan, Row, Rule, Span, parse, rates_at, resolve
 from dropout.schedules import SCHEDULES, Timeline, factor_at
 from dropout.sites import Drop, Moment, bind
@@ -18,6 +25,7 @@ __all__ = [
     "Drop",
     "JaxBits",
     "Moment",
+    "Place",
     "Plan",
     "Row",
     "Rule",
@@ -28,9 +36,13 @@ __all__ = [
     "bind",
     "factor_at",
     "identity",
+    "initial_parameters",
     "kind_of",
+    "learned_places",
+    "learned_rates",
     "named_key",
     "parse",
+    "penalty",
     "rates_at",
     "resolve",
 ]

@@ -60,10 +60,7 @@ def multiply(
 def _multiply(
     noise: Noise, backward: Noise, seeds: Seeds, rate: Array, given: tuple, x: Array
 ) -> Array:
-    factor = noise(seeds, rate, x.shape, *given)
-    product = (x.astype(jnp.float32) * factor).astype(x.dtype)
-    # The processor may flush subnormal products to zero: a factor of 1 must not.
-    return jnp.where(factor == 1, x, jnp.where(factor == 0, 0, product))
+    return scale(x, noise(seeds, rate, x.shape, *given))
 
 
 def _forward(
@@ -79,6 +76,13 @@ def _backward(
 
 
 _multiply.defvjp(_forward, _backward)
+
+
+def scale(x: Array, factor: Float[Array, "..."]) -> Array:
+    """`x * factor` in the dtype of `x`: 0 where the factor is 0, `x` where it is 1."""
+    product = (x.astype(jnp.float32) * factor).astype(x.dtype)
+    # The processor may flush subnormal products to zero: a factor of 1 must not.
+    return jnp.where(factor == 1, x, jnp.where(factor == 0, 0, product))
 
 
 def keep_scale(rate: Float[Array, "..."]) -> Float[Array, "..."]:

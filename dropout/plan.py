@@ -205,8 +205,8 @@ def _rates_over(rule: Rule, count: int) -> tuple[float, ...]:
 
 def _row(rule: Rule, site: str, rate: float) -> Row:
     entry = VARIANTS[rule.variant.name]
-    default = "batch" if kind_of(site) == "kernel" else entry.unit
-    unit = _unit(rule.variant, default)
+    copies = kind_of(site) == "kernel" and entry.kernel_form == "copies"
+    unit = _unit(rule.variant, "batch" if copies else entry.unit)
     return Row(site, _without_unit(rule.variant), unit, rate, rule.schedule)
 
 

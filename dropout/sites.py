@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal
 
 import jax
@@ -13,11 +14,14 @@ from dropout.kinds import identity, kind_of
 from dropout.noise import Rate
 from dropout.plan import Row
 from dropout.variants import VARIANTS, Variant
+from dropout.variants.entry import Parameters
 
 Drop = Callable[..., Array]
 Mode = Literal["train", "eval", "scaling", "mc", "shared_mc", "gaussian"]
 Generator = Literal["hash", "jax"]
 Time = Integer[Array, ""] | int
+
+NO_PARAMETERS: Mapping[str, Parameters] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ def bind(
     moment: Moment | None,
     mode: Mode = "train",
     bits: Generator = "hash",
+    params: Mapping[str, Parameters] = NO_PARAMETERS,
 ) -> Drop:
     """The `drop` that a model is called with: a plan's rows at their rates.
 
@@ -61,13 +66,16 @@ def bind(
             from a Gaussian of their moments, where the variant knows it. `eval` takes
             each variant's rule at test, `scaling` its weight scaling.
         bits: the counter hash, or JAX's own generator.
+        params: the parameters at each site whose variant is learned, which stand there
+            for the rate; without them it acts with those that it starts with.
     """
     by_site = {row.site: row for row in rows}
 
     def drop(site: str, x: Array, *others: Any, time: Time | None = None) -> Array:
         if site not in by_site:
             return identity(site, x, *others)
-        row, rate = by_site[site], rates[site]
+        row = by_site[site]
+        rate = params[site] if site in params else rates[site]
         variant, options = VARIANTS[row.variant.name], dict(row.variant.options)
         if mode == "eval" or mode == "scaling":
             return _evaluate(variant, options, mode, site, x, rate, *others)
@@ -76,7 +84,8 @@ def bind(
             keys = _site_keys(moment, site, "example", row.unit, x.shape[0])
             source = JaxBits(keys) if bits == "jax" else keys
             return variant.moment_matched(source, x, rate, *others)
-        count = 1 if kind_of(site) == "kernel" and row.unit == "batch" else x.shape[0]
+        once = _draws_copies(variant, site) and row.unit == "batch"
+        count = 1 if once else x.shape[0]
         unit = "batch" if mode == "shared_mc" else row.unit
         keys = _site_keys(moment, site, unit, row.unit, count)
         if time is not None and variant.per == "step":
@@ -101,6 +110,10 @@ def _site_keys(
     return example_keys(key, moment.examples)
 
 
+def _draws_copies(variant: Variant, site: str) -> bool:
+    return kind_of(site) == "kernel" and variant.kernel_form == "copies"
+
+
 def _evaluate(
     variant: Variant, options: dict, mode: Mode, site: str, x, rate, *others
 ) -> Array:
@@ -109,11 +122,13 @@ def _evaluate(
     )
     if rule is None:
         return identity(site, x, *others)
+    if not isinstance(rate, Mapping):
+        rate = variant.parameters(rate, x, *others, **options)
     return rule(x, rate, *others, **options)
 
 
 def _draw(variant: Variant, options: dict, keys, site: str, x, rate, *others) -> Array:
-    if kind_of(site) != "kernel":
+    if not _draws_copies(variant, site):
         return variant(keys, x, rate, *others, **options)
     kernel, operation = others
     copies = jnp.broadcast_to(kernel, (keys.shape[0], *kernel.shape))

@@ -35,7 +35,7 @@ def groups() -> Iterator[tuple[str, dict[str, Callable]]]:
         others = others_at(kind, shape)
         functions: dict[str, Callable] = {"plain": partial(plain, kind, others)}
         for name, variant in members.items():
-            functions[name] = partial(draw, variant, others)
+            functions[name] = partial(draw, variant, layer_of(variant, kind) or others)
         if members:
             yield kind, functions
 
@@ -46,6 +46,13 @@ def others_at(kind: str, shape: tuple[int, ...]) -> tuple:
         return (pool_2x2,)
     second = jax.random.uniform(jax.random.key(1), shape)
     return (second,) if kind in ("state", "branches") else ()
+
+
+def layer_of(variant: Variant, kind: str) -> tuple:
+    """A kernel of one weight, for a variant that draws the product with it."""
+    if kind != "kernel" or variant.kernel_form != "product":
+        return ()
+    return jnp.ones((1,) * len(SHAPES[kind])), jnp.multiply
 
 
 def plain(kind: str, others: tuple, key, rate, x: Array) -> Array:

@@ -51,6 +51,7 @@ FAMILIES = {
     "paths": "Paths: four examples, four steps",
     "recurrent": "Recurrent states: time from top to bottom",
     "attention": "Attention: four heads, a row for each query",
+    "learned": "Learned and adaptive rates, at the rate that they start with",
 }
 
 Picture = Float[Array, "height width"]
@@ -152,61 +153,65 @@ def family(entry: Variant) -> str:
     return entry.draw.__module__.rpartition(".")[2]
 
 
-def picture(entry: Variant, rate: float) -> Picture:
+def picture(entry: Variant, rate: float | Array) -> Picture:
     """What a variant makes of what a site of its first kind is given."""
     recurrent = family(entry) == "recurrent" and entry.kinds[0] != "state"
-    return PICTURES["sequence" if recurrent else entry.kinds[0]](entry, rate)
+    kind = "sequence" if recurrent else entry.kinds[0]
+    # As an array, so that 0 and what a domain leaves out are made safe.
+    return PICTURES[kind](entry, jnp.float32(rate))
 
 
-def of_features(entry: Variant, rate: float) -> Picture:
+def of_features(entry: Variant, rate: Array) -> Picture:
     """Nine channels of one feature map."""
     return mosaic(entry(KEY, feature_map(), rate)[0])
 
 
-def of_image(entry: Variant, rate: float) -> Picture:
+def of_image(entry: Variant, rate: Array) -> Picture:
     """Nine images."""
     return mosaic(jnp.moveaxis(entry(KEY, examples(), rate)[..., 0], 0, -1))
 
 
-def of_window(entry: Variant, rate: float) -> Picture:
+def of_window(entry: Variant, rate: Array) -> Picture:
     """A map after pooling over windows of 2x2."""
     return entry(KEY, waves()[None, :, :, None], rate, pool_2x2)[0, :, :, 0]
 
 
-def of_kernel(entry: Variant, rate: float) -> Picture:
+def of_kernel(entry: Variant, rate: Array) -> Picture:
     """A kernel, its inputs from top to bottom and its outputs from left to right."""
-    return entry(KEY, waves()[None], rate)[0]
+    layer = (jnp.ones((1, 1)), jnp.multiply)
+    product = layer if entry.kernel_form == "product" else ()
+    return entry(KEY, waves()[None], rate, *product)[0]
 
 
-def of_branch(entry: Variant, rate: float) -> Picture:
+def of_branch(entry: Variant, rate: Array) -> Picture:
     """Branches of four examples, from left to right, at four steps."""
     return batches(entry(row_keys(entry), steps(examples()[:EXAMPLES]), rate))
 
 
-def of_branches(entry: Variant, rate: float) -> Picture:
+def of_branches(entry: Variant, rate: Array) -> Picture:
     """Two digits, mixed."""
     first, second = (steps(examples()[i : i + EXAMPLES]) for i in (0, EXAMPLES))
     return batches(entry(row_keys(entry), first, rate, second))
 
 
-def of_weights(entry: Variant, rate: float) -> Picture:
+def of_weights(entry: Variant, rate: Array) -> Picture:
     """Attention weights of four heads."""
     weights = jax.nn.softmax(attention_logits())
     return mosaic(jnp.moveaxis(entry(KEY, weights, rate)[0], 0, -1))
 
 
-def of_logits(entry: Variant, rate: float) -> Picture:
+def of_logits(entry: Variant, rate: Array) -> Picture:
     """Attention weights of four heads whose logits were acted on."""
     logits = entry(KEY, attention_logits(), rate)
     return mosaic(jnp.moveaxis(jax.nn.softmax(logits)[0], 0, -1))
 
 
-def of_sequence(entry: Variant, rate: float) -> Picture:
+def of_sequence(entry: Variant, rate: Array) -> Picture:
     """Features of a sequence, step by step."""
     return entry(time_keys(entry), waves(), rate)
 
 
-def of_state(entry: Variant, rate: float) -> Picture:
+def of_state(entry: Variant, rate: Array) -> Picture:
     """A recurrent state, step by step, each from the one before."""
 
     def step(old: Array, now: tuple[Key[Array, ""], Array]) -> tuple[Array, Array]:
@@ -218,7 +223,7 @@ def of_state(entry: Variant, rate: float) -> Picture:
     return jax.lax.scan(step, new[0], (time_keys(entry), new))[1]
 
 
-PICTURES: dict[str, Callable[[Variant, float], Picture]] = {
+PICTURES: dict[str, Callable[[Variant, Array], Picture]] = {
     "activation": of_features,
     "pre": of_features,
     "input": of_image,

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from dropout import VARIANTS
 from dropout.grammar import option_types
 from dropout.kinds import PLAIN
+from dropout.noise import scale
 
 ROWS = 8
 SHAPE = (6, 8, 4)  # a map, tokens, heads x queries x keys, or a kernel
@@ -27,6 +28,10 @@ MORE = {
     "disout": ({"block_size": 2, "alpha": 3.0},),
     "cutout": ({"length": 3},),
 }
+
+
+# Choices that the first kind of site of their variant does not have.
+ELSEWHERE = {("variational", "weight")}
 
 
 def max_pool(x, *, window, strides, padding):
@@ -50,8 +55,15 @@ def inputs(kind, rows=ROWS, dtype=jnp.float32):
     return x, jax.random.uniform(second, shape, jnp.float32, 3.0, 4.0).astype(dtype)
 
 
-def functions(kind):
-    """What a site of this kind passes after the arrays."""
+def functions(kind, entry):
+    """What a site of this kind passes after the arrays.
+
+    A variant that draws the product with a kernel is given one of a single weight of 1,
+    so that the plain network is the identity there too.
+    """
+    if kind == "kernel" and entry.kernel_form == "product":
+        weight = jnp.ones((1, 1, 1, 1))
+        return weight, lambda x, kernel: scale(x, kernel.astype(jnp.float32))
     return (POOL,) if kind == "window" else ()
 
 
@@ -74,27 +86,32 @@ class Case:
     def kind(self):
         return self.entry.kinds[0]
 
+    @property
+    def functions(self):
+        return functions(self.kind, self.entry)
+
     def draw(self, key, rate, x, *others):
-        return self.entry(key, x, rate, *others, *functions(self.kind), **self.options)
+        return self.entry(key, x, rate, *others, *self.functions, **self.options)
 
     def plain(self, x, *others):
-        if self.kind == "kernel":  # where x is the kernel
+        if self.kind == "kernel" and not self.functions:  # where x is the kernel
             return x
-        return PLAIN[self.kind](x, *others, *functions(self.kind))
+        return PLAIN[self.kind](x, *others, *self.functions)
 
     def at_test(self, rate, x, *others):
         if self.entry.evaluate is None:
             return self.plain(x, *others)
-        return self.entry.evaluate(
-            x, rate, *others, *functions(self.kind), **self.options
-        )
+        return self._call(self.entry.evaluate, rate, x, *others)
 
     def expectation(self, rate, x, *others):
         if self.entry.expectation is None:
             return self.at_test(rate, x, *others)
-        return self.entry.expectation(
-            x, rate, *others, *functions(self.kind), **self.options
-        )
+        return self._call(self.entry.expectation, rate, x, *others)
+
+    def _call(self, function, rate, x, *others):
+        others = (*others, *self.functions)
+        rate = self.entry.parameters(rate, x, *others, **self.options)
+        return function(x, rate, *others, **self.options)
 
 
 def _cases(name):
@@ -103,6 +120,8 @@ def _cases(name):
     for option, kind in option_types(draw).items():
         if get_origin(kind) is Literal:
             for value in get_args(kind):
+                if (name, value) in ELSEWHERE:
+                    continue
                 if value != inspect.signature(draw).parameters[option].default:
                     yield Case(name, {option: value})
     for options in MORE[name] if name in MORE else ():

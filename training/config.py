@@ -46,6 +46,9 @@ class Config:
     steps: int = _option(0, "optimiser steps, in place of epochs", (0, 10**12))
     batch_size: int = _option(64, "global batch", (1, 2**31))
     microbatches: int = _option(1, "parts that a batch is processed in", (1, 2**31))
+    dropout_learning_rate: float = _option(
+        0.0, "of learned dropout's parameters, 0: that of all", (0, 1e9)
+    )
     optimizer: str = _option("adam", "adam, adamw or sgd, with options")
     learning_rate: float = _option(1e-3, "the highest learning rate", (0, 1e9))
     learning_rate_schedule: str = _option("constant", "constant or cosine(warmup=0.05)")
@@ -88,6 +91,11 @@ def canonical(config: Config) -> Config:
         raise ValueError(
             f"--microbatches={config.microbatches} does not divide "
             f"--batch_size={config.batch_size}."
+        )
+    if config.dropout_learning_rate and not config.learning_rate:
+        raise ValueError(
+            f"--dropout_learning_rate={config.dropout_learning_rate}: expected a "
+            "positive --learning_rate beside it."
         )
     config = replace(config, **_canonical_calls(config))
     cache_dir = config.cache_dir or str(_default_cache())

@@ -8,8 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from dropout import bind, rates_at
-from training.step import Objective, State, Totals, correct_weight, cross_entropy
+from training.step import (
+    Objective,
+    State,
+    Totals,
+    correct_weight,
+    cross_entropy,
+    drop_at,
+)
 
 
 class Scores(NamedTuple):
@@ -31,10 +37,8 @@ def make_evaluate_batch(objective: Objective) -> Callable[..., Totals]:
         labels: Int[Array, "n *positions"],
         weights: Float[Array, " n"],
     ) -> Totals:
-        rates = rates_at(
-            objective.rows, jnp.maximum(state.step - 1, 0), objective.timeline
-        )
-        drop = bind(objective.rows, rates, None, "eval")
+        last = jnp.maximum(state.step - 1, 0)
+        drop = drop_at(objective, state.params, last, None, "eval")
         logits, _ = objective.forward(
             state.params, state.stats, objective.standardise(images), drop
         )

@@ -18,8 +18,9 @@ from training.augmentation import draw, parse_augmentations
 from training.checkpoints import open_checkpoints, restore_latest
 from training.config import Config, canonical, parse_flag_lines
 from training.devices import make_mesh, replicated
+from training.learned import find_places, with_learned
 from training.network import Network, build
-from training.optimizer import learning_rate, make_optimizer
+from training.optimizer import faster_dropout, learning_rate, make_optimizer
 from training.step import Batch, Objective, State, initial_state, summed_loss
 
 
@@ -74,6 +75,7 @@ def prepare(config: Config) -> Experiment:
     )
     rows = resolve(parse(config.dropout), network.sites)
     objective = _objective(config, network, rows, timeline, loaded)
+    objective = objective._replace(train_size=len(train_ids))
     _check_shapes(objective, network, loaded.train, keys)
     mesh = make_mesh(config.mesh)
     return Experiment(
@@ -87,6 +89,7 @@ def start_state(experiment: Experiment) -> State:
     network = experiment.network
     # Copied, since steps are donated the state: an experiment can start many times.
     params, stats = jax.tree.map(jnp.copy, (network.params, network.stats))
+    params = with_learned(params, experiment.objective.places)
     state = initial_state(params, stats, experiment.optimizer)
     return jax.device_put(state, replicated(experiment.mesh))
 
@@ -129,13 +132,14 @@ def _objective(
     loaded: data.DataSet,
 ) -> Objective:
     mean, std = jnp.asarray(loaded.mean), jnp.asarray(loaded.std)
-
     def standardise(images: Array) -> Array:
         return data.standardise(images, mean, std)
 
+    first = jnp.asarray(loaded.train.fetch(np.zeros(1, np.int32))[0])
     return Objective(
         network.forward, standardise, rows, timeline, cast(Generator, config.bits),
         config.label_smoothing, parse_augmentations(config.augment),
+        find_places(network, rows, jax.eval_shape(standardise, first)),
     )  # fmt: skip
 
 
@@ -143,8 +147,13 @@ def _optimizer(config: Config, timeline: Timeline) -> optax.GradientTransformati
     rate = learning_rate(
         parse_call(config.learning_rate_schedule), config.learning_rate, timeline.total
     )
-    return make_optimizer(
+    optimizer = make_optimizer(
         parse_call(config.optimizer), rate, config.weight_decay, config.clip_norm
+    )
+    if not config.dropout_learning_rate:
+        return optimizer
+    return faster_dropout(
+        optimizer, config.dropout_learning_rate / config.learning_rate
     )
 
 
@@ -165,7 +174,7 @@ def _check_shapes(
         lambda params: summed_loss(
             objective, params, network.stats, step, batch, keys["dropout"]
         ),
-        network.params,
+        with_learned(network.params, objective.places),
     )
 
 

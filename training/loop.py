@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.sharding import NamedSharding, PartitionSpec
@@ -25,8 +26,17 @@ from training.devices import over_rows
 from training.evaluation import Scores, device_totals, mean_scores
 from training.experiment import Experiment
 from training.interrupt import Stopped
+from training.learned import rates_of
 from training.record import append_line, metrics_size
-from training.step import Batch, Metrics, State, Totals, TrainStep, empty_totals
+from training.step import (
+    Batch,
+    Metrics,
+    State,
+    Totals,
+    TrainStep,
+    empty_totals,
+    mean_penalty,
+)
 
 EVALUATION_BATCH = 512
 STEPS_IN_FLIGHT = 2
@@ -158,13 +168,22 @@ def batch_ids(
 
 def log_training(session: Session, state: State, step: int) -> State:
     """Writes the means since the last training line and starts new ones."""
-    timeline = session.experiment.timeline
-    rates = rates_at(session.experiment.rows, step - 1, timeline)
-    others = {f"rate/{site}": float(rate) for site, rate in rates.items()}
+    others = dropout_values(session.experiment, state, step - 1)
     others["skipped"] = int(state.skipped)
     _write(session, step, "train", device_totals(state.totals), others)
     fresh = jax.device_put(empty_totals(), state.totals.loss.sharding)
     return state._replace(totals=fresh)
+
+
+def dropout_values(experiment: Experiment, state: State, step: int) -> dict[str, float]:
+    """The rate at each site, at a step or as learned, and the mean regulariser."""
+    objective, params = experiment.objective, state.params
+    rates = rates_at(experiment.rows, step, experiment.timeline)
+    rates |= rates_of(params, objective.places)
+    values = {f"rate/{site}": rate for site, rate in rates.items()}
+    if objective.places:
+        values["penalty"] = mean_penalty(objective, params, jnp.int32(step))
+    return {name: float(value) for name, value in values.items()}
 
 
 def log_validation(session: Session, state: State, step: int) -> None:

@@ -10,6 +10,7 @@ from dropout import Drop
 from dropout.grammar import Call
 from models import create
 from models.norms import RowWeights
+from training.optimizer import DROPOUT
 
 Tree = dict[str, Any]
 Forward = Callable[..., tuple[Float[Array, "n *positions classes"], Tree]]
@@ -50,6 +51,7 @@ def functional(model: Any) -> Network:
         drop: Drop,
         row_weights: RowWeights = None,
     ) -> tuple[Float[Array, "n *positions classes"], Tree]:
+        params = {name: params[name] for name in params if name != DROPOUT}
         # Without copy, JAX sees the statistics of an outer trace being changed.
         merged = nnx.merge(graph, params, stats, copy=True)
         # Only networks that keep running statistics are told which rows move them.

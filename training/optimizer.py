@@ -10,6 +10,7 @@ import optax
 from dropout.grammar import Call
 
 Params = Any
+DROPOUT = "dropout"  # where learned dropout keeps its parameters among the network's
 
 
 def constant(peak: float, steps: int) -> optax.Schedule:
@@ -88,6 +89,20 @@ def make_optimizer(
     inner = OPTIMIZERS[call.name](rate, weight_decay, **dict(call.options))
     clip = optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity()
     return optax.chain(clip, inner)
+
+
+def faster_dropout(
+    optimizer: optax.GradientTransformation, factor: float
+) -> optax.GradientTransformation:
+    """The optimiser with `factor` times its learning rate for learned dropout."""
+
+    def of_dropout(params: Params) -> Params:
+        return {
+            name: jax.tree.map(lambda _, name=name: name == DROPOUT, params[name])
+            for name in params
+        }
+
+    return optax.chain(optimizer, optax.masked(optax.scale(factor), of_dropout))
 
 
 def kernels(params: Params) -> Params:

@@ -9,10 +9,12 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key, Num
 
-from dropout import Moment, Row, Timeline, bind, rates_at
+from dropout import Drop, Moment, Row, Timeline, bind, rates_at
 from dropout.grammar import Call
-from dropout.sites import Generator
+from dropout.parameters import Place
+from dropout.sites import Generator, Mode
 from training.augmentation import Draws, augment
+from training.learned import learned_of, total_penalty
 from training.network import Forward, Tree
 from training.optimizer import bound_norms
 
@@ -66,6 +68,8 @@ class Objective(NamedTuple):
         bits: the generator of the masks.
         label_smoothing: the mass spread evenly over all classes.
         augmentations: what is done to the standardised images.
+        places: where the plan's learned rules act.
+        train_size: the number of training examples, which regularisers are spread over.
     """
 
     forward: Forward
@@ -75,6 +79,8 @@ class Objective(NamedTuple):
     bits: Generator
     label_smoothing: float
     augmentations: tuple[Call, ...] = ()
+    places: tuple[Place, ...] = ()
+    train_size: int = 1
 
 
 Metrics = dict[str, Float[Array, ""] | Bool[Array, ""]]
@@ -115,6 +121,11 @@ def make_train_step(
         on_trace()
         gradient, stats, sums = accumulate(objective, state, batch, key)
         gradient = jax.tree.map(lambda leaf: leaf / sums.examples, gradient)
+        if objective.places:
+            of_penalty = jax.grad(mean_penalty, argnums=1)(
+                objective, state.params, state.step
+            )
+            gradient = jax.tree.map(jnp.add, gradient, of_penalty)
         finite = all_finite((sums.loss, gradient))
         params, opt_state = _update(optimizer, gradient, state, max_norm)
         totals = Totals(*map(jnp.add, state.totals, sums))
@@ -164,6 +175,14 @@ def all_finite(tree: Any) -> Bool[Array, ""]:
     return jnp.stack(leaves).all()
 
 
+def mean_penalty(
+    objective: Objective, params: Tree, step: Int[Array, ""]
+) -> Float[Array, ""]:
+    """The regularisers of learned dropout, as a part of the mean loss."""
+    places, timeline = objective.places, objective.timeline
+    return total_penalty(params, places, step, timeline) / objective.train_size
+
+
 def summed_loss(
     objective: Objective,
     params: Tree,
@@ -176,8 +195,7 @@ def summed_loss(
     moment = Moment(
         key, part.examples, step // objective.timeline.steps_per_epoch, step
     )
-    rates = rates_at(objective.rows, step, objective.timeline)
-    drop = bind(objective.rows, rates, moment, "train", objective.bits)
+    drop = drop_at(objective, params, step, moment, "train")
     images, answers = examples_of(objective, part)
     logits, stats = objective.forward(params, stats, images, drop, part.weights)
     losses = [
@@ -187,6 +205,19 @@ def summed_loss(
     correct = [correct_weight(logits, *answer) for answer in answers]
     summed = [jnp.sum(loss * weights) for loss, (_, weights) in zip(losses, answers)]
     return reduce(jnp.add, summed), (reduce(jnp.add, correct), stats)
+
+
+def drop_at(
+    objective: Objective,
+    params: Tree,
+    step: Int[Array, ""],
+    moment: Moment | None,
+    mode: Mode,
+) -> Drop:
+    """The plan's `drop` with the rates of a step and the parameters it has learned."""
+    rates = rates_at(objective.rows, step, objective.timeline)
+    learned = learned_of(params)
+    return bind(objective.rows, rates, moment, mode, objective.bits, learned)
 
 
 def examples_of(

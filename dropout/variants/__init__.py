@@ -6,19 +6,21 @@ from dropout.variants import (
     blocks,
     elementwise,
     kernels,
+    learned,
     paths,
     pooling,
     recurrent,
     regions,
     structured,
 )
-from dropout.variants.entry import Variant
+from dropout.variants.entry import Learned, Variant
 
 FEATURES = ("activation", "input", "pre", "branch")
 TOKENS = ("activation", "input", "branch")
 HEADS = ("weights",)
 
 UNSCALED = "nothing is scaled: E[y] = (1 - rate) x"
+SOFT = "its mask is soft, so that little is exactly zero"
 NOTHING_DROPPED = "its noise is never zero"
 
 ENTRIES = (
@@ -187,6 +189,71 @@ ENTRIES = (
         kinds=HEADS,
         expectation=attention.drophead_mean,
         exempt={"mean": "when no head is kept nothing is: E[y] = (1 - rate^H) x"},
+    ),
+    # Learned rates.
+    Variant(
+        learned.concrete,
+        kinds=FEATURES,
+        domain="(0, 1)",
+        exempt={"rate": SOFT},
+        learned=Learned(
+            learned.concrete_init, learned.concrete_rate, learned.concrete_penalty
+        ),
+    ),
+    Variant(
+        learned.spatial_concrete,
+        kinds=FEATURES,
+        domain="(0, 1)",
+        expectation=learned.concrete_mean,
+        exempt={
+            "mean": "its mask is soft: E[y] is 0.95 x at rates 0.1 to 0.3",
+            "rate": SOFT,
+        },
+        learned=Learned(
+            learned.concrete_init,
+            learned.concrete_rate,
+            learned.spatial_concrete_penalty,
+        ),
+    ),
+    Variant(
+        learned.variational,
+        kinds=(*FEATURES, "kernel"),
+        domain="(0, 0.5]",
+        evaluate=learned.plain_product,
+        kernel_form="product",
+        exempt={"rate": NOTHING_DROPPED},
+        learned=Learned(
+            learned.variational_init,
+            learned.variational_rate,
+            learned.variational_penalty,
+        ),
+    ),
+    Variant(
+        learned.sparse_variational,
+        kinds=("kernel",),
+        domain="(0, 1)",
+        evaluate=learned.pruned_product,
+        kernel_form="product",
+        exempt={
+            "rate": NOTHING_DROPPED,
+            "memory": "the variance of each output is kept",
+        },
+        learned=Learned(
+            learned.sparse_init,
+            learned.sparse_rate,
+            learned.sparse_penalty,
+            learned.sparse_prune,
+        ),
+    ),
+    Variant(
+        learned.standout,
+        kinds=("pre",),
+        evaluate=learned.expected_standout,
+        exempt={
+            "rate": "its rate is that of a unit at 0; the others follow their values",
+            "gradient": "the mask follows x without a gradient",
+            "memory": "its mask is a function of x, which is kept",
+        },
     ),
 )
 

@@ -9,11 +9,13 @@ from jaxtyping import Array, Float
 
 from dropout.keys import AnyKey
 from dropout.kinds import ACTIVATIONS
-from dropout.noise import Rate
+from dropout.noise import Rate, fixed_rate
 
 Unit = Literal["example", "batch"]
-Domain = Literal["[0, 1]", "[0, 1)"]
+Domain = Literal["[0, 1]", "[0, 1)", "(0, 1)", "(0, 0.5]"]
 Per = Literal["step", "sequence"]
+KernelForm = Literal["copies", "product"]
+Parameters = Mapping[str, Float[Array, "..."]]
 Law = Literal[
     "mean",  # E[draw] is the rule at test
     "rate",  # the fraction `rate` of all elements is dropped on average
@@ -25,8 +27,33 @@ Law = Literal[
 
 
 @dataclass(frozen=True)
+class Learned:
+    """What a variant brings whose rate is learned: it has parameters in place of it.
+
+    Each function takes the variant's options as keywords besides. The kernel is that of
+    the site, or the one that reads the site.
+
+    Attributes:
+        init: `(rate, x) -> parameters` that give this rate; `x` is the kernel at a
+            kernel site, else the activation, of which only the shape counts.
+        rate: `(parameters, kernel) -> rate`, as it is logged.
+        penalty: `(parameters, kernel, channels) -> regulariser`: what is added to the
+            loss summed over all training examples; `channels` are the site's.
+        prune: `(parameters, kernel) -> kernel` without what evaluation leaves out.
+    """
+
+    init: Callable[..., Parameters]
+    rate: Callable[..., Float[Array, ""]]
+    penalty: Callable[..., Float[Array, ""]]
+    prune: Callable[..., Array] | None = None
+
+
+@dataclass(frozen=True)
 class Variant:
     """One dropout variant, called as `entry(key, x, rate, **options)` in training.
+
+    The functions of a learned variant take its parameters where others take a rate;
+    called with a rate, the entry gives them those that it starts with.
 
     Attributes:
         draw: `(key, x, rate, *others, **options) -> x`, pure; options are keyword-only.
@@ -47,6 +74,9 @@ class Variant:
             not the rule at test.
         exempt: laws that it does not obey, each with the reason; the test suite asserts
             that it does not, and that it obeys all others.
+        kernel_form: whether at a kernel site it draws copies of the kernel, or, called
+            with `(key, x, rate, kernel, operation)`, the product with it.
+        learned: what it brings where its rate is learned.
     """
 
     draw: Callable[..., Array]
@@ -59,6 +89,8 @@ class Variant:
     per: Per = "step"
     expectation: Callable[..., Array] | None = None
     exempt: Mapping[Law, str] = field(default_factory=dict)
+    kernel_form: KernelForm = "copies"
+    learned: Learned | None = None
 
     @property
     def name(self) -> str:
@@ -66,16 +98,33 @@ class Variant:
         return self.draw.__name__
 
     def __call__(
-        self, key: AnyKey, x: Float[Array, "n ..."], rate: Rate, *others, **options
+        self,
+        key: AnyKey,
+        x: Float[Array, "n ..."],
+        rate: Rate | Parameters,
+        *others,
+        **options,
     ) -> Float[Array, "n ..."]:
         """The training draw; a rate that is still a Python number is checked."""
-        self.check_rate(rate)
+        if not isinstance(rate, Mapping):
+            self.check_rate(rate)
+            rate = self.parameters(rate, x, *others, **options)
         return self.draw(key, x, rate, *others, **options)
+
+    def parameters(self, rate: Rate, x: Array, *others, **options) -> Rate | Parameters:
+        """What its functions take for a rate: the rate, or parameters that give it."""
+        if self.learned is None:
+            return rate
+        return self.learned.init(
+            fixed_rate(rate), others[0] if others else x, **options
+        )
 
     def check_rate(self, rate: Rate) -> None:
         """Raises ValueError for a Python number outside the domain, or NaN."""
         if not isinstance(rate, (int, float)):
             return
-        below = rate <= 1 if self.domain.endswith("]") else rate < 1
-        if math.isnan(rate) or rate < 0 or not below:
+        low, high = map(float, self.domain[1:-1].split(", "))
+        above = rate >= low if self.domain.startswith("[") else rate > low
+        below = rate <= high if self.domain.endswith("]") else rate < high
+        if math.isnan(rate) or not (above and below):
             raise ValueError(f"{self.name}: rate {rate!r} is outside {self.domain}.")
