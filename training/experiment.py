@@ -132,6 +132,7 @@ def _objective(
     loaded: data.DataSet,
 ) -> Objective:
     mean, std = jnp.asarray(loaded.mean), jnp.asarray(loaded.std)
+
     def standardise(images: Array) -> Array:
         return data.standardise(images, mean, std)
 
