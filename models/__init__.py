@@ -18,7 +18,7 @@ from models.lenet import lenet
 from models.mlp import mlp
 from models.plain import plain
 from models.rows import gru, lstm
-from models.vit import vit
+from models.vit import vit, vit_small, vit_tiny
 
 
 @runtime_checkable
@@ -39,7 +39,19 @@ class Model(Protocol):
 
 MODELS: dict[str, Callable[..., Model]] = {
     function.__name__: function
-    for function in (char_rnn, cnn, cnn_same, gru, lenet, lstm, mlp, plain, vit)
+    for function in (
+        char_rnn,
+        cnn,
+        cnn_same,
+        gru,
+        lenet,
+        lstm,
+        mlp,
+        plain,
+        vit,
+        vit_small,
+        vit_tiny,
+    )  # fmt: skip
 }
 
 

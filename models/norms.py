@@ -10,7 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 NormKind = Literal["batch", "group", "layer", "none"]
-Norm = nnx.BatchNorm | nnx.GroupNorm | None
+Norm = nnx.BatchNorm | nnx.GroupNorm | nnx.LayerNorm | None
 RowWeights = Float[Array, " n"] | None
 
 # Flax asks for keys, though scales start at 1 and biases at 0. Made when used: a key at
@@ -39,6 +39,13 @@ def layer_norm(channels: int) -> nnx.GroupNorm:
     return _grouped(channels, 1)
 
 
+def last_axis_norm(features: int) -> nnx.LayerNorm:
+    """Each position over its features (Ba et al. 2016), as in transformers."""
+    return nnx.LayerNorm(
+        features, epsilon=1e-6, use_fast_variance=False, rngs=_no_keys()
+    )
+
+
 NORMS: dict[NormKind, Callable[[int], Norm]] = {
     "batch": batch_norm,
     "group": group_norm,
@@ -58,7 +65,7 @@ def normalise(
     if norm is None:
         return x
     values = x.astype(jnp.float32)
-    if isinstance(norm, nnx.GroupNorm):
+    if isinstance(norm, (nnx.GroupNorm, nnx.LayerNorm)):
         return norm(values).astype(x.dtype)
     if row_weights is None:
         return norm(values, use_running_average=True).astype(x.dtype)

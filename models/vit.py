@@ -1,4 +1,4 @@
-"""A small vision transformer: pre-normalised blocks over patches, mean pooling."""
+"""Vision transformers: pre-normalised blocks over patches, mean pooling."""
 
 import jax
 import jax.numpy as jnp
@@ -6,85 +6,18 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from dropout import Drop, identity, named_key
-from models.layers import Dense, Images, over_last_axis, require_widths
-
-Tokens = Float[Array, "n tokens width"]
+from models.layers import Dense, Images, require_widths
+from models.norms import last_axis_norm, normalise
+from models.transformer import Block
 
 POSITIONS = jax.nn.initializers.normal(0.02)
-
-
-class LayerNorm(nnx.Module):
-    """Gives the last axis mean 0 and variance 1, then scales and shifts it.
-
-    Computed in float32 (Ba et al. 2016).
-    """
-
-    def __init__(self, features: int):
-        self.scale = nnx.Param(jnp.ones(features, jnp.float32))
-        self.bias = nnx.Param(jnp.zeros(features, jnp.float32))
-
-    def __call__(self, x: Float[Array, "*dims c"]) -> Float[Array, "*dims c"]:
-        """(..., features) -> the same shape and dtype."""
-        values = x.astype(jnp.float32)
-        centred = values - values.mean(-1, keepdims=True)
-        variance = jnp.square(centred).mean(-1, keepdims=True)
-        scale, bias = (over_last_axis(p[...], values) for p in (self.scale, self.bias))
-        return (centred * jax.lax.rsqrt(variance + 1e-6) * scale + bias).astype(x.dtype)
-
-
-class Attention(nnx.Module):
-    """Self-attention of several heads (Vaswani et al. 2017)."""
-
-    def __init__(self, name: str, width: int, heads: int, key: Key[Array, ""]):
-        self.name, self.heads = name, heads
-        self.qkv = Dense(f"{name}/qkv", (width, 3 * width), key=key)
-        self.out = Dense(f"{name}/out", (width, width), key=key)
-
-    def __call__(self, x: Tokens, drop: Drop) -> Tokens:
-        """Mixes tokens by softmax(q k^T / sqrt(d)) v in each head of width d."""
-        n, tokens, width = x.shape
-        heads = self.qkv(x, drop).reshape(n, tokens, 3, self.heads, -1)
-        query, key, value = jnp.moveaxis(heads, (2, 3), (0, 2))
-        logits = jnp.matmul(query, key.mT) * query.shape[-1] ** -0.5
-        logits = drop(f"{self.name}/logits", logits)
-        weights = drop(f"{self.name}/weights", jax.nn.softmax(logits))
-        mixed = jnp.moveaxis(jnp.matmul(weights, value), 1, 2)
-        return self.out(mixed.reshape(n, tokens, width), drop)
-
-
-class Perceptron(nnx.Module):
-    """Two dense layers on each token, four times as wide in between."""
-
-    def __init__(self, name: str, width: int, key: Key[Array, ""]):
-        self.name = name
-        self.hidden = Dense(f"{name}/hidden", (width, 4 * width), key=key)
-        self.out = Dense(f"{name}/out", (4 * width, width), key=key)
-
-    def __call__(self, x: Tokens, drop: Drop) -> Tokens:
-        """Dense, GELU, dense."""
-        return self.out(drop(self.name, jax.nn.gelu(self.hidden(x, drop))), drop)
-
-
-class Block(nnx.Module):
-    """Attention, then a perceptron, each normalised before and added to its input."""
-
-    def __init__(self, name: str, width: int, heads: int, key: Key[Array, ""]):
-        self.name = name
-        self.norm1, self.norm2 = LayerNorm(width), LayerNorm(width)
-        self.attention = Attention(f"{name}/attention", width, heads, key)
-        self.mlp = Perceptron(f"{name}/mlp", width, key)
-
-    def __call__(self, x: Tokens, drop: Drop) -> Tokens:
-        """The same shape."""
-        branch = self.attention(self.norm1(x), drop)
-        x = x + drop(f"{self.name}/attention/branch", branch)
-        return x + drop(f"{self.name}/mlp/branch", self.mlp(self.norm2(x), drop))
 
 
 class ViT(nnx.Module):
     """Patches, positions, blocks, and the mean over tokens (Dosovitskiy et al. 2021).
 
-    There is no class token, so that every token may be dropped.
+    There is no class token, so that every token may be dropped: 2 * width parameters
+    fewer than with one and its position.
     """
 
     def __init__(
@@ -108,18 +41,13 @@ class ViT(nnx.Module):
         self.names = tuple(f"block{number}" for number in range(1, depth + 1))
         for name in self.names:
             setattr(self, name, Block(name, width, heads, key))
-        self.norm = LayerNorm(width)
+        self.norm = last_axis_norm(width)
         self.out = Dense("out", (width, classes), key=key)
 
     @property
     def sites(self) -> tuple[str, ...]:
         """The sites in the order in which they are called."""
-        parts = (
-            "attention/qkv/kernel", "attention/logits", "attention/weights",
-            "attention/out/kernel", "attention/branch",
-            "mlp/hidden/kernel", "mlp", "mlp/out/kernel", "mlp/branch",
-        )  # fmt: skip
-        blocks = (f"{name}/{part}" for name in self.names for part in parts)
+        blocks = (f"{name}/{part}" for name in self.names for part in Block.sites)
         return "input", "patches/kernel", "tokens", *blocks, "features", "out/kernel"
 
     def __call__(
@@ -130,7 +58,8 @@ class ViT(nnx.Module):
         x = drop("tokens", x + self.positions[...].astype(x.dtype))
         for name in self.names:
             x = getattr(self, name)(x, drop)
-        return self.out(drop("features", self.norm(x).mean(1)), drop)
+        x = normalise(self.norm, x, None).mean(1)
+        return self.out(drop("features", x), drop)
 
 
 def cut(images: Images, size: int) -> Float[Array, "n patches pixels"]:
@@ -164,3 +93,27 @@ def vit(
     if width % heads:
         raise ValueError(f"vit(width={width}, heads={heads}): heads must divide width.")
     return ViT(image, classes, key, patch=patch, width=width, depth=depth, heads=heads)
+
+
+def vit_tiny(
+    image: tuple[int, int, int],
+    classes: int,
+    key: Key[Array, ""],
+    *,
+    patch: int = 4,
+    depth: int = 12,
+) -> ViT:
+    """ViT-Ti (Touvron et al. 2021): width 192, three heads; 5.7 M parameters at /16."""
+    return vit(image, classes, key, patch=patch, width=192, depth=depth, heads=3)
+
+
+def vit_small(
+    image: tuple[int, int, int],
+    classes: int,
+    key: Key[Array, ""],
+    *,
+    patch: int = 4,
+    depth: int = 12,
+) -> ViT:
+    """ViT-S (Touvron et al. 2021): width 384, six heads; 22 M parameters at /16."""
+    return vit(image, classes, key, patch=patch, width=384, depth=depth, heads=6)

@@ -17,10 +17,16 @@ PUBLISHED = {"cnn": 225_034, "cnn_same": 421_642, "lenet": 431_080}
 SMALLEST = {
     "cnn": 10, "cnn_same": 4, "lenet": 16, "plain": 4, "mlp": 1, "lstm": 1,
     "vit(patch=1)": 1, "gru": 1, "char_rnn": 1,
+    "vit_tiny(patch=1, depth=1)": 1, "vit_small(patch=1, depth=1)": 1,
 }  # fmt: skip
 
 
+SHALLOW = {name: f"{name}(patch=7, depth=1)" for name in ("vit_tiny", "vit_small")}
+
+
 def network(name, image=(28, 28, 1), classes=10):
+    if name in SHALLOW:
+        name = SHALLOW[name]
     return create(parse_call(name), image, classes, jax.random.key(0))
 
 
@@ -64,6 +70,20 @@ def test_the_keys_of_sites_differ(name):
 def test_parameter_counts_are_the_published_ones(name):
     leaves = jax.tree.leaves(parameters(network(name)))
     assert sum(leaf.size for leaf in leaves) == PUBLISHED[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "published"),
+    [("vit_tiny", 192, 5_717_416), ("vit_small", 384, 22_050_664)],
+)
+def test_transformers_have_the_published_size_less_the_class_token(
+    name, width, published
+):
+    """On patches of 16 of 224x224 images; the token and its position are not here."""
+    call, image = parse_call(f"{name}(patch=16)"), (224, 224, 3)
+    make = lambda: nnx.state(create(call, image, 1000, jax.random.key(0)))  # noqa: E731
+    leaves = jax.tree.leaves(jax.eval_shape(make))
+    assert sum(leaf.size for leaf in leaves) == published - 2 * width
 
 
 @pytest.mark.parametrize("name", SMALLEST)

@@ -9,7 +9,8 @@ from flax import nnx
 from dropout import Moment, bind, identity, parse, resolve
 from dropout.grammar import parse_call
 from models import create
-from models.vit import LayerNorm, cut
+from models.norms import last_axis_norm, normalise
+from models.vit import cut
 
 LSTM, GRU, VIT = (
     "lstm(units=5)",
@@ -244,7 +245,7 @@ def test_patches_are_cut_in_reading_order(key):
 
 def test_layer_norm_gives_mean_zero_and_variance_one_in_the_dtype_of_its_input(key):
     x = 5 + 3 * jax.random.normal(key, (4, 7, 64), jnp.bfloat16)
-    y = LayerNorm(64)(x)
+    y = normalise(last_axis_norm(64), x, None)
     assert y.dtype == x.dtype
     values = np.asarray(y, np.float32)
     np.testing.assert_allclose(values.mean(-1), 0, atol=0.02)

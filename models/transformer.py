@@ -1,0 +1,71 @@
+"""The block of a transformer: attention and a perceptron, each on a branch."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Key
+
+from dropout import Drop
+from models.layers import Dense
+from models.norms import last_axis_norm, normalise
+
+Tokens = Float[Array, "n tokens width"]
+
+# Glorot's variance for each of the three kernels that lie side by side.
+QKV = jax.nn.initializers.variance_scaling(2.0, "fan_avg", "uniform")
+
+
+class Attention(nnx.Module):
+    """Self-attention of several heads (Vaswani et al. 2017)."""
+
+    def __init__(self, name: str, width: int, heads: int, key: Key[Array, ""]):
+        self.name, self.heads = name, heads
+        self.qkv = Dense(f"{name}/qkv", (width, 3 * width), key=key, kernel_init=QKV)
+        self.out = Dense(f"{name}/out", (width, width), key=key)
+
+    def __call__(self, x: Tokens, drop: Drop) -> Tokens:
+        """Mixes tokens by softmax(q k^T / sqrt(d)) v in each head of width d."""
+        n, tokens, width = x.shape
+        heads = self.qkv(x, drop).reshape(n, tokens, 3, self.heads, -1)
+        query, key, value = jnp.moveaxis(heads, (2, 3), (0, 2))
+        logits = jnp.matmul(query, key.mT) * query.shape[-1] ** -0.5
+        logits = drop(f"{self.name}/logits", logits)
+        weights = drop(f"{self.name}/weights", jax.nn.softmax(logits))
+        mixed = jnp.moveaxis(jnp.matmul(weights, value), 1, 2)
+        return self.out(drop(self.name, mixed.reshape(n, tokens, width)), drop)
+
+
+class Perceptron(nnx.Module):
+    """Two dense layers on each token, four times as wide in between."""
+
+    def __init__(self, name: str, width: int, key: Key[Array, ""]):
+        self.name = name
+        self.hidden = Dense(f"{name}/hidden", (width, 4 * width), key=key)
+        self.out = Dense(f"{name}/out", (4 * width, width), key=key)
+
+    def __call__(self, x: Tokens, drop: Drop) -> Tokens:
+        """Dense, GELU, dense."""
+        return self.out(drop(self.name, jax.nn.gelu(self.hidden(x, drop))), drop)
+
+
+class Block(nnx.Module):
+    """Attention, then a perceptron, each normalised before and added to its input."""
+
+    sites = (
+        "attention/qkv/kernel", "attention/logits", "attention/weights",
+        "attention", "attention/out/kernel", "attention/branch",
+        "mlp/hidden/kernel", "mlp", "mlp/out/kernel", "mlp/branch",
+    )  # fmt: skip
+
+    def __init__(self, name: str, width: int, heads: int, key: Key[Array, ""]):
+        self.name = name
+        self.norm1, self.norm2 = last_axis_norm(width), last_axis_norm(width)
+        self.attention = Attention(f"{name}/attention", width, heads, key)
+        self.mlp = Perceptron(f"{name}/mlp", width, key)
+
+    def __call__(self, x: Tokens, drop: Drop) -> Tokens:
+        """The same shape."""
+        branch = self.attention(normalise(self.norm1, x, None), drop)
+        x = x + drop(f"{self.name}/attention/branch", branch)
+        branch = self.mlp(normalise(self.norm2, x, None), drop)
+        return x + drop(f"{self.name}/mlp/branch", branch)
