@@ -12,7 +12,7 @@ from typing import Any
 import jax
 from absl import app, flags, logging
 
-from training.config import Config, canonical
+from training.config import Config, canonical, members_of
 from training.devices import request_cpu_devices, resolve_mesh
 from training.experiment import prepare
 from training.interrupt import Stopped
@@ -60,7 +60,8 @@ def set_up(config: Config) -> Config:
         os.environ["XLA_FLAGS"] = f"{flags_before} --xla_gpu_deterministic_ops=true"
     jax.config.update("jax_compilation_cache_dir", f"{config.cache_dir}/xla")
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-    return replace(config, mesh=resolve_mesh(config.mesh))
+    members = len(members_of(config)) if config.seeds else 0
+    return replace(config, mesh=resolve_mesh(config.mesh, members))
 
 
 if __name__ == "__main__":

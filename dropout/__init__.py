@@ -13,7 +13,7 @@ from dropout.parameters import (
     learned_rates,
     penalty,
 )
-from dropout.plan import Plan, Row, Rule, Span, parse, rates_at, resolve
+from dropout.plan import Plan, Row, Rule, Span, parse, rates_at, resolve, scale_rates
 from dropout.schedules import SCHEDULES, Timeline, factor_at
 from dropout.sites import Drop, Moment, bind
 from dropout.variants import VARIANTS, Variant
@@ -45,4 +45,5 @@ __all__ = [
     "penalty",
     "rates_at",
     "resolve",
+    "scale_rates",
 ]

@@ -62,7 +62,7 @@ class Row(NamedTuple):
     site: str
     variant: Call
     unit: str
-    rate: float
+    rate: float | Float[Array, ""]
     schedule: Call
 
 
@@ -100,6 +100,18 @@ def resolve(plan: Plan, sites: tuple[str, ...]) -> tuple[Row, ...]:
         for site, rate in zip(won[rule], _rates_over(rule, len(won[rule])), strict=True)
     }
     return tuple(rows[site] for site in sites if site in rows)
+
+
+def scale_rates(rows: tuple[Row, ...], factor: float) -> tuple[Row, ...]:
+    """The rows with their rates multiplied by a factor.
+
+    Raises:
+        ValueError: a rate that is then outside its variant's domain.
+    """
+    scaled = tuple(row._replace(rate=row.rate * factor) for row in rows)
+    for row in scaled:
+        VARIANTS[row.variant.name].check_rate(row.rate)
+    return scaled
 
 
 def rates_at(

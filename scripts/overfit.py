@@ -126,7 +126,7 @@ def scores(experiment: Experiment, evaluate, state: State) -> dict[str, float]:
     }
     found = {}
     for name, (split, ids) in parts.items():
-        result = loop.evaluate(experiment, evaluate, state, split, ids)
+        [result] = loop.evaluate(experiment, evaluate, state, split, ids)
         found |= {f"{name} loss": result.loss, f"{name} accuracy": result.accuracy}
     return found
 

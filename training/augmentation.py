@@ -138,17 +138,17 @@ def augmentations_text(calls: tuple[Call, ...]) -> str:
 
 def draw(
     calls: tuple[Call, ...],
-    key: Key[Array, ""],
+    key: Key[Array, "*members"],
     epoch: int,
     examples: Ids,
-    train_ids: TrainIds,
+    train_ids: Int32[AnyArray, "*members train"],
     fetch: Fetch,
 ) -> Draws | None:
     """What training examples are augmented by in an epoch; None where nothing is.
 
     Args:
         calls: the augmentations.
-        key: the key of the data.
+        key: the key of the data, or one for each member along the first axis.
         epoch: counts from 0.
         examples: their ids, of any shape.
         train_ids: the examples that partners are drawn from.
@@ -156,7 +156,9 @@ def draw(
     """
     if not calls:
         return None
-    keys, partners = _draw(key, epoch, examples, train_ids)
+    # Members of a population draw each by its own key, from its own examples.
+    draw_keys = jax.vmap(_draw, (0, None, 0, 0)) if key.ndim else _draw
+    keys, partners = draw_keys(key, epoch, examples, train_ids)
     if calls[-1].name not in MIXING:
         return Draws(keys, None)
     return Draws(keys, Partners(*map(jnp.asarray, fetch_shaped(fetch, partners))))

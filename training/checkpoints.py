@@ -14,7 +14,7 @@ import orbax.checkpoint as ocp
 from jax.sharding import Sharding
 
 from training.record import digest
-from training.step import State
+from training.step import State, steps_done
 
 KEPT = 3
 
@@ -39,7 +39,7 @@ def open_checkpoints(workdir: Path) -> ocp.CheckpointManager:
 
 def save(checkpoints: ocp.CheckpointManager, state: State, position: Position) -> None:
     """Saves the state after `state.step` steps, with its digest and its position."""
-    step = int(state.step)
+    step = steps_done(state)
     if step in checkpoints.all_steps():
         return
     record = {"digest": digest(state), "position": position._asdict()}

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from dropout import parse
 from dropout.grammar import check_options, lookup, parse_call
 from models import check_model
 from training.augmentation import augmentations_text, parse_augmentations
+from training.members import Member, parse_numbers, parse_seeds, seeds_text
 from training.optimizer import LEARNING_RATES, OPTIMIZERS
 
 
@@ -38,6 +40,7 @@ class Config:
     model: str = _option("cnn", "the network, e.g. 'mlp(widths=(1024, 1024))'")
     dropout: str = _option("fc:bernoulli:0.5", "rules, sites:variant:rate[@schedule]")
     dropout_schedule: str = _option("constant", "schedule of the rules that name none")
+    rate_factor: float = _option(1.0, "multiplies every dropout rate", (0, 1e9))
     bits: str = _option("hash", "generator of the masks", ("hash", "jax"))
     augment: str = _option(
         "none", "of training images, e.g. 'pad_crop(padding=4) flip mixup(alpha=0.2)'"
@@ -57,7 +60,13 @@ class Config:
     clip_norm: float = _option(0.0, "bound on the gradient's norm, 0: none", (0, 1e9))
     label_smoothing: float = _option(0.0, "mass spread over all classes", (0, 1))
     seed: int = _option(0, "of parameters, data order and masks", (0, 2**32 - 1))
-    mesh: str = _option("", "devices, e.g. data:4 (default: all)", resumable=True)
+    seeds: str = _option("", "trains one member a seed, all together, e.g. 0:16")
+    rate_factors: str = _option("", "with --seeds: one for each, e.g. 0.5,1.0")
+    learning_rates: str = _option("", "with --seeds: one for each")
+    weight_decays: str = _option("", "with --seeds: one for each")
+    mesh: str = _option(
+        "", "devices: data:4, or members:4 with --seeds (default: all)", resumable=True
+    )
     deterministic: bool = _option(False, "bitwise repeatable on a GPU, slower")
     on_nan: str = _option("stop", "at a step that is not finite", ("stop", "skip"))
     log_every: int = _option(
@@ -72,6 +81,9 @@ class Config:
     workdir: str = _option(
         "", "the run's record (default: runs/<data>-<model>-<digest>)", resumable=True
     )
+
+
+_FIELDS = {item.name: item for item in fields(Config)}
 
 
 def canonical(config: Config) -> Config:
@@ -98,10 +110,39 @@ def canonical(config: Config) -> Config:
             "positive --learning_rate beside it."
         )
     config = replace(config, **_canonical_calls(config))
+    config = _canonical_members(config)
     cache_dir = config.cache_dir or str(_default_cache())
     return replace(
         config, cache_dir=cache_dir, workdir=config.workdir or default_workdir(config)
     )
+
+
+def members_of(config: Config) -> tuple[Member, ...]:
+    """The members of a population; a run without `--seeds` is its own only one.
+
+    Raises:
+        ValueError: a list that does not fit `--seeds`, or is given beside its flag.
+    """
+    seeds = parse_seeds(config.seeds) if config.seeds else (config.seed,)
+    columns = [seeds, *(_column(config, f, len(seeds)) for f in Member._fields[1:])]
+    return tuple(Member(*values) for values in zip(*columns, strict=True))
+
+
+def with_members(config: Config, members: Sequence[Member]) -> Config:
+    """The configuration of a population: a list for each flag in which it differs."""
+    seeds, *columns = zip(*members)
+    changes: dict[str, Any] = {"seed": 0, "seeds": seeds_text(seeds)}
+    for name, values in zip(Member._fields[1:], columns):
+        same = len(set(values)) == 1
+        changes[name] = values[0] if same else _default(name)
+        changes[f"{name}s"] = "" if same else ",".join(map(repr, map(float, values)))
+    return replace(config, **changes)
+
+
+def member_config(config: Config, member: Member) -> Config:
+    """The configuration of a member's solo run."""
+    lists = {f"{name}s": "" for name in Member._fields}
+    return replace(config, **lists, **member._asdict())
 
 
 def flag_lines(config: Config) -> str:
@@ -115,13 +156,12 @@ def parse_flag_lines(text: str) -> Config:
     Raises:
         ValueError: a line that is no flag of this version.
     """
-    defaults = {item.name: item.default for item in fields(Config)}
     values = {}
     for line in text.splitlines():
         name, _, value = line.removeprefix("--").partition("=")
-        if name not in defaults:
+        if name not in _FIELDS:
             raise ValueError(f"flag --{name} is not one of this version's.")
-        kind = type(defaults[name])
+        kind = type(_default(name))
         values[name] = value == "True" if kind is bool else kind(value)
     return Config(**values)
 
@@ -146,6 +186,33 @@ def default_workdir(config: Config) -> str:
     digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:10]
     dataset = Path(config.dataset).stem.replace(":", "-")
     return f"runs/{dataset}-{parse_call(config.model).name}-{digest}"
+
+
+def _column(config: Config, name: str, count: int) -> tuple[float, ...]:
+    text = getattr(config, f"{name}s")
+    if not text:
+        return (getattr(config, name),) * count
+    if not config.seeds:
+        raise ValueError(f"--{name}s={text}: expected --seeds beside it.")
+    return parse_numbers(f"{name}s", text, count)
+
+
+def _canonical_members(config: Config) -> Config:
+    members = members_of(config)
+    for name in Member._fields:
+        one, several = getattr(config, name), getattr(config, f"{name}s")
+        if several and one != _default(name):
+            raise ValueError(
+                f"--{name}={one} --{name}s={several}: expected one of them."
+            )
+    for member in members:
+        for name, value in member._asdict().items():
+            _check_field(name, value, _FIELDS[name].metadata["allowed"])
+    return with_members(config, members) if config.seeds else config
+
+
+def _default(name: str) -> Any:
+    return _FIELDS[name].default
 
 
 def _texts(config: Config) -> dict[str, str]:

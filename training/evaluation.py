@@ -49,14 +49,14 @@ def make_evaluate_batch(objective: Objective) -> Callable[..., Totals]:
     return evaluate_batch
 
 
-def mean_scores(parts: list[Totals]) -> Scores:
-    """The means over all examples of a list of batches."""
-    loss, correct, examples = (float(jnp.stack(sums).sum()) for sums in zip(*parts))
-    return Scores(loss / examples, correct / examples)
+def mean_scores(parts: list[Totals]) -> list[Scores]:
+    """The means over all examples of a list of batches, of each member."""
+    return scores_of(jax.tree.map(lambda *sums: jnp.stack(sums).sum(0), *parts))
 
 
-def device_totals(totals: Totals) -> Scores:
-    """The means of running totals, fetched from the device; NaN of no example."""
-    loss, correct, examples = jax.device_get(totals)
+def scores_of(totals: Totals) -> list[Scores]:
+    """The means of totals, of each member; NaN of no example."""
+    sums = [np.atleast_1d(part).astype(np.float64) for part in jax.device_get(totals)]
     with np.errstate(invalid="ignore"):
-        return Scores(float(loss / examples), float(correct / examples))
+        means = [part / sums[2] for part in sums[:2]]
+    return [Scores(float(loss), float(accuracy)) for loss, accuracy in zip(*means)]

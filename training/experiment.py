@@ -1,26 +1,40 @@
 """From a configuration to everything that a run is made of."""
 
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Int32, Key
 
-from dropout import Row, Timeline, identity, named_key, parse, resolve
+from dropout import (
+    Row,
+    Timeline,
+    identity,
+    named_key,
+    parse,
+    resolve,
+    scale_rates,
+)
 from dropout.grammar import parse_call
 from dropout.sites import Generator
 from training import data, sources
 from training.augmentation import draw, parse_augmentations
 from training.checkpoints import open_checkpoints, restore_latest
-from training.config import Config, canonical, parse_flag_lines
-from training.devices import make_mesh, replicated
+from training.config import (
+    Config,
+    canonical,
+    member_config,
+    members_of,
+    parse_flag_lines,
+)
+from training.devices import make_mesh, over_members, replicated
 from training.learned import find_places, with_learned
 from training.network import Network, build
-from training.optimizer import faster_dropout, learning_rate, make_optimizer
+from training.optimizer import Scalar, faster_dropout, learning_rate, make_optimizer
 from training.step import Batch, Objective, State, initial_state, summed_loss
 
 
@@ -31,31 +45,60 @@ class Experiment(NamedTuple):
         keys: the run's keys, by what they are for: params, data, dropout.
         train_ids: rows of the source's train split that are trained on.
         validation_ids: rows of the source's train split that are held out.
+        members: the solo runs of a population, whose keys and ids then have a leading
+            axis here; all else is that of the first.
     """
 
     config: Config
     data: data.DataSet
-    train_ids: Int32[np.ndarray, " n"]
-    validation_ids: Int32[np.ndarray, " v"]
+    train_ids: Int32[np.ndarray, "*members n"]
+    validation_ids: Int32[np.ndarray, "*members v"]
     timeline: Timeline
     network: Network
     rows: tuple[Row, ...]
     objective: Objective
     optimizer: optax.GradientTransformation
     mesh: Mesh
-    keys: dict[str, Key[Array, ""]]
+    keys: dict[str, Key[Array, "*members"]]
+    members: tuple["Experiment", ...] = ()
+
+    @property
+    def runs(self) -> tuple["Experiment", ...]:
+        """The members, or the only run itself."""
+        return self.members or (self,)
 
 
 def prepare(config: Config) -> Experiment:
-    """Loads the data, builds the network and resolves the plan.
+    """Loads the data, builds the network or those of all members, resolves the plan.
 
     Raises:
         ValueError: the configuration and the data, or the plan and the model, do not
             fit together.
     """
+    loaded = sources.load(config.dataset, config.data_dir, config.cache_dir)
+    runs = [
+        assemble(member_config(config, member), loaded) for member in members_of(config)
+    ]
+    _check_shapes(runs[0])
+    return gather(config, tuple(runs)) if config.seeds else runs[0]
+
+
+def gather(config: Config, members: tuple[Experiment, ...]) -> Experiment:
+    """The population of solo runs."""
+    names = members[0].keys
+    return members[0]._replace(
+        config=config,
+        train_ids=np.stack([member.train_ids for member in members]),
+        validation_ids=np.stack([member.validation_ids for member in members]),
+        keys={n: jnp.stack([member.keys[n] for member in members]) for n in names},
+        members=members,
+    )
+
+
+def assemble(config: Config, loaded: data.DataSet) -> Experiment:
+    """The experiment of one run on data that are loaded."""
     root = jax.random.key(config.seed)
     keys = {name: named_key(root, name) for name in ("params", "data", "dropout")}
-    loaded = sources.load(config.dataset, config.data_dir, config.cache_dir)
     train_ids, validation_ids = map(
         np.asarray,
         data.subsets(
@@ -73,25 +116,63 @@ def prepare(config: Config) -> Experiment:
         loaded.classes,
         keys["params"],
     )
-    rows = resolve(parse(config.dropout), network.sites)
+    rows = scale_rates(
+        resolve(parse(config.dropout), network.sites), config.rate_factor
+    )
     objective = _objective(config, network, rows, timeline, loaded)
     objective = objective._replace(train_size=len(train_ids))
-    _check_shapes(objective, network, loaded.train, keys)
-    mesh = make_mesh(config.mesh)
+    optimizer = optimizer_for(
+        config, timeline, config.learning_rate, config.weight_decay
+    )
     return Experiment(
         config, loaded, train_ids, validation_ids, timeline, network, rows, objective,
-        _optimizer(config, timeline), mesh, keys,
+        optimizer, make_mesh(config.mesh), keys,
     )  # fmt: skip
 
 
 def start_state(experiment: Experiment) -> State:
-    """The state before the first step, on every device of the mesh."""
+    """The state before the first step, on the devices of the mesh."""
+    if experiment.members:
+        states = map(_solo_state, experiment.members)
+        state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+    else:
+        state = _solo_state(experiment)
+    return jax.device_put(state, state_sharding(experiment))
+
+
+def of_run(experiment: Experiment, tree: Any, number: int) -> Any:
+    """What belongs to `experiment.runs[number]` in a state, or a part of one."""
+    if not experiment.members:
+        return tree
+    return jax.tree.map(lambda leaf: leaf[number], tree)
+
+
+def state_sharding(experiment: Experiment) -> NamedSharding:
+    """Where the state lies: on every device, or each member on one."""
+    place = over_members if experiment.members else replicated
+    return place(experiment.mesh)
+
+
+def optimizer_for(
+    config: Config, timeline: Timeline, peak: Scalar, weight_decay: Scalar
+) -> optax.GradientTransformation:
+    """The optimiser of a configuration at a learning rate and weight decay."""
+    schedule = parse_call(config.learning_rate_schedule)
+    rate = learning_rate(schedule, peak, timeline.total)
+    optimizer = make_optimizer(
+        parse_call(config.optimizer), rate, weight_decay, config.clip_norm
+    )
+    if not config.dropout_learning_rate:
+        return optimizer
+    return faster_dropout(optimizer, config.dropout_learning_rate / peak)
+
+
+def _solo_state(experiment: Experiment) -> State:
     network = experiment.network
     # Copied, since steps are donated the state: an experiment can start many times.
     params, stats = jax.tree.map(jnp.copy, (network.params, network.stats))
     params = with_learned(params, experiment.objective.places)
-    state = initial_state(params, stats, experiment.optimizer)
-    return jax.device_put(state, replicated(experiment.mesh))
+    return initial_state(params, stats, experiment.optimizer)
 
 
 def restore(workdir: str) -> tuple[Config, State]:
@@ -107,7 +188,7 @@ def restore(workdir: str) -> tuple[Config, State]:
     experiment = prepare(config)
     with open_checkpoints(path) as checkpoints:
         found = restore_latest(
-            checkpoints, start_state(experiment), replicated(experiment.mesh)
+            checkpoints, start_state(experiment), state_sharding(experiment)
         )
     if found is None:
         raise ValueError(f"{workdir} has no checkpoint yet.")
@@ -144,32 +225,15 @@ def _objective(
     )  # fmt: skip
 
 
-def _optimizer(config: Config, timeline: Timeline) -> optax.GradientTransformation:
-    rate = learning_rate(
-        parse_call(config.learning_rate_schedule), config.learning_rate, timeline.total
-    )
-    optimizer = make_optimizer(
-        parse_call(config.optimizer), rate, config.weight_decay, config.clip_norm
-    )
-    if not config.dropout_learning_rate:
-        return optimizer
-    return faster_dropout(
-        optimizer, config.dropout_learning_rate / config.learning_rate
-    )
-
-
-def _check_shapes(
-    objective: Objective,
-    network: Network,
-    train: data.Split,
-    keys: dict[str, Key[Array, ""]],
-) -> None:
+def _check_shapes(experiment: Experiment) -> None:
     """Runs one loss abstractly: a variant that a site's shape does not suit raises."""
+    objective, network, keys = experiment.objective, experiment.network, experiment.keys
     rows = jnp.zeros(2, jnp.int32)
-    images, labels = map(jnp.asarray, train.fetch(rows))
+    fetch = experiment.data.train.fetch
+    images, labels = map(jnp.asarray, fetch(rows))
     _check_labels(objective, network, images, labels)
     calls, step = objective.augmentations, jnp.zeros((), jnp.int32)
-    draws = draw(calls, keys["data"], 0, rows, rows, train.fetch)
+    draws = draw(calls, keys["data"], 0, rows, rows, fetch)
     batch = Batch(images, labels, rows, jnp.ones(2), draws)
     jax.eval_shape(
         lambda params: summed_loss(

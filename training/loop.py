@@ -3,18 +3,20 @@
 import itertools
 import math
 import signal
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.sharding import NamedSharding, PartitionSpec
-from jaxtyping import Int32
+from jaxtyping import Array, Int32, Key
 from rich.progress import Progress, TaskID
 from tensorboardX import SummaryWriter
 
@@ -22,20 +24,20 @@ from dropout import named_key, rates_at
 from training import data
 from training.augmentation import draw, fetch_shaped
 from training.checkpoints import Position, save
-from training.devices import over_rows
-from training.evaluation import Scores, device_totals, mean_scores
-from training.experiment import Experiment
+from training.devices import over_member_rows, over_rows
+from training.evaluation import Scores, mean_scores, scores_of
+from training.experiment import Experiment, of_run
 from training.interrupt import Stopped
 from training.learned import rates_of
+from training.network import Tree
 from training.record import append_line, metrics_size
 from training.step import (
     Batch,
     Metrics,
     State,
     Totals,
-    TrainStep,
-    empty_totals,
     mean_penalty,
+    steps_done,
 )
 
 EVALUATION_BATCH = 512
@@ -50,6 +52,8 @@ class Session:
         start: the step at which this process takes up the run.
         begin: when the run began, less the time between its processes.
         signals: those received that ask to stop.
+        settings: the last argument of the step: the key of the masks, or the members'.
+        frozen: members whose loss is no longer finite.
         seconds: time in training steps after the first, synchronised.
         timed_steps: the steps in that time.
     """
@@ -61,33 +65,37 @@ class Session:
     bar: Progress
     task: TaskID
     batches: Iterator[Batch]
-    step: TrainStep
+    step: Callable[[State, Batch, Any], tuple[State, Metrics]]
     evaluate: Callable[..., Totals]
     start: int
     begin: float
     signals: list[signal.Signals]
+    settings: Any
+    frozen: set[int] = field(default_factory=set)
     seconds: float = 0.0
     timed_steps: int = 0
 
 
-def mask_key(experiment: Experiment):
+def mask_key(experiment: Experiment) -> Key[Array, "*members"]:
     """The key of the training masks."""
     return named_key(experiment.keys["dropout"], "train")
 
 
 def make_batch(
-    experiment: Experiment, ids: Int32[np.ndarray, " b"], epoch: int
+    experiment: Experiment, ids: Int32[np.ndarray, "*members b"], epoch: int
 ) -> Batch:
     """A batch in micro-batches, each padded to a multiple of the devices."""
-    parts = ids.reshape(experiment.config.microbatches, -1)
-    padding = -parts.shape[1] % experiment.mesh.size
-    examples = np.pad(parts, ((0, 0), (0, padding)))
-    weights = np.pad(np.ones(parts.shape, np.float32), ((0, 0), (0, padding)))
+    parts = ids.reshape(*ids.shape[:-1], experiment.config.microbatches, -1)
+    padding = -parts.shape[-1] % experiment.mesh.shape["data"]
+    widths = [(0, 0)] * (parts.ndim - 1) + [(0, padding)]
+    examples = np.pad(parts, widths)
+    weights = np.pad(np.ones(parts.shape, np.float32), widths)
     fetch = experiment.data.train.fetch
     calls, key = experiment.objective.augmentations, experiment.keys["data"]
     draws = draw(calls, key, epoch, examples, experiment.train_ids, fetch)
     arrays = (*fetch_shaped(fetch, examples), examples, weights, draws)
-    return Batch(*jax.device_put(arrays, over_rows(experiment.mesh)))
+    place = over_member_rows if experiment.members else over_rows
+    return Batch(*jax.device_put(arrays, place(experiment.mesh)))
 
 
 def run_steps(session: Session, state: State) -> State:
@@ -104,7 +112,7 @@ def run_steps(session: Session, state: State) -> State:
     while done < timeline.total:
         stop = min(timeline.total, *((done // every + 1) * every for every in periods))
         state = advance(session, state, done, stop)
-        if int(state.step) < stop:
+        if steps_done(state) < stop:
             raise _stopped(session, state)
         due = [stop % every == 0 or stop == timeline.total for every in periods]
         if due[0]:
@@ -127,10 +135,10 @@ def advance(session: Session, state: State, first: int, stop: int) -> State:
     Raises:
         FloatingPointError: a step is not finite, and `on_nan` is stop.
     """
-    key, in_flight = mask_key(session.experiment), deque()
+    in_flight = deque()
     begin = time.perf_counter()
     for step in range(first, stop):
-        state, metrics = session.step(state, next(session.batches), key)
+        state, metrics = session.step(state, next(session.batches), session.settings)
         in_flight.append(metrics)
         if step == session.start:
             jax.block_until_ready(state)
@@ -140,7 +148,7 @@ def advance(session: Session, state: State, first: int, stop: int) -> State:
         if session.signals:
             break
     jax.block_until_ready(state)
-    done = int(state.step)
+    done = steps_done(state)
     session.seconds += time.perf_counter() - begin
     session.timed_steps += done - first - (first == session.start)
     for step, metrics in zip(range(done - len(in_flight), done), in_flight):
@@ -155,29 +163,41 @@ def batches(experiment: Experiment, first: int) -> Iterator[Batch]:
 
 def batch_ids(
     experiment: Experiment, first: int
-) -> Iterator[tuple[Int32[np.ndarray, " batch"], int]]:
+) -> Iterator[tuple[Int32[np.ndarray, "*members batch"], int]]:
     """The example ids and the epoch of each batch from step `first` on."""
-    config, timeline = experiment.config, experiment.timeline
+    timeline = experiment.timeline
     for epoch in itertools.count(first // timeline.steps_per_epoch):
-        order = data.epoch_order(
-            experiment.keys["data"], epoch, experiment.train_ids, config.batch_size
-        )
-        left = np.asarray(order)[max(first - epoch * timeline.steps_per_epoch, 0) :]
-        yield from ((ids, epoch) for ids in left)
+        done = max(first - epoch * timeline.steps_per_epoch, 0)
+        yield from ((ids, epoch) for ids in epoch_ids(experiment, epoch)[done:])
+
+
+def epoch_ids(
+    experiment: Experiment, epoch: int
+) -> Int32[np.ndarray, "steps *members batch"]:
+    """The examples of each step of an epoch."""
+    size = experiment.config.batch_size
+    orders = [
+        np.asarray(data.epoch_order(run.keys["data"], epoch, run.train_ids, size))
+        for run in experiment.runs
+    ]
+    return np.stack(orders, axis=1) if experiment.members else orders[0]
 
 
 def log_training(session: Session, state: State, step: int) -> State:
     """Writes the means since the last training line and starts new ones."""
-    others = dropout_values(session.experiment, state, step - 1)
-    others["skipped"] = int(state.skipped)
-    _write(session, step, "train", device_totals(state.totals), others)
-    fresh = jax.device_put(empty_totals(), state.totals.loss.sharding)
-    return state._replace(totals=fresh)
+    experiment = session.experiment
+    for number, scores in _going_on(session, state, scores_of(state.totals)):
+        params, skipped = of_run(experiment, (state.params, state.skipped), number)
+        others = dropout_values(experiment.runs[number], params, step - 1)
+        others["skipped"] = int(skipped)
+        _write(session, step, "train", number, scores, others)
+    totals = jax.tree.map(jnp.zeros_like, state.totals)
+    return state._replace(totals=jax.device_put(totals, state.totals.loss.sharding))
 
 
-def dropout_values(experiment: Experiment, state: State, step: int) -> dict[str, float]:
+def dropout_values(experiment: Experiment, params: Tree, step: int) -> dict[str, float]:
     """The rate at each site, at a step or as learned, and the mean regulariser."""
-    objective, params = experiment.objective, state.params
+    objective = experiment.objective
     rates = rates_at(experiment.rows, step, experiment.timeline)
     rates |= rates_of(params, objective.places)
     values = {f"rate/{site}": rate for site, rate in rates.items()}
@@ -188,11 +208,12 @@ def dropout_values(experiment: Experiment, state: State, step: int) -> dict[str,
 
 def log_validation(session: Session, state: State, step: int) -> None:
     """Writes the scores on the examples held out from training, if there are any."""
-    if len(session.experiment.validation_ids):
-        ids = session.experiment.validation_ids
+    ids = session.experiment.validation_ids
+    if ids.size:
         train = session.experiment.data.train
         scores = evaluate(session.experiment, session.evaluate, state, train, ids)
-        _write(session, step, "validation", scores, {})
+        for number, its_scores in _going_on(session, state, scores):
+            _write(session, step, "validation", number, its_scores, {})
 
 
 def log_test(session: Session, state: State, step: int) -> None:
@@ -200,7 +221,8 @@ def log_test(session: Session, state: State, step: int) -> None:
     test = session.experiment.data.test
     ids = np.arange(test.size, dtype=np.int32)
     scores = evaluate(session.experiment, session.evaluate, state, test, ids)
-    _write(session, step, "test", scores, {})
+    for number, its_scores in _going_on(session, state, scores):
+        _write(session, step, "test", number, its_scores, {})
 
 
 def evaluate(
@@ -208,17 +230,25 @@ def evaluate(
     evaluate_batch: Callable[..., Totals],
     state: State,
     split: data.Split,
-    ids: Int32[np.ndarray, " n"],
-) -> Scores:
-    """The scores on the examples `ids` of a split, each counted once."""
+    ids: Int32[np.ndarray, "*members n"],
+) -> list[Scores]:
+    """The scores on the examples `ids` of a split, each counted once, of each run.
+
+    Members of a population have each their own examples, or all the same.
+    """
     mesh = experiment.mesh
-    size = min(EVALUATION_BATCH, len(ids))
-    sharding = NamedSharding(mesh, PartitionSpec("data"))
+    size = min(EVALUATION_BATCH, ids.shape[-1])
+    size += -size % mesh.shape["data"]
+    batches = [data.evaluation_batches(row, size) for row in np.atleast_2d(ids)]
+    examples, weights = (np.stack(parts, axis=1) for parts in zip(*batches))
+    sharding = over_rows(mesh)
+    if not experiment.members:
+        examples, weights = examples[:, 0], weights[:, 0]
+        sharding = NamedSharding(mesh, PartitionSpec("data"))
     parts = []
-    batches = data.evaluation_batches(ids, size + -size % mesh.size)
-    for examples, weights in zip(*batches):
-        batch = jax.device_put((*split.fetch(examples), weights), sharding)
-        parts.append(evaluate_batch(state, *batch))
+    for batch in zip(examples, weights):
+        arrays = (*fetch_shaped(split.fetch, batch[0]), batch[1])
+        parts.append(evaluate_batch(state, *jax.device_put(arrays, sharding)))
     return mean_scores(parts)
 
 
@@ -227,34 +257,70 @@ def _position(session: Session) -> Position:
     return Position(metrics_size(session.workdir), elapsed)
 
 
+def frozen_members(experiment: Experiment, state: State) -> set[int]:
+    """The members that stay as they are since a step of theirs was not finite."""
+    if not experiment.members or experiment.config.on_nan != "stop":
+        return set()
+    return set(np.flatnonzero(jax.device_get(state.skipped)).tolist())
+
+
+def _going_on(
+    session: Session, state: State, scores: list[Scores]
+) -> list[tuple[int, Scores]]:
+    """The scores of the runs that are not frozen, by their number."""
+    frozen = frozen_members(session.experiment, state)
+    return [item for item in enumerate(scores) if item[0] not in frozen]
+
+
 def _write(
     session: Session,
     step: int,
     split: str,
+    number: int,
     scores: Scores,
     others: dict[str, float | int],
 ) -> None:
+    experiment = session.experiment
+    seed = experiment.runs[number].config.seed
+    member = {"seed": seed, "member": number} if experiment.members else {}
     values = {"loss": scores.loss, "accuracy": scores.accuracy, **others}
-    epoch = step / session.experiment.timeline.steps_per_epoch
-    line = {"step": step, "epoch": epoch, "split": split, **values}
+    epoch = step / experiment.timeline.steps_per_epoch
+    line = {"step": step, "epoch": epoch, "split": split, **member, **values}
     append_line(session.workdir, line)
+    tag = f"{split}/member{number}" if experiment.members else split
     for name, value in values.items():
-        session.events.add_scalar(f"{split}/{name}", value, step)
+        session.events.add_scalar(f"{tag}/{name}", value, step)
 
 
 def _show(session: Session, step: int, metrics: Metrics) -> None:
     """Moves the bar; fetching an older step's metrics keeps few steps in flight."""
-    loss = float(metrics["loss"])
-    if session.experiment.config.on_nan == "stop" and not metrics["finite"]:
-        raise FloatingPointError(_not_finite(session, step, loss))
+    losses, accuracies = (np.atleast_1d(metrics[name]) for name in ("loss", "accuracy"))
+    finite = np.atleast_1d(metrics["finite"])
+    if session.experiment.config.on_nan == "stop":
+        for number in np.flatnonzero(~finite).tolist():
+            _report(session, step, number, float(losses[number]))
     speed = session.bar.tasks[session.task].speed or 0
     session.bar.update(
         session.task,
         completed=step + 1,
-        loss=loss,
-        accuracy=float(metrics["accuracy"]),
-        pace=speed * session.experiment.config.batch_size,
+        loss=losses[finite].mean() if finite.any() else math.nan,
+        accuracy=accuracies[finite].mean() if finite.any() else math.nan,
+        pace=speed * session.experiment.config.batch_size * len(losses),
     )
+
+
+def _report(session: Session, step: int, number: int, loss: float) -> None:
+    """Ends a run whose step is not finite; of a member, says once that it stays."""
+    if not session.experiment.members:
+        raise FloatingPointError(_not_finite(session, step, loss))
+    if number not in session.frozen:
+        session.frozen.add(number)
+        seed = session.experiment.runs[number].config.seed
+        print(
+            f"member {number} (seed {seed}) stays as it is: the {_what(loss)} at step "
+            f"{step}.",
+            file=sys.stderr,
+        )
 
 
 def _not_finite(session: Session, step: int, loss: float) -> str:
@@ -265,19 +331,22 @@ def _not_finite(session: Session, step: int, loss: float) -> str:
     ids, _ = next(batch_ids(experiment, step))
     images = np.asarray(experiment.data.train.fetch(ids)[0])
     holes = ids[~np.isfinite(images.reshape(len(ids), -1)).all(1)].tolist()
-    what = "gradient is not finite" if math.isfinite(loss) else f"loss is {loss}"
     cause = f" (not finite: the images of {holes})" if holes else ""
     return (
-        f"the {what} at step {step}; rates: {sites or 'none'}; examples: "
+        f"the {_what(loss)} at step {step}; rates: {sites or 'none'}; examples: "
         f"{ids.tolist()}{cause}; last saved step: {session.checkpoints.latest_step()}; "
         "--on_nan=skip counts such steps and goes on."
     )
+
+
+def _what(loss: float) -> str:
+    return "gradient is not finite" if math.isfinite(loss) else f"loss is {loss}"
 
 
 def _stopped(session: Session, state: State) -> Stopped:
     save(session.checkpoints, state, _position(session))
     session.checkpoints.wait_until_finished()
     return Stopped(
-        f"stopped by {session.signals[0].name} after step {int(state.step)}, which is "
-        f"saved in {session.workdir}; the same command goes on from there."
+        f"stopped by {session.signals[0].name} after step {steps_done(state)}, which "
+        f"is saved in {session.workdir}; the same command goes on from there."
     )

@@ -6,34 +6,34 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Float
 
 from dropout.grammar import Call
 
 Params = Any
 DROPOUT = "dropout"  # where learned dropout keeps its parameters among the network's
+Scalar = Float[jax.Array, ""] | float
 
 
-def constant(peak: float, steps: int) -> optax.Schedule:
+def constant(steps: int) -> optax.Schedule:
     """The same learning rate throughout."""
-    return optax.constant_schedule(peak)
+    return optax.constant_schedule(1.0)
 
 
-def cosine(
-    peak: float, steps: int, *, warmup: float = 0.05, end: float = 0.0
-) -> optax.Schedule:
+def cosine(steps: int, *, warmup: float = 0.05, end: float = 0.0) -> optax.Schedule:
     """Rises over the share `warmup` of the run, then falls to `end` times the peak."""
     return optax.warmup_cosine_decay_schedule(
-        init_value=0.0 if warmup else peak,
-        peak_value=peak,
+        init_value=0.0 if warmup else 1.0,
+        peak_value=1.0,
         warmup_steps=round(warmup * steps),
         decay_steps=max(steps, 1),
-        end_value=end * peak,
+        end_value=end,
     )
 
 
 def adam(
     rate: optax.Schedule,
-    decay: float,
+    decay: Scalar,
     *,
     b1: float = 0.9,
     b2: float = 0.999,
@@ -45,7 +45,7 @@ def adam(
 
 def adamw(
     rate: optax.Schedule,
-    decay: float,
+    decay: Scalar,
     *,
     b1: float = 0.9,
     b2: float = 0.999,
@@ -57,7 +57,7 @@ def adamw(
 
 def sgd(
     rate: optax.Schedule,
-    decay: float,
+    decay: Scalar,
     *,
     momentum: float = 0.9,
     nesterov: bool = False,
@@ -74,17 +74,18 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
 }
 
 
-def learning_rate(call: Call, peak: float, steps: int) -> optax.Schedule:
-    """The learning rate as a function of the optimiser step."""
-    return LEARNING_RATES[call.name](peak, steps, **dict(call.options))
+def learning_rate(call: Call, peak: Scalar, steps: int) -> optax.Schedule:
+    """The learning rate as a function of the optimiser step; the peak may be traced."""
+    factor = LEARNING_RATES[call.name](steps, **dict(call.options))
+    return lambda step: peak * factor(step)
 
 
 def make_optimizer(
-    call: Call, rate: optax.Schedule, weight_decay: float, clip_norm: float
+    call: Call, rate: optax.Schedule, weight_decay: Scalar, clip_norm: float
 ) -> optax.GradientTransformation:
     """The optimiser, behind a bound on the global norm of the gradient if there is one.
 
-    Weight decay acts on kernels only.
+    Weight decay acts on kernels only; it may be traced.
     """
     inner = OPTIMIZERS[call.name](rate, weight_decay, **dict(call.options))
     clip = optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity()
@@ -92,7 +93,7 @@ def make_optimizer(
 
 
 def faster_dropout(
-    optimizer: optax.GradientTransformation, factor: float
+    optimizer: optax.GradientTransformation, factor: Scalar
 ) -> optax.GradientTransformation:
     """The optimiser with `factor` times its learning rate for learned dropout."""
 
@@ -130,7 +131,5 @@ def _is_kernel(path: tuple, leaf: Any) -> bool:
     return path[-1].key == "kernel"
 
 
-def _coupled(decay: float) -> optax.GradientTransformation:
-    if not decay:
-        return optax.identity()
+def _coupled(decay: Scalar) -> optax.GradientTransformation:
     return optax.add_decayed_weights(decay, mask=kernels)

@@ -39,9 +39,24 @@ def plan_table(experiment: Experiment) -> list[str]:
 
 def result_line(summary: dict[str, Any], workdir: Path) -> str:
     """The last line of a run."""
+    where = f"after {summary['steps']:,} steps"
+    if "members" in summary:
+        return f"{_members_line(summary)} {where}; curves in {workdir / 'curves.png'}"
     skipped = f", {summary['skipped']:,} of them skipped" if summary["skipped"] else ""
     return (
         f"train accuracy {summary['train_accuracy']:.2%}, "
         f"test accuracy {summary['test_accuracy']:.2%} "
-        f"after {summary['steps']:,} steps{skipped}; curves in {workdir / 'curves.png'}"
+        f"{where}{skipped}; curves in {workdir / 'curves.png'}"
+    )
+
+
+def _members_line(summary: dict[str, Any]) -> str:
+    frozen, count = len(summary["frozen"]), len(summary["members"])
+    if frozen == count:
+        return f"none of {count} members stayed finite"
+    return (
+        f"means of {count - frozen} members: "
+        f"train accuracy {summary['train_accuracy']:.2%}, "
+        f"test accuracy {summary['test_accuracy']:.2%}"
+        f"{f', {frozen} more did not stay finite,' if frozen else ''}"
     )

@@ -1,7 +1,11 @@
 """One run from start to finish: take up what is saved, train, write the summary."""
 
 import json
+import math
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +16,25 @@ from tensorboardX import SummaryWriter
 from models.convolution import compiler_options
 from training import loop
 from training.checkpoints import Position, locked, open_checkpoints, restore_latest
+from training.config import Config, canonical, with_members
 from training.curves import draw_curves
-from training.devices import replicated
+from training.devices import resolve_mesh
 from training.evaluation import make_evaluate_batch
-from training.experiment import Experiment, start_state
+from training.experiment import (
+    Experiment,
+    of_run,
+    prepare,
+    start_state,
+    state_sharding,
+)
 from training.interrupt import stop_requests
+from training.members import Member
+from training.population import (
+    make_member_evaluate,
+    map_members,
+    population_step,
+    settings_of,
+)
 from training.progress import progress_bar
 from training.record import (
     claim,
@@ -30,9 +48,10 @@ from training.record import (
     write_atomically,
 )
 from training.report import describe
-from training.step import State, TrainStep, make_train_step
+from training.step import Metrics, State, Totals, make_train_step, steps_done
 
 Summary = dict[str, Any]
+Step = Callable[..., tuple[State, Metrics]]
 
 
 def run(experiment: Experiment) -> Summary:
@@ -52,18 +71,51 @@ def run(experiment: Experiment) -> Summary:
         return _train(experiment, workdir)
 
 
-def compile_step(experiment: Experiment, state: State) -> tuple[TrainStep, list[None]]:
+def train_population(
+    config: Config, members: Sequence[Member], workdir: Path | str
+) -> Summary:
+    """Trains runs that differ in what a `Member` says, all together, in a workdir.
+
+    The summary's `members` has the results of each, in the order of `members`. Raises
+    what `run` raises.
+    """
+    together = replace(with_members(config, members), workdir=str(workdir))
+    mesh = resolve_mesh(config.mesh, len(members))
+    return run(prepare(replace(canonical(together), mesh=mesh)))
+
+
+def compile_step(experiment: Experiment, state: State) -> tuple[Step, list[None]]:
     """The compiled training step, and a list that grows whenever it is traced."""
     traces: list[None] = []
-    step = make_train_step(
-        experiment.objective,
-        experiment.optimizer,
-        experiment.config.max_norm,
-        lambda: traces.append(None),
-    )
     batch = next(loop.batches(experiment, 0))
-    jitted = jax.jit(step, donate_argnums=0, compiler_options=compiler_options())
-    return jitted.lower(state, batch, loop.mask_key(experiment)).compile(), traces
+    jitted = jax.jit(
+        _step(experiment, lambda: traces.append(None)),
+        donate_argnums=0,
+        compiler_options=compiler_options(),
+    )
+    return jitted.lower(state, batch, _settings(experiment)).compile(), traces
+
+
+def _step(experiment: Experiment, on_trace: Callable[[], None]) -> Step:
+    if experiment.members:
+        return population_step(experiment, on_trace)
+    return make_train_step(
+        experiment.objective, experiment.optimizer, experiment.config.max_norm, on_trace
+    )
+
+
+def _settings(experiment: Experiment) -> Any:
+    """What the step is given besides state and batch."""
+    return settings_of(experiment) if experiment.members else loop.mask_key(experiment)
+
+
+def _evaluate(experiment: Experiment) -> Callable[..., Totals]:
+    compiled = partial(jax.jit, compiler_options=compiler_options())
+    if not experiment.members:
+        return compiled(make_evaluate_batch(experiment.objective))
+    evaluate = make_member_evaluate(experiment.objective)
+    mapped = compiled(map_members(evaluate, experiment.mesh))
+    return partial(mapped, settings_of(experiment))
 
 
 def _train(experiment: Experiment, workdir: Path) -> Summary:
@@ -77,10 +129,10 @@ def _train(experiment: Experiment, workdir: Path) -> Summary:
         open_checkpoints(workdir) as checkpoints,
         progress_bar() as bar,
     ):
-        found = restore_latest(checkpoints, state, replicated(experiment.mesh))
+        found = restore_latest(checkpoints, state, state_sharding(experiment))
         state, position = found or (state, Position())
         truncate_metrics(workdir, position.metrics_bytes)
-        start = int(state.step)
+        start = steps_done(state)
         session = loop.Session(
             experiment=experiment,
             workdir=workdir,
@@ -92,13 +144,12 @@ def _train(experiment: Experiment, workdir: Path) -> Summary:
             ),
             batches=loop.batches(experiment, start),
             step=compiled,
-            evaluate=jax.jit(
-                make_evaluate_batch(experiment.objective),
-                compiler_options=compiler_options(),
-            ),
+            evaluate=_evaluate(experiment),
             start=start,
             begin=begin - position.seconds,
             signals=signals,
+            settings=_settings(experiment),
+            frozen=loop.frozen_members(experiment, state),
         )
         state = loop.run_steps(session, state)
         checkpoints.wait_until_finished()
@@ -108,7 +159,7 @@ def _train(experiment: Experiment, workdir: Path) -> Summary:
 
 
 def _finish(session: loop.Session, state: State, measured: dict) -> Summary:
-    summary = finite({**_results(session, state), **measured})
+    summary = {**_results(session, state), **measured}
     config = session.experiment.config
     title = f"{config.dataset}  {config.model}  --dropout='{config.dropout}'"
     draw_curves(read_metrics(session.workdir), title, session.workdir / "curves.png")
@@ -118,8 +169,24 @@ def _finish(session: loop.Session, state: State, measured: dict) -> Summary:
 
 
 def _results(session: loop.Session, state: State) -> Summary:
-    experiment = session.experiment
-    loaded, config = experiment.data, experiment.config
+    experiment, config = session.experiment, session.experiment.config
+    examples = session.timed_steps * config.batch_size * len(experiment.runs)
+    results = {
+        "seconds": time.perf_counter() - session.begin,
+        "images_per_second": examples / session.seconds if examples else None,
+        "dropout": config.dropout,
+        "versions": versions(),
+    }
+    runs = _run_results(session, state)
+    if not experiment.members:
+        return {**runs[0], **results}
+    together = _together(runs, loop.frozen_members(experiment, state))
+    return {**together, **results}
+
+
+def _run_results(session: loop.Session, state: State) -> list[Summary]:
+    """The results of each member, or of the only run."""
+    experiment, loaded = session.experiment, session.experiment.data
     test_ids = np.arange(loaded.test.size, dtype=np.int32)
     train, test = (
         loop.evaluate(experiment, session.evaluate, state, split, ids)
@@ -128,21 +195,40 @@ def _results(session: loop.Session, state: State) -> Summary:
             (loaded.test, test_ids),
         )
     )
-    examples = session.timed_steps * config.batch_size
+    state = jax.device_get(state)
+    states = [of_run(experiment, state, i) for i in range(len(experiment.runs))]
+    found = [
+        {
+            "train_accuracy": its_train.accuracy,
+            "train_loss": its_train.loss,
+            "test_accuracy": its_test.accuracy,
+            "test_loss": its_test.loss,
+            "steps": int(its_state.step),
+            "skipped": int(its_state.skipped),
+            "params_digest": digest(its_state.params),
+            "masks_digest": _masks(run),
+            **{name: getattr(run.config, name) for name in Member._fields},
+        }
+        for run, its_state, its_train, its_test in zip(
+            experiment.runs, states, train, test, strict=True
+        )
+    ]
+    return [finite(results) for results in found]
+
+
+def _together(members: list[Summary], frozen: set[int]) -> Summary:
+    """The means over the members that are not frozen, and the results of all."""
+    numbered = [{"member": i, **member} for i, member in enumerate(members)]
+    going_on = [member for member in numbered if member["member"] not in frozen]
+    means = {
+        name: float(np.mean([member[name] for member in going_on] or math.nan))
+        for name in ("train_accuracy", "train_loss", "test_accuracy", "test_loss")
+    }
     return {
-        "train_accuracy": train.accuracy,
-        "train_loss": train.loss,
-        "test_accuracy": test.accuracy,
-        "test_loss": test.loss,
-        "steps": int(state.step),
-        "skipped": int(state.skipped),
-        "seconds": time.perf_counter() - session.begin,
-        "images_per_second": examples / session.seconds if examples else None,
-        "params_digest": digest(state.params),
-        "masks_digest": _masks(experiment),
-        "seed": config.seed,
-        "dropout": config.dropout,
-        "versions": versions(),
+        **finite(means),
+        "steps": members[0]["steps"],
+        "frozen": sorted(frozen),
+        "members": numbered,
     }
 
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key, Num
 
@@ -24,6 +25,7 @@ class Batch(NamedTuple):
 
     A row has one label, or one at each of its positions.
     `draws` is None where nothing is augmented.
+    In a population every array has a leading axis of members, as in `State`.
     """
 
     images: Num[Array, "k m h w c"]
@@ -42,7 +44,7 @@ class Totals(NamedTuple):
 
 
 class State(NamedTuple):
-    """All that a step changes.
+    """All that a step changes; in a population every array has a leading axis.
 
     Attributes:
         step: the steps done.
@@ -83,7 +85,7 @@ class Objective(NamedTuple):
     train_size: int = 1
 
 
-Metrics = dict[str, Float[Array, ""] | Bool[Array, ""]]
+Metrics = dict[str, Float[Array, "*members"] | Bool[Array, "*members"]]
 Answer = tuple[Int[Array, "n *positions"], Float[Array, " n"]]
 TrainStep = Callable[[State, Batch, Key[Array, ""]], tuple[State, Metrics]]
 
@@ -100,6 +102,11 @@ def initial_state(params: Tree, stats: Tree, optimizer) -> State:
     # Two arrays, not one twice: each is donated to the step.
     done, skipped = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)
     return State(done, skipped, params, stats, opt_state, empty_totals())
+
+
+def steps_done(state: State) -> int:
+    """The steps done, which are the same for all members of a population."""
+    return int(np.asarray(state.step).max())
 
 
 def make_train_step(

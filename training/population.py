@@ -1,0 +1,163 @@
+"""Populations: one program for members that differ in what is traced.
+
+`training.run.train_population(config, members, workdir)` trains `training.members`.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Float, Key
+
+from training.devices import over_members
+from training.evaluation import make_evaluate_batch
+from training.experiment import Experiment, optimizer_for
+from training.loop import mask_key
+from training.optimizer import Scalar
+from training.step import (
+    Batch,
+    Metrics,
+    Objective,
+    State,
+    Totals,
+    make_train_step,
+)
+
+OptimizerOf = Callable[[Scalar, Scalar], optax.GradientTransformation]
+
+
+class Settings(NamedTuple):
+    """What members differ in, apart from their state and their data.
+
+    Attributes:
+        key: of the training masks.
+        rates: the full rate at each row of the plan.
+    """
+
+    key: Key[Array, "*members"]
+    rates: Float[Array, "*members rows"]
+    learning_rate: Float[Array, "*members"]
+    weight_decay: Float[Array, "*members"]
+
+
+MemberStep = Callable[[State, Batch, Settings], tuple[State, Metrics]]
+
+
+def make_member_step(
+    objective: Objective,
+    optimizer: OptimizerOf,
+    max_norm: float,
+    on_trace: Callable[[], None],
+) -> MemberStep:
+    """A training step of one member."""
+
+    def member_step(
+        state: State, batch: Batch, settings: Settings
+    ) -> tuple[State, Metrics]:
+        step = make_train_step(
+            with_rates(objective, settings.rates),
+            optimizer(settings.learning_rate, settings.weight_decay),
+            max_norm,
+            on_trace,
+        )
+        return step(state, batch, settings.key)
+
+    return member_step
+
+
+def freezing(step: MemberStep) -> MemberStep:
+    """A step that changes nothing, for good, after one that was not finite."""
+
+    def step_or_stay(
+        state: State, batch: Batch, settings: Settings
+    ) -> tuple[State, Metrics]:
+        after, metrics = step(state, batch, settings)
+        stayed = state._replace(step=state.step + 1, skipped=state.skipped + 1)
+        goes_on = state.skipped == 0
+        kept = jax.tree.map(lambda *pair: jax.lax.select(goes_on, *pair), after, stayed)
+        return kept, metrics
+
+    return step_or_stay
+
+
+def make_member_evaluate(
+    objective: Objective,
+) -> Callable[[Settings, State, Array, Array, Array], Totals]:
+    """`make_evaluate_batch` of one member."""
+
+    def member_evaluate(
+        settings: Settings, state: State, images: Array, labels: Array, weights: Array
+    ) -> Totals:
+        evaluate = make_evaluate_batch(with_rates(objective, settings.rates))
+        return evaluate(state, images, labels, weights)
+
+    return member_evaluate
+
+
+def with_rates(objective: Objective, rates: Float[Array, " rows"]) -> Objective:
+    """The objective at other full rates."""
+    rows = [row._replace(rate=rates[i]) for i, row in enumerate(objective.rows)]
+    return objective._replace(rows=tuple(rows))
+
+
+def settings_of(experiment: Experiment) -> Settings:
+    """The settings of all members, on their devices."""
+    configs = [member.config for member in experiment.members]
+    rates = [[row.rate for row in member.rows] for member in experiment.members]
+    settings = Settings(
+        mask_key(experiment),
+        jnp.array(rates, jnp.float32).reshape(len(rates), -1),
+        jnp.array([config.learning_rate for config in configs], jnp.float32),
+        jnp.array([config.weight_decay for config in configs], jnp.float32),
+    )
+    return jax.device_put(settings, over_members(experiment.mesh))
+
+
+def population_step(experiment: Experiment, on_trace: Callable[[], None]) -> MemberStep:
+    """The training step of all members, to be jitted."""
+    config = experiment.config
+    step = make_member_step(
+        experiment.objective,
+        partial(optimizer_for, config, experiment.timeline),
+        config.max_norm,
+        on_trace,
+    )
+    if config.on_nan == "stop":
+        step = freezing(step)
+    return map_members(step, experiment.mesh)
+
+
+def map_members(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+    """Applies a function to each member: to the first axis of all its arguments.
+
+    Members are spread over the mesh. Those on one device are vectorised, but taken one
+    after the other on the CPU, whose convolutions are slow over kernels that differ.
+    An argument with one member in place of all is the same for each.
+    """
+    vectorised = jax.vmap(function)
+
+    def in_turn(*arguments: Any) -> Any:
+        return jax.lax.map(lambda each: function(*each), arguments)
+
+    place = PartitionSpec("members")
+    on_each_device = jax.shard_map(
+        in_turn if jax.default_backend() == "cpu" else vectorised,
+        mesh=mesh,
+        in_specs=place,
+        out_specs=place,
+        check_vma=False,
+    )
+
+    def mapped(*arguments: Any) -> Any:
+        leaves = jax.tree.leaves(arguments)
+        members = max(leaf.shape[0] for leaf in leaves)
+        repeated = jax.tree.map(
+            lambda leaf: jnp.broadcast_to(leaf, (members, *leaf.shape[1:])), arguments
+        )
+        return on_each_device(*repeated)
+
+    return mapped
