@@ -11,10 +11,12 @@ from typing import Any
 
 import jax
 from absl import app, flags, logging
+from jax.errors import JaxRuntimeError
 
 from training.config import Config, canonical, members_of
 from training.devices import request_cpu_devices, resolve_mesh
 from training.experiment import prepare
+from training.hosts import Place, by_leader, join, leave
 from training.interrupt import Stopped
 from training.record import make_directory
 from training.report import describe, result_line
@@ -28,6 +30,17 @@ DEFINE = {
 }
 for _field in fields(Config):
     DEFINE[type(_field.default)](_field.name, _field.default, _field.metadata["help"])
+COORDINATOR = flags.DEFINE_string(
+    "coordinator",
+    "",
+    "host:port of process 0 of many; auto: as the cluster says (default where SLURM or "
+    "Open MPI started several)",
+)
+PROCESSES = flags.DEFINE_integer("processes", 0, "how many, with --coordinator")
+PROCESS_ID = flags.DEFINE_integer("process_id", -1, "which of them this is, from 0")
+HOST_TIMEOUT = flags.DEFINE_integer(
+    "host_timeout", 100, "seconds until a silent process is lost", lower_bound=1
+)
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "print the resolved plan and end")
 
 
@@ -42,18 +55,33 @@ def main(argv: list[str]) -> None:
     if flags.FLAGS["steps"].present and not flags.FLAGS["epochs"].present:
         given["epochs"] = 0
     try:
-        experiment = prepare(set_up(canonical(Config(**given))))
-        print(describe(experiment), flush=True)
+        experiment = prepare(set_up(canonical(Config(**given)), place()))
+        say(describe(experiment))
         if not DRY_RUN.value:
-            print(result_line(run(experiment), Path(experiment.config.workdir)))
-    except (ValueError, FloatingPointError, Stopped) as error:
-        sys.exit(f"train.py: {error}")
+            say(result_line(run(experiment), Path(experiment.config.workdir)))
+    except Stopped as stopped:
+        sys.exit(f"train.py: {stopped}")
+    except (ValueError, FloatingPointError, OSError, JaxRuntimeError) as error:
+        leave(f"train.py: {error}")
 
 
-def set_up(config: Config) -> Config:
+def place() -> Place:
+    """Where the flags say that this process stands among others."""
+    return Place(
+        COORDINATOR.value, PROCESSES.value, PROCESS_ID.value, HOST_TIMEOUT.value
+    )
+
+
+@by_leader
+def say(text: str) -> None:
+    """Prints, in one process of many."""
+    print(text, flush=True)
+
+
+def set_up(config: Config, place: Place) -> Config:
     """Sets JAX up before its first operation; the configuration with its mesh."""
     make_directory("cache_dir", config.cache_dir)
-    request_cpu_devices(config.mesh)
+    request_cpu_devices(config.mesh, join(place))
     if config.deterministic:
         # XLA reads its flags once, when the backend starts.
         flags_before = os.environ["XLA_FLAGS"] if "XLA_FLAGS" in os.environ else ""

@@ -11,8 +11,10 @@ from typing import NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 from jax.sharding import Sharding
 
+from training.hosts import by_leader, leads
 from training.record import digest
 from training.step import State, steps_done
 
@@ -69,7 +71,11 @@ def restore_latest(
             reason = (str(error).splitlines() or [repr(error)])[0][:200]
             print(f"checkpoint {step} is damaged ({reason})", file=sys.stderr)
             continue
-        _set_aside(checkpoints, [other for other in steps if other > step])
+        damaged = [other for other in steps if other > step]
+        _set_aside(Path(checkpoints.directory), damaged)
+        if damaged:
+            multihost_utils.sync_global_devices("damaged checkpoints are set aside")
+            checkpoints.reload()
         return found
     if steps:
         raise ValueError(
@@ -98,25 +104,27 @@ def _restore(
     return state, Position(**record["position"])
 
 
-def _set_aside(checkpoints: ocp.CheckpointManager, steps: list[int]) -> None:
+@by_leader
+def _set_aside(directory: Path, steps: list[int]) -> None:
     """Moves damaged checkpoints away, so that training can save at their steps."""
-    aside = Path(checkpoints.directory).parent / "damaged"
+    aside = directory.parent / "damaged"
     for step in steps:
         aside.mkdir(exist_ok=True)
-        shutil.move(
-            Path(checkpoints.directory) / str(step), aside / f"{step}-{time.time_ns()}"
-        )
-    if steps:
-        checkpoints.reload()
+        shutil.move(directory / str(step), aside / f"{step}-{time.time_ns()}")
 
 
 @contextlib.contextmanager
 def locked(workdir: Path) -> Iterator[None]:
     """Holds the workdir's lock, which the system frees when the process ends.
 
+    Of the processes of one run the first holds it.
+
     Raises:
         ValueError: another process has it.
     """
+    if not leads():
+        yield
+        return
     with (workdir / "lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,8 +1,10 @@
 """Devices: one mesh, over which the rows of a batch are spread, or the members."""
 
 from math import gcd
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -23,10 +25,17 @@ def parse_mesh(text: str) -> tuple[int, int]:
     return (int(count), 1) if axis == "members" else (1, int(count))
 
 
-def request_cpu_devices(mesh: str) -> None:
-    """Lets the CPU appear as the devices of a mesh; before the first JAX operation."""
+def request_cpu_devices(mesh: str, processes: int = 1) -> None:
+    """Lets the CPU appear as the devices of a mesh; before the first JAX operation.
+
+    Raises:
+        ValueError: devices that the processes cannot share evenly.
+    """
     if mesh:
-        jax.config.update("jax_num_cpu_devices", max(parse_mesh(mesh)))
+        count = max(parse_mesh(mesh))
+        if count % processes:
+            raise ValueError(f"--mesh={mesh}: expected a multiple of {processes}.")
+        jax.config.update("jax_num_cpu_devices", count // processes)
 
 
 def resolve_mesh(text: str, members: int = 0) -> str:
@@ -34,14 +43,20 @@ def resolve_mesh(text: str, members: int = 0) -> str:
     the members of a population.
 
     Raises:
-        ValueError: more devices than there are, or members that they do not divide.
+        ValueError: more devices than there are, members that they do not divide, or
+            not all the devices of many processes.
     """
     available = jax.device_count()
     if not text:
-        return f"members:{gcd(members, available)}" if members else f"data:{available}"
+        text = f"members:{gcd(members, available)}" if members else f"data:{available}"
     over_members, over_data = parse_mesh(text)
     if max(over_members, over_data) > available:
         raise ValueError(f"--mesh={text}: this machine has {available} device(s).")
+    if jax.process_count() > 1 and (members or over_data < available):
+        raise ValueError(
+            f"--mesh={text}: {jax.process_count()} processes train one run without "
+            f"--seeds, on data:{available}."
+        )
     if over_members > 1 and (not members or members % over_members):
         raise ValueError(
             f"--mesh={text}: expected a number of --seeds that it divides, not "
@@ -53,7 +68,8 @@ def resolve_mesh(text: str, members: int = 0) -> str:
 def make_mesh(text: str) -> Mesh:
     """The mesh of a resolved description."""
     shape = parse_mesh(text)
-    return Mesh(np.array(jax.devices()[: max(shape)]).reshape(shape), AXES)
+    devices = sorted(jax.devices(), key=lambda each: (each.process_index, each.id))
+    return Mesh(np.array(devices[: max(shape)]).reshape(shape), AXES)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -74,3 +90,25 @@ def over_rows(mesh: Mesh) -> NamedSharding:
 def over_member_rows(mesh: Mesh) -> NamedSharding:
     """The members and the rows of each of their micro-batches, spread likewise."""
     return NamedSharding(mesh, PartitionSpec("members", None, "data"))
+
+
+def own_rows(mesh: Mesh, rows: int) -> slice:
+    """Those of a batch's `rows` that this process's devices hold."""
+    if jax.process_count() == 1:
+        return slice(rows)
+    index, per_device = jax.process_index(), rows // mesh.size
+    own = [k for k, d in enumerate(mesh.devices.flat) if d.process_index == index]
+    return slice(own[0] * per_device, (own[-1] + 1) * per_device)
+
+
+def place(tree: Any, sharding: NamedSharding) -> Any:
+    """A tree of arrays on all devices, from each process's own rows of them."""
+    if jax.process_count() == 1:
+        return jax.device_put(tree, sharding)
+    return jax.tree.map(lambda leaf: _place(leaf, sharding), tree)
+
+
+def _place(leaf: Any, sharding: NamedSharding) -> jax.Array:
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(_place(jax.random.key_data(leaf), sharding))
+    return jax.make_array_from_process_local_data(sharding, np.asarray(leaf))

@@ -31,7 +31,7 @@ from training.config import (
     members_of,
     parse_flag_lines,
 )
-from training.devices import make_mesh, over_members, replicated
+from training.devices import make_mesh, over_members, place, replicated
 from training.learned import find_places, with_learned
 from training.network import Network, build
 from training.optimizer import Scalar, faster_dropout, learning_rate, make_optimizer
@@ -137,7 +137,7 @@ def start_state(experiment: Experiment) -> State:
         state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
     else:
         state = _solo_state(experiment)
-    return jax.device_put(state, state_sharding(experiment))
+    return place(state, state_sharding(experiment))
 
 
 def of_run(experiment: Experiment, tree: Any, number: int) -> Any:
@@ -149,8 +149,8 @@ def of_run(experiment: Experiment, tree: Any, number: int) -> Any:
 
 def state_sharding(experiment: Experiment) -> NamedSharding:
     """Where the state lies: on every device, or each member on one."""
-    place = over_members if experiment.members else replicated
-    return place(experiment.mesh)
+    spread = over_members if experiment.members else replicated
+    return spread(experiment.mesh)
 
 
 def optimizer_for(

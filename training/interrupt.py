@@ -5,6 +5,8 @@ import signal
 import threading
 from collections.abc import Iterator
 
+import jax
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -16,10 +18,12 @@ class Stopped(Exception):
 def stop_requests() -> Iterator[list[signal.Signals]]:
     """A list that grows with each signal that asks to stop, while the block runs.
 
-    Only the main thread can receive signals; in another the list stays empty.
+    Only the main thread can receive signals; in another the list stays empty. So it
+    does in one process of many, where JAX itself listens, to stop them together.
     """
     received: list[signal.Signals] = []
-    if threading.current_thread() is not threading.main_thread():
+    main = threading.current_thread() is threading.main_thread()
+    if not main or jax.process_count() > 1:
         yield received
         return
     before = {

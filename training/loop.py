@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental.multihost_utils import reached_preemption_sync_point
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Int32, Key
 from rich.progress import Progress, TaskID
@@ -24,7 +25,7 @@ from dropout import named_key, rates_at
 from training import data
 from training.augmentation import draw, fetch_shaped
 from training.checkpoints import Position, save
-from training.devices import over_member_rows, over_rows
+from training.devices import over_member_rows, over_rows, own_rows, place
 from training.evaluation import Scores, mean_scores, scores_of
 from training.experiment import Experiment, of_run
 from training.interrupt import Stopped
@@ -88,14 +89,15 @@ def make_batch(
     parts = ids.reshape(*ids.shape[:-1], experiment.config.microbatches, -1)
     padding = -parts.shape[-1] % experiment.mesh.shape["data"]
     widths = [(0, 0)] * (parts.ndim - 1) + [(0, padding)]
-    examples = np.pad(parts, widths)
-    weights = np.pad(np.ones(parts.shape, np.float32), widths)
+    own = own_rows(experiment.mesh, parts.shape[-1] + padding)
+    examples = np.pad(parts, widths)[..., own]
+    weights = np.pad(np.ones(parts.shape, np.float32), widths)[..., own]
     fetch = experiment.data.train.fetch
     calls, key = experiment.objective.augmentations, experiment.keys["data"]
     draws = draw(calls, key, epoch, examples, experiment.train_ids, fetch)
     arrays = (*fetch_shaped(fetch, examples), examples, weights, draws)
-    place = over_member_rows if experiment.members else over_rows
-    return Batch(*jax.device_put(arrays, place(experiment.mesh)))
+    spread = over_member_rows if experiment.members else over_rows
+    return Batch(*place(arrays, spread(experiment.mesh)))
 
 
 def run_steps(session: Session, state: State) -> State:
@@ -145,7 +147,7 @@ def advance(session: Session, state: State, first: int, stop: int) -> State:
             begin = time.perf_counter()
         if len(in_flight) > STEPS_IN_FLIGHT:
             _show(session, step - STEPS_IN_FLIGHT, in_flight.popleft())
-        if session.signals:
+        if _stops_after(session, step):
             break
     jax.block_until_ready(state)
     done = steps_done(state)
@@ -154,6 +156,14 @@ def advance(session: Session, state: State, first: int, stop: int) -> State:
     for step, metrics in zip(range(done - len(in_flight), done), in_flight):
         _show(session, step, metrics)
     return state
+
+
+def _stops_after(session: Session, step: int) -> bool:
+    """Whether a stop was asked for; many processes agree on the step to stop after."""
+    # SIGTERM to any of them; each calls this after every step.
+    if jax.process_count() > 1 and reached_preemption_sync_point(step):
+        session.signals.append(signal.SIGTERM)
+    return bool(session.signals)
 
 
 def batches(experiment: Experiment, first: int) -> Iterator[Batch]:
@@ -192,7 +202,7 @@ def log_training(session: Session, state: State, step: int) -> State:
         others["skipped"] = int(skipped)
         _write(session, step, "train", number, scores, others)
     totals = jax.tree.map(jnp.zeros_like, state.totals)
-    return state._replace(totals=jax.device_put(totals, state.totals.loss.sharding))
+    return state._replace(totals=place(totals, state.totals.loss.sharding))
 
 
 def dropout_values(experiment: Experiment, params: Tree, step: int) -> dict[str, float]:
@@ -246,9 +256,10 @@ def evaluate(
         examples, weights = examples[:, 0], weights[:, 0]
         sharding = NamedSharding(mesh, PartitionSpec("data"))
     parts = []
-    for batch in zip(examples, weights):
-        arrays = (*fetch_shaped(split.fetch, batch[0]), batch[1])
-        parts.append(evaluate_batch(state, *jax.device_put(arrays, sharding)))
+    own = own_rows(mesh, size)
+    for rows in zip(examples[..., own], weights[..., own]):
+        arrays = (*fetch_shaped(split.fetch, rows[0]), rows[1])
+        parts.append(evaluate_batch(state, *place(arrays, sharding)))
     return mean_scores(parts)
 
 

@@ -19,6 +19,7 @@ from dropout import Moment, Row, Timeline, bind, kind_of, rates_at
 from dropout.sites import Generator
 from models.layers import pool_2x2
 from training.config import Config, differences, flag_lines, parse_flag_lines
+from training.hosts import by_leader
 
 PACKAGES = ("flax", "jax", "jaxlib", "numpy", "optax", "orbax-checkpoint")
 
@@ -58,6 +59,7 @@ def make_directory(flag: str, path: str) -> Path:
     return Path(path)
 
 
+@by_leader
 def write_atomically(path: Path, text: str) -> None:
     """Writes a file whole or not at all."""
     temporary = path.with_name(path.name + ".partial")
@@ -65,6 +67,7 @@ def write_atomically(path: Path, text: str) -> None:
     os.replace(temporary, path)
 
 
+@by_leader
 def append_line(workdir: Path, line: dict[str, Any]) -> None:
     """Adds one JSON object to `metrics.jsonl`."""
     with (workdir / "metrics.jsonl").open("a") as file:
@@ -85,6 +88,7 @@ def metrics_size(workdir: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
+@by_leader
 def truncate_metrics(workdir: Path, size: int) -> None:
     """Takes back the lines that are later than the checkpoint that training goes on."""
     (workdir / "metrics.jsonl").touch()

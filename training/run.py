@@ -16,7 +16,7 @@ from tensorboardX import SummaryWriter
 from models.convolution import compiler_options
 from training import loop
 from training.checkpoints import Position, locked, open_checkpoints, restore_latest
-from training.config import Config, canonical, with_members
+from training.config import Config, canonical, flag_lines, with_members
 from training.curves import draw_curves
 from training.devices import resolve_mesh
 from training.evaluation import make_evaluate_batch
@@ -27,6 +27,7 @@ from training.experiment import (
     start_state,
     state_sharding,
 )
+from training.hosts import by_leader, check_same, leads
 from training.interrupt import stop_requests
 from training.members import Member
 from training.population import (
@@ -62,6 +63,7 @@ def run(experiment: Experiment) -> Summary:
         FloatingPointError: a step is not finite, and `on_nan` is stop.
         Stopped: a signal asked for it; the state is saved.
     """
+    check_same(flag_lines(replace(experiment.config, data_dir="", cache_dir="")))
     workdir = make_directory("workdir", experiment.config.workdir)
     with locked(workdir):
         claim(workdir, experiment.config)
@@ -137,7 +139,9 @@ def _train(experiment: Experiment, workdir: Path) -> Summary:
             experiment=experiment,
             workdir=workdir,
             checkpoints=checkpoints,
-            events=SummaryWriter(str(workdir / "tensorboard"), purge_step=start),
+            events=SummaryWriter(
+                str(workdir / "tensorboard"), purge_step=start, write_to_disk=leads()
+            ),
             bar=bar,
             task=bar.add_task(
                 "", total=timeline.total, completed=start, loss=0, accuracy=0, pace=0
@@ -155,17 +159,19 @@ def _train(experiment: Experiment, workdir: Path) -> Summary:
         checkpoints.wait_until_finished()
     session.events.close()
     measured = {"compile_seconds": compile_seconds, "compilations": len(traces)}
-    return _finish(session, state, measured)
-
-
-def _finish(session: loop.Session, state: State, measured: dict) -> Summary:
     summary = {**_results(session, state), **measured}
+    _write_summary(session, summary)
+    return summary
+
+
+@by_leader
+def _write_summary(session: loop.Session, summary: Summary) -> None:
     config = session.experiment.config
     title = f"{config.dataset}  {config.model}  --dropout='{config.dropout}'"
-    draw_curves(read_metrics(session.workdir), title, session.workdir / "curves.png")
+    lines = read_metrics(session.workdir)
+    draw_curves(lines, title, session.workdir / "curves.png")
     text = json.dumps(summary, indent=2, sort_keys=True) + "\n"
     write_atomically(session.workdir / "summary.json", text)
-    return summary
 
 
 def _results(session: loop.Session, state: State) -> Summary:
