@@ -11,7 +11,12 @@ from models import create
 from training.config import canonical, parse_flag_lines
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.flags"))
-IMAGES = {"digits": (28, 28, 1), "mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
+IMAGES = {
+    "digits": (28, 28, 1),
+    "mnist": (28, 28, 1),
+    "cifar10": (32, 32, 3),
+    "alice": (64, 61, 1),
+}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

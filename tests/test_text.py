@@ -49,6 +49,18 @@ def test_alice_is_embedded():
     assert ALICE.read_text().startswith("CHAPTER I. Down the Rabbit-Hole\n\nAlice was")
 
 
+def test_what_a_model_of_alice_is_compared_with():
+    """The frequencies of characters, each counted once more; spaces are the most."""
+    loaded = load("alice", "", "")
+    train, test = (
+        np.asarray(split.labels).reshape(-1) for split in (loaded.train, loaded.test)
+    )
+    counts = np.bincount(train, minlength=loaded.classes) + 1
+    perplexity = np.exp(-np.log(counts / counts.sum())[test].mean())
+    assert perplexity == pytest.approx(21.82, abs=0.01)
+    assert (test == counts.argmax()).mean() == pytest.approx(0.190, abs=0.001)
+
+
 def test_characters_are_not_standardised(tmp_path):
     experiment = prepare(
         canonical(Config("alice", model="char_rnn", dropout="none", mesh="data:1"))

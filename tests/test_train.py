@@ -115,6 +115,7 @@ def test_every_training_option_runs_together(small, tmp_path):
             log_every=2,
             save_every=3,
             bits="jax",
+            augment="pad_crop(padding=1) flip cutmix",
         ),
         tmp_path / "all",
     )
