@@ -1,7 +1,12 @@
 """The live progress bar, silent where the output is no terminal."""
 
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn, track
+
+Item = TypeVar("Item")
 
 NUMBERS = (
     "loss {task.fields[loss]:.4f}  accuracy {task.fields[accuracy]:6.2%}  "
@@ -18,5 +23,17 @@ def progress_bar() -> Progress:
         TextColumn(NUMBERS),
         TimeRemainingColumn(),
         console=console,
+        disable=not console.is_terminal,
+    )
+
+
+def steps_shown(items: Sequence[Item], description: str) -> Iterable[Item]:
+    """The items, with a bar that moves as they are taken and goes at the end."""
+    console = Console(stderr=True)
+    return track(
+        items,
+        description=description,
+        console=console,
+        transient=True,
         disable=not console.is_terminal,
     )

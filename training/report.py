@@ -1,5 +1,6 @@
 """What a run prints: its resolved plan at the start, its result at the end."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,11 @@ def plan_table(experiment: Experiment) -> list[str]:
             lines.append((site, str(row.variant), row.unit, rate, str(row.schedule)))
         else:
             lines.append((site, "-", "", "", ""))
+    return aligned(lines)
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of cells, each column as wide as its widest cell."""
     widths = [max(map(len, column)) for column in zip(*lines)]
     return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
 

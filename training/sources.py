@@ -7,11 +7,10 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
 from training.data import CHUNK, ArraySplit, DataSet, RecordSplit, statistics
 from training.prepared import open_prepared
+from training.progress import steps_shown
 from training.text import ALICE, read_text
 
 IN_MEMORY_BYTES = 2**30  # Prepared data sets, decoded, up to this are kept as arrays.
@@ -155,14 +154,8 @@ def _decode_into(
 def _decode(split: RecordSplit) -> tuple[np.ndarray, np.ndarray]:
     images = np.empty((split.size, *split.image_shape), np.uint8)
     labels = np.empty(split.size, np.int32)
-    console = Console(stderr=True)
-    for start in track(
-        range(0, split.size, CHUNK),
-        description=f"decoding {split.size} images",
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ):
+    starts = range(0, split.size, CHUNK)
+    for start in steps_shown(starts, f"decoding {split.size} images"):
         ids = np.arange(start, min(start + CHUNK, split.size), dtype=np.int32)
         images[ids], labels[ids] = split.fetch(ids)
     return images, labels

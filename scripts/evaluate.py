@@ -1,0 +1,201 @@
+"""Evaluates finished runs: rules of inference, calibration, robustness.
+
+    python scripts/evaluate.py WORKDIR [WORKDIR ...] --rule=scaling,mc --samples=50
+    python scripts/evaluate.py WORKDIR --out_of_distribution=digits --corruptions=all
+
+Prints a table and writes into each workdir: `evaluation.json`, `evaluation.md`, and
+pictures `evaluation-*.png`. Of several runs, say the seeds of one configuration, it
+prints the means with 95 % intervals, and the paired differences from the first rule.
+Rules: plain, scaling, pooling, mc, shared_mc, gaussian (`training/monte_carlo.py`).
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags, logging
+from matplotlib.figure import Figure
+
+from studies import evaluation, evaluation_pictures
+from studies.evaluation import Measures, Run
+from studies.evaluation_pictures import Answers
+from studies.statistics import interval, paired_t
+from training.corruptions import rotate
+from training.monte_carlo import SAMPLED
+from training.record import versions, write_atomically
+from training.report import aligned, plan_table
+
+RULES = flags.DEFINE_list("rule", ["scaling", "mc"], "rules of inference, by commas")
+SAMPLES = flags.DEFINE_integer("samples", 50, "of the sampled rules", lower_bound=1)
+EXAMPLES = flags.DEFINE_integer("examples", 0, "of each split, 0: all", lower_bound=0)
+OUTSIDE = flags.DEFINE_string(
+    "out_of_distribution", "", "a data set whose test examples are to be told apart"
+)
+CORRUPTIONS = flags.DEFINE_string("corruptions", "", "all, or names by commas")
+CORRUPTED = flags.DEFINE_integer(
+    "corrupted_examples", 1000, "test examples that are corrupted", lower_bound=1
+)
+DATA_DIR = flags.DEFINE_string("data_dir", "", "as in train.py (default: the run's)")
+
+ANGLES = np.linspace(0, 165, 12)
+TURNED = 100  # samples for each angle
+
+
+def main(argv: list[str]) -> None:
+    """Evaluates every workdir; usage errors are one line."""
+    logging.set_verbosity(logging.WARNING)
+    try:
+        corruptions = evaluation.check_corruptions(CORRUPTIONS.value)
+        if len(argv) < 2:
+            raise ValueError("no workdir given; expected the directory of a run.")
+        results = [evaluate(workdir, corruptions) for workdir in argv[1:]]
+    except ValueError as error:
+        sys.exit(f"evaluate.py: {error}")
+    if len(results) > 1:
+        print("\n".join(["", *over_runs(results)]))
+
+
+def evaluate(workdir: str, corruptions: list[str]) -> dict[str, Measures]:
+    """Evaluates one run, writes all of it, prints its table; the measures by rule."""
+    run = evaluation.load_run(workdir, DATA_DIR.value)
+    cache_dir = run.experiment.config.cache_dir
+    jax.config.update("jax_compilation_cache_dir", f"{cache_dir}/xla")
+    test = evaluation.held_out(run, "test", EXAMPLES.value)
+    measured, answered, robust = {}, {}, {}
+    for rule in RULES.value:
+        measured[rule], answered[rule], robust[rule] = evaluate_rule(
+            run, rule, test, corruptions
+        )
+    answers = Answers(
+        test.images,
+        test.labels,
+        {rule: found["test"] for rule, found in answered.items()},
+    )
+    figures = dict(draw(run, answers, answered))
+    if corruptions:
+        figures["corruptions"] = evaluation_pictures.corrupted(measured, robust)
+    write(workdir, run, {"rules": measured, "corruptions": robust}, figures)
+    return measured
+
+
+def evaluate_rule(
+    run: Run, rule: str, test: evaluation.Part, corruptions: list[str]
+) -> tuple[Measures, dict[str, Any], evaluation.Severities]:
+    """Measures of one rule, its answers by part, and its scores under corruption."""
+    predict = evaluation.prepare_rule(run, rule, SAMPLES.value)
+    found = {"test": evaluation.answer(run, predict, test)}
+    measures = evaluation.measure(found["test"], test.labels)
+    if len(run.experiment.validation_ids):
+        held = evaluation.held_out(run, "validation", EXAMPLES.value)
+        measures |= evaluation.measure_tempered(
+            found["test"],
+            test.labels,
+            evaluation.answer(run, predict, held),
+            held.labels,
+        )
+    if OUTSIDE.value:
+        outside = evaluation.elsewhere(run, OUTSIDE.value, EXAMPLES.value)
+        found["outside"] = evaluation.answer(run, predict, outside)
+        measures |= evaluation.measure_outside(found["test"], found["outside"])
+    part = test._replace(
+        images=test.images[: CORRUPTED.value],
+        labels=test.labels[: CORRUPTED.value],
+        ids=test.ids[: CORRUPTED.value],
+    )
+    robust = evaluation.measure_corrupted(run, predict, part, corruptions)
+    return measures, found, robust
+
+
+def draw(
+    run: Run, answers: Answers, answered: dict[str, dict[str, Any]]
+) -> Iterator[tuple[str, Figure]]:
+    """Every picture that the answers allow, by name."""
+    rules = list(answers.by_rule)
+    sampled = [rule for rule in rules if rule in SAMPLED]
+    shown = (sampled or rules)[0]
+    yield "reliability", evaluation_pictures.reliability(answers)
+    yield "risk-coverage", evaluation_pictures.risk_coverage(answers)
+    yield "uncertain", evaluation_pictures.most_uncertain(answers, shown)
+    if sampled:
+        yield "samples", evaluation_pictures.error_by_samples(answers, shown)
+        yield "rotation", draw_rotation(run, answers, shown)
+    if OUTSIDE.value:
+        found = answered[shown]
+        names = (run.experiment.config.dataset, OUTSIDE.value)
+        yield (
+            "entropy",
+            evaluation_pictures.entropies(found["test"], found["outside"], names),
+        )
+
+
+def draw_rotation(run: Run, answers: Answers, rule: str) -> Figure:
+    """The first test image of class 1, as in the published figure, turned."""
+    example = int(np.argmax(answers.labels == 1))
+    image = jnp.asarray(answers.images[example], jnp.float32)
+    turned = jax.vmap(rotate, (None, 0))(image, jnp.asarray(ANGLES, jnp.float32))
+    images = np.asarray(turned).astype(answers.images.dtype)
+    part = evaluation.Part(
+        "rotation",
+        images,
+        np.ones(len(ANGLES), np.int32),
+        np.arange(len(ANGLES), dtype=np.int32),
+    )
+    predict = evaluation.prepare_rule(run, rule, TURNED, len(ANGLES))
+    samples = evaluation.answer(run, predict, part)
+    return evaluation_pictures.rotated(images.astype(np.float32), ANGLES, samples)
+
+
+def write(
+    workdir: str, run: Run, found: dict[str, Any], figures: dict[str, Figure]
+) -> None:
+    """Writes the record, its table and the pictures into the workdir, and prints."""
+    lines = table(found["rules"])
+    record = {
+        **found, "samples": SAMPLES.value, "examples": EXAMPLES.value,
+        "out_of_distribution": OUTSIDE.value, "versions": versions(),
+    }  # fmt: skip
+    path = Path(workdir)
+    write_atomically(path / "evaluation.json", json.dumps(record, indent=2) + "\n")
+    for name, figure in figures.items():
+        figure.savefig(path / f"evaluation-{name}.png", dpi=90)
+    pictures = [f"![{name}](evaluation-{name}.png)" for name in figures]
+    plan = plan_table(run.experiment)
+    page = [f"# Evaluation of {path.name}", "```", *plan, "```", "```", *lines, "```"]
+    write_atomically(path / "evaluation.md", "\n\n".join(["\n".join(page), *pictures]))
+    print("\n".join([f"\n{workdir}", *lines]), flush=True)
+    print(f"record and {len(figures)} pictures in {path / 'evaluation.md'}", flush=True)
+
+
+def table(rules: dict[str, Measures]) -> list[str]:
+    """A line for each measure, a column for each rule."""
+    names = list(dict.fromkeys(name for found in rules.values() for name in found))
+    rows = [[name, *(f"{rules[rule][name]:.5f}" for rule in rules)] for name in names]
+    return aligned([["", *rules], *rows])
+
+
+def over_runs(results: list[dict[str, Measures]]) -> list[str]:
+    """Means with 95 % intervals over runs, and each rule less the first, in pairs."""
+    rules, first = list(results[0]), next(iter(results[0]))
+    others = [rule for rule in rules if rule != first]
+    names = [
+        name for name in results[0][first] if all(name in r[first] for r in results)
+    ]
+    rows = [["", *rules, *(f"{rule} - {first}" for rule in others), "runs below"]]
+    for name in names:
+        values = {rule: np.asarray([r[rule][name] for r in results]) for rule in rules}
+        pairs = [values[rule] - values[first] for rule in others]
+        below = [f"{(pair < 0).sum()}/{len(pair)}" for pair in pairs]
+        estimates = [interval(values[rule]) for rule in rules]
+        estimates += [paired_t(pair).difference for pair in pairs]
+        texts = [f"{e.mean:.5f} [{e.low:.5f}, {e.high:.5f}]" for e in estimates]
+        rows.append([name, *texts, ", ".join(below)])
+    return [f"{len(results)} runs: mean [95 % interval]", *aligned(rows)]
+
+
+if __name__ == "__main__":
+    app.run(main)
