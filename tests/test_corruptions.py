@@ -1,27 +1,33 @@
 """Corruptions: laws over the registry, and what each does to a known image."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import ndimage
+from variant_cases import QUICK
 
+from training import sources
 from training.corruptions import CORRUPTIONS, SEVERITIES, corrupt, rotate, warp
 
 KEY = jax.random.key(4)
+TURN = jax.jit(rotate, compiler_options=QUICK)
 IDS = jnp.arange(40, 46)
 
 
-def digits(dtype=jnp.uint8):
-    from training.sources import digits
+quick = jax.jit(corrupt.__wrapped__, static_argnums=(0, 1), compiler_options=QUICK)
 
-    images = jnp.asarray(digits()[1].images[:6])
+
+def digits(dtype=jnp.uint8):
+    images = jnp.asarray(sources.digits()[1].images[:6])
     return images if dtype == jnp.uint8 else images.astype(dtype) / 255
 
 
 def corrupted(name, severity, images=None, ids=IDS, **limits):
     images = digits() if images is None else images
-    return np.asarray(corrupt(name, severity, KEY, images, ids, **limits))
+    return np.asarray(quick(name, severity, KEY, images, ids, **limits))
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
@@ -48,6 +54,12 @@ def test_float_images_keep_their_range(name):
     np.testing.assert_allclose((found + 1) / 4 * 255, whole, atol=0.51)
 
 
+def applied(name, image, strength):
+    """A corruption of one image at any strength."""
+    apply = partial(CORRUPTIONS[name].apply, strength=strength)
+    return jax.jit(apply, compiler_options=QUICK)(KEY, image)
+
+
 def test_strengths_grow_with_severity():
     for corruption in CORRUPTIONS.values():
         steps = np.diff(corruption.strengths)
@@ -60,8 +72,8 @@ def test_noise_has_the_strength_that_it_states():
     grey = jnp.full((100, 1000, 1), 0.5)
 
     def of(name, severity):
-        corruption = CORRUPTIONS[name]
-        return np.asarray(corruption.apply(KEY, grey, corruption.strengths[severity]))
+        strength = CORRUPTIONS[name].strengths[severity]
+        return np.asarray(applied(name, grey, strength))
 
     noise = of("gaussian_noise", 2)
     assert abs(noise.std() - 0.12) < 5 * 0.12 / np.sqrt(2e5)
@@ -79,16 +91,16 @@ def test_blur_is_scipys():
     expected = ndimage.gaussian_filter(
         image, 1.0, axes=(0, 1), mode="nearest", truncate=3
     )
-    found = CORRUPTIONS["blur"].apply(KEY, jnp.asarray(image), 1.0)
+    found = applied("blur", jnp.asarray(image), 1.0)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_rotation_is_scipys_and_four_quarters_are_none():
     image = np.asarray(digits(jnp.float32)[0])
     expected = ndimage.rotate(image, 30, reshape=False, order=1, mode="nearest")
-    found = jax.jit(rotate)(jnp.asarray(image), 30.0)
+    found = TURN(jnp.asarray(image), 30.0)
     np.testing.assert_allclose(found, expected, atol=1e-4)
-    quarter = jax.jit(rotate)(jnp.asarray(image), 90.0)
+    quarter = TURN(jnp.asarray(image), 90.0)
     np.testing.assert_allclose(quarter, np.rot90(image), atol=1e-4)
 
 
@@ -97,23 +109,23 @@ def test_warps_by_hand():
     moved = warp(image, jnp.eye(2), jnp.asarray([2.0, -1.0]))
     assert moved[3, 1, 0] == 1 and moved.sum() == 1
     wide = jnp.zeros((9, 9, 1)).at[3:6, 3:6].set(1.0)
-    halved = CORRUPTIONS["scale"].apply(KEY, wide, 1 / 3)
+    halved = applied("scale", wide, 1 / 3)
     assert halved.sum() == 1 and halved[4, 4, 0] == 1
     line = jnp.zeros((9, 9, 1)).at[:, 4].set(1.0)
-    slanted = CORRUPTIONS["shear"].apply(KEY, line, 1.0)[..., 0]
+    slanted = applied("shear", line, 1.0)[..., 0]
     across = jnp.eye(9)
     assert (slanted == across).all() or (slanted == across[::-1]).all()
 
 
 def test_contrast_brightness_pixelate_and_occlusion_by_hand():
     image = digits(jnp.float32)[0]
-    flat = CORRUPTIONS["contrast"].apply(KEY, image, 0.5)
+    flat = applied("contrast", image, 0.5)
     np.testing.assert_allclose(flat.mean(), image.mean(), rtol=1e-5)
     np.testing.assert_allclose(flat.std(), image.std() / 2, rtol=1e-5)
-    brighter = CORRUPTIONS["brightness"].apply(KEY, image, 0.2)
+    brighter = applied("brightness", image, 0.2)
     np.testing.assert_allclose(brighter - image, 0.2, rtol=1e-5)
-    coarse = np.asarray(CORRUPTIONS["pixelate"].apply(KEY, image, 0.5))
+    coarse = np.asarray(applied("pixelate", image, 0.5))
     blocks = coarse.reshape(14, 2, 14, 2)
     assert (blocks == blocks[:, :1, :, :1]).all()
-    covered = CORRUPTIONS["occlusion"].apply(KEY, jnp.ones((20, 20, 3)), 0.3)
+    covered = applied("occlusion", jnp.ones((20, 20, 3)), 0.3)
     assert (covered == 0.5).sum() == 6 * 6 * 3

@@ -19,14 +19,15 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, Key, Num
 
-from dropout import VARIANTS, Drop, Moment, Row, bind, identity, kind_of, rates_at
+from dropout import VARIANTS, Drop, Moment, Row, identity, kind_of
 from dropout.sites import Mode
 from models.convolution import compiler_options
 from training.devices import replicated
 from training.experiment import Experiment
 from training.metrics import Samples
+from training.network import Tree
 from training.progress import steps_shown
-from training.step import Objective, State
+from training.step import Objective, State, drop_at
 
 MODES: dict[str, Mode | None] = {
     "plain": None,
@@ -81,12 +82,11 @@ def make_answer(objective: Objective, rule: str, samples: int) -> Answer:
         state: State, key: Key[Array, ""], images: Images, examples: Int[Array, " n"]
     ) -> Float[Array, "samples n classes"]:
         last = jnp.maximum(state.step - 1, 0)
-        rates = rates_at(objective.rows, last, objective.timeline)
         standardised = objective.standardise(images)
 
         def sample(draw: Int[Array, ""]) -> Float[Array, "n classes"]:
             moment = Moment(key, examples, draw=draw + 1)
-            drop = _dropper(objective, rule, rates, moment)
+            drop = _dropper(objective, rule, state.params, last, moment)
             logits, _ = objective.forward(state.params, state.stats, standardised, drop)
             return jax.nn.log_softmax(logits.astype(jnp.float32))
 
@@ -132,11 +132,17 @@ def make_predict(
     return predict
 
 
-def _dropper(objective: Objective, rule: str, rates: dict, moment: Moment) -> Drop:
+def _dropper(
+    objective: Objective,
+    rule: str,
+    params: Tree,
+    last: Int[Array, ""],
+    moment: Moment,
+) -> Drop:
     mode = MODES[rule]
     if mode is None:
         return identity
-    return bind(objective.rows, rates, moment, mode, objective.bits)
+    return drop_at(objective, params, last, moment, mode)
 
 
 def _fitting(compiled: Callable[[int], Any], most: int, mesh: Mesh) -> tuple[Any, int]:

@@ -1,0 +1,105 @@
+"""The evaluation of finished runs: its record, its table, its usage errors."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from variant_cases import QUICK
+
+from studies import evaluation
+from training import metrics, monte_carlo
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def run(finished):
+    return evaluation.load_run(str(finished[0]), "")
+
+
+@pytest.fixture(autouse=True)
+def compiled_quickly(monkeypatch):
+    monkeypatch.setattr(monte_carlo, "compiler_options", lambda: QUICK)
+
+
+def test_weight_scaling_gives_the_scores_of_training(run, finished):
+    test = evaluation.held_out(run, "test", 0)
+    predict = evaluation.prepare_rule(run, "scaling", 5)
+    samples = evaluation.answer(run, predict, test)
+    measures = evaluation.measure(samples, test.labels)
+    assert measures["accuracy"] == pytest.approx(finished[1]["test_accuracy"])
+    loss = measures["negative log-likelihood"]
+    assert loss == pytest.approx(finished[1]["test_loss"], rel=1e-4)
+    assert measures["mutual information"] < 1e-6
+
+
+def test_errors_by_samples_begin_with_one_and_end_with_all():
+    random = np.random.default_rng(0)
+    samples = np.float32(jax.nn.log_softmax(random.normal(0, 2, (6, 50, 3))))
+    labels = random.integers(0, 3, 50)
+    found = evaluation.errors_by_samples(samples, labels, [1, 3, 6], 4)
+    whole = metrics.averaged(samples)
+    np.testing.assert_allclose(
+        found[:, -1, 1], metrics.negative_log_likelihood(whole, labels), rtol=1e-5
+    )
+    single = [metrics.negative_log_likelihood(one, labels) for one in samples]
+    for value in found[:, 0, 1]:
+        assert np.isclose(single, value, rtol=1e-5).any()
+
+
+def test_images_of_another_form(run):
+    images = np.full((2, 6, 8, 3), 90, np.uint8)
+    assert (evaluation._in_form(images, (10, 10, 1)) == 90).all()
+    assert evaluation._in_form(images, (10, 10, 1)).shape == (2, 10, 10, 1)
+    grey = np.full((2, 4, 4, 1), 7, np.uint8)
+    assert (evaluation._in_form(grey, (4, 4, 3)) == 7).all()
+
+
+@pytest.mark.slow
+def test_the_script_writes_its_record_and_pictures(finished, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished[0], workdir)
+    command = [
+        sys.executable, "scripts/evaluate.py", str(workdir), str(workdir),
+        "--rule=scaling,mc", "--samples=4", "--corruptions=rotation,blur",
+        f"--out_of_distribution={json_dataset(workdir)}",
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "2 runs: mean [95 % interval]" in done.stdout
+    record = json.loads((workdir / "evaluation.json").read_text())
+    assert list(record["rules"]) == ["scaling", "mc"]
+    assert record["rules"]["mc"]["mutual information"] > 0
+    assert record["rules"]["mc"]["AUROC by predictive entropy"] > 0
+    assert len(record["corruptions"]["mc"]["rotation"]["accuracy"]) == 5
+    pictures = {path.name for path in workdir.glob("evaluation-*.png")}
+    assert len(pictures) == 7
+    page = (workdir / "evaluation.md").read_text()
+    assert all(name in page for name in pictures)
+
+
+def json_dataset(workdir):
+    """The run's own data set, as a stand-in for another."""
+    lines = (workdir / "run.flags").read_text().splitlines()
+    return next(line for line in lines if line.startswith("--dataset="))[10:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([], "no workdir"),
+        (["nowhere"], "holds no run"),
+        (["nowhere", "--corruptions=fog"], "expected all, or some of"),
+    ],
+)
+def test_usage_errors_are_one_line(arguments, message):
+    command = [sys.executable, "scripts/evaluate.py", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert message in done.stderr and len(done.stderr.splitlines()) == 1
