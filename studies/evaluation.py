@@ -210,7 +210,9 @@ def errors_by_samples(
     return np.asarray(found)
 
 
-def _in_form(images: Images, shape: tuple[int, ...]) -> Images:
+def _in_form(
+    images: Images, shape: tuple[int, ...]
+) -> Num[np.ndarray, "n rows columns colours"]:
     """Images in another height, width and number of channels."""
     values = images.astype(np.float32)
     if values.shape[-1] != shape[-1]:
