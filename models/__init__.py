@@ -11,14 +11,19 @@ from jaxtyping import Array, Float, Key
 
 from dropout import Drop, identity
 from dropout.grammar import Call, check_options, lookup
+from models.all_conv import all_conv
 from models.char_rnn import char_rnn
 from models.cnn import cnn, cnn_same
 from models.layers import Images
 from models.lenet import lenet
 from models.mlp import mlp
 from models.plain import plain
+from models.resnet import resnet, resnet_imagenet
 from models.rows import gru, lstm
+from models.shake_shake import shake_shake
+from models.vgg import vgg
 from models.vit import vit, vit_small, vit_tiny
+from models.wrn import wrn
 
 
 @runtime_checkable
@@ -40,18 +45,10 @@ class Model(Protocol):
 MODELS: dict[str, Callable[..., Model]] = {
     function.__name__: function
     for function in (
-        char_rnn,
-        cnn,
-        cnn_same,
-        gru,
-        lenet,
-        lstm,
-        mlp,
-        plain,
-        vit,
-        vit_small,
-        vit_tiny,
-    )  # fmt: skip
+        *(all_conv, cnn, cnn_same, lenet, plain, vgg),
+        *(resnet, resnet_imagenet, wrn, shake_shake),
+        *(char_rnn, gru, lstm, mlp, vit, vit_small, vit_tiny),
+    )
 }
 
 

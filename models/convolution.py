@@ -35,11 +35,17 @@ OUTPUT_TRANSFORM = ((1, 1, 1, 0), (0, 1, -1, -1))
 _pooled: dict[int, Callable[[], Images]] = {}
 
 
-def convolution(x: Images, kernel: Kernel, *, padding: Padding) -> Images:
-    """Cross-correlation with stride 1, NHWC with HWIO."""
-    pads = jax.lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], (1, 1), padding)
-    if not _is_fast(x):
-        return correlate(x, kernel, pads)
+def convolution(
+    x: Images, kernel: Kernel, *, padding: Padding, stride: int = 1
+) -> Images:
+    """Cross-correlation, NHWC with HWIO.
+
+    SAME pads half a kernel on each side, whatever the stride.
+    """
+    same = [((size - 1) // 2, size // 2) for size in kernel.shape[:2]]
+    pads = same if padding == "SAME" else [(0, 0), (0, 0)]
+    if stride != 1 or not _is_fast(x):
+        return correlate(x, kernel, pads, stride)
     y = _correlate(x, kernel, tuple(pads))
     begin, size = (pads[0][0], pads[1][0]), (y.shape[1] // 2, y.shape[2] // 2)
     return _remember(y, lambda: largest(corners(x, kernel, begin, size)))
@@ -87,16 +93,21 @@ def compiler_options() -> dict[str, str]:
     return options
 
 
-def correlate(x: Images, kernel: Kernel, pads: Sequence[Pair]) -> Images:
+def correlate(
+    x: Images, kernel: Kernel, pads: Sequence[Pair], stride: int = 1
+) -> Images:
     """XLA's convolution."""
+    layout = ("NHWC", "HWIO", "NHWC")
     return jax.lax.conv_general_dilated(
-        x, kernel, (1, 1), pads, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        x, kernel, (stride, stride), pads, dimension_numbers=layout
     )
 
 
 # XLA:CPU brings convolutions to the form it is fast at, but not inside a loop: there
 # the derivatives that JAX writes take 5 and 80 times as long as these.
-_correlate = jax.custom_vjp(correlate, nondiff_argnums=(2,))
+_correlate = jax.custom_vjp(
+    lambda x, kernel, pads: correlate(x, kernel, pads), nondiff_argnums=(2,)
+)
 
 
 def _correlate_forward(x: Images, kernel: Kernel, pads: Sequence[Pair]) -> tuple:

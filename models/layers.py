@@ -1,6 +1,6 @@
 """The layers that all networks share; each names its site and asks `drop` there."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import jax
@@ -9,17 +9,28 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from dropout import Drop, named_key
-from models.convolution import Images, Padding, add_bias, convolution, max_pool
+from models.convolution import (
+    Images,
+    Padding,
+    add_bias,
+    convolution,
+    max_pool,
+    relu,
+)
+from models.norms import NORMS, NormKind, RowWeights, normalise
 
 Initializer = jax.nn.initializers.Initializer
 
 GLOROT = jax.nn.initializers.glorot_uniform()
+# He et al. 2015, eq. 14, by the units that read a kernel's outputs.
+HE = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 class Conv(nnx.Module):
-    """A convolution with stride 1, whose kernel is the site `<name>/kernel`.
+    """A convolution, whose kernel is the site `<name>/kernel`.
 
-    The kernel is HWIO, drawn in float32 from the key of its site; biases start at 0.
+    The kernel is HWIO, drawn in float32 from the key of its site; biases, where there
+    are any, start at 0.
     """
 
     def __init__(
@@ -31,19 +42,24 @@ class Conv(nnx.Module):
         padding: Padding,
         key: Key[Array, ""],
         kernel_init: Initializer = GLOROT,
+        stride: int = 1,
+        bias: bool = True,
     ):
         self.site = f"{name}/kernel"
         self.padding: Padding = padding
+        self.stride = stride
         shape = (size, size, *channels)
         self.kernel = nnx.Param(
             kernel_init(named_key(key, self.site), shape, jnp.float32)
         )
-        self.bias = nnx.Param(jnp.zeros(channels[1], jnp.float32))
+        self.bias = nnx.Param(jnp.zeros(channels[1], jnp.float32)) if bias else None
 
     def __call__(self, x: Images, drop: Drop) -> Images:
         """(n, h, w, channels in) -> (n, h', w', channels out)."""
-        convolve = partial(convolution, padding=self.padding)
+        convolve = partial(convolution, padding=self.padding, stride=self.stride)
         x = drop(self.site, x, self.kernel[...].astype(x.dtype), convolve)
+        if self.bias is None:
+            return x
         return add_bias(x, over_last_axis(self.bias[...], x))
 
 
@@ -70,6 +86,62 @@ class Dense(nnx.Module):
         """(n, ..., inputs) -> (n, ..., outputs)."""
         x = drop(self.site, x, self.kernel[...].astype(x.dtype), jnp.matmul)
         return x + over_last_axis(self.bias[...], x)
+
+
+class ConvNorm(Conv):
+    """A convolution and its norm, with the site `<name>/prenorm` between the two.
+
+    He initialisation. It has a bias where one is asked for or no norm has one.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        channels: tuple[int, int],
+        size: int,
+        *,
+        norm: NormKind,
+        key: Key[Array, ""],
+        padding: Padding = "SAME",
+        stride: int = 1,
+        bias: bool = False,
+    ):
+        super().__init__(
+            name, channels, size, padding=padding, key=key, kernel_init=HE,
+            stride=stride, bias=bias or norm == "none",
+        )  # fmt: skip
+        self.norm = NORMS[norm](channels[1])
+        self.sites = (self.site, f"{name}/prenorm")
+
+    def __call__(self, x: Images, drop: Drop, row_weights: RowWeights = None) -> Images:
+        """(n, h, w, channels in) -> (n, h', w', channels out)."""
+        x = drop(self.sites[1], super().__call__(x, drop))
+        return normalise(self.norm, x, row_weights)
+
+
+class NormRelu(nnx.Module):
+    """A norm and rectified units: sites `<name>/prenorm`, `<name>/pre` and `<name>`."""
+
+    def __init__(self, name: str, channels: int, norm: NormKind):
+        self.name = name
+        self.norm = NORMS[norm](channels)
+        self.sites = (f"{name}/prenorm", *rectified(name))
+
+    def __call__(self, x: Array, drop: Drop, row_weights: RowWeights) -> Array:
+        """The same shape."""
+        x = normalise(self.norm, drop(self.sites[0], x), row_weights)
+        return rectify(self.name, x, drop)
+
+
+def rectified(name: str) -> tuple[str, str]:
+    """The sites of `rectify`: before the non-linearity and after it."""
+    return f"{name}/pre", name
+
+
+def rectify(name: str, x: Array, drop: Drop) -> Array:
+    """Rectified units between their two sites."""
+    before, after = rectified(name)
+    return drop(after, relu(drop(before, x)))
 
 
 def over_last_axis(
@@ -102,3 +174,10 @@ def require_widths(model: str, widths: tuple[int, ...], count: int) -> None:
     """Raises ValueError unless there are `count` widths, each at least 1."""
     if len(widths) != count or min(widths, default=1) < 1:
         raise ValueError(f"{model}: widths {widths}; expected {count} of at least 1.")
+
+
+def require_one_of(model: str, option: str, value: int, allowed: Iterable[int]) -> None:
+    """Raises ValueError for a value of an option that the network does not come in."""
+    if value not in allowed:
+        names = ", ".join(map(str, allowed))
+        raise ValueError(f"{model}({option}={value}): expected one of {names}.")

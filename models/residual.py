@@ -1,0 +1,95 @@
+"""Blocks of residual networks, and how they are laid out in stages."""
+
+from collections.abc import Iterator
+from functools import partial
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Key
+
+from dropout import Drop
+from models.layers import ConvNorm, Images, rectified, rectify
+from models.norms import NormKind, RowWeights
+
+BASIC, BOTTLENECK = (3, 3), (1, 3, 1)
+
+
+class Block(nnx.Module):
+    """Convolutions on a branch, added to a shortcut, then rectified.
+
+    A branch of three is a bottleneck, four times as wide at its end; the stride is that
+    of the first 3x3 convolution. A shortcut between maps of different shape is a 1x1
+    convolution, or takes every other pixel and adds channels of zeros.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        inputs: int,
+        width: int,
+        *,
+        sizes: tuple[int, ...],
+        stride: int,
+        projection: bool,
+        norm: NormKind,
+        key: Key[Array, ""],
+    ):
+        self.name, self.stride = name, stride
+        self.outputs = width * (4 if sizes == BOTTLENECK else 1)
+        self.convs = tuple(f"conv{number}" for number in range(1, len(sizes) + 1))
+        widths = (inputs, *(width,) * (len(sizes) - 1), self.outputs)
+        for index, conv in enumerate(self.convs):
+            layer = ConvNorm(
+                f"{name}/{conv}", widths[index : index + 2], sizes[index],
+                stride=stride if index == sizes.index(3) else 1, norm=norm, key=key,
+            )  # fmt: skip
+            setattr(self, conv, layer)
+        changes = stride != 1 or inputs != self.outputs
+        project = partial(
+            ConvNorm, f"{name}/shortcut", (inputs, self.outputs), 1, stride=stride,
+            norm=norm, key=key,
+        )  # fmt: skip
+        self.shortcut = project() if projection and changes else None
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The sites in the order in which they are called."""
+        name, (*inner, last) = self.name, self.convs
+        found = [f"{name}/entry"]
+        for conv in inner:
+            found += [*getattr(self, conv).sites, *rectified(f"{name}/{conv}")]
+        found += [*getattr(self, last).sites, f"{name}/branch"]
+        found += self.shortcut.sites if self.shortcut else ()
+        return (*found, f"{name}/shortcut", *rectified(name))
+
+    def __call__(self, x: Images, drop: Drop, row_weights: RowWeights) -> Images:
+        """(n, h, w, channels in) -> (n, h / stride, w / stride, channels out)."""
+        name, (*inner, last) = self.name, self.convs
+        branch = drop(f"{name}/entry", x)
+        for conv in inner:
+            branch = getattr(self, conv)(branch, drop, row_weights)
+            branch = rectify(f"{name}/{conv}", branch, drop)
+        branch = getattr(self, last)(branch, drop, row_weights)
+        branch = drop(f"{name}/branch", branch)
+        if self.shortcut:
+            x = self.shortcut(x, drop, row_weights)
+        else:
+            x = enlarge(x[:, :: self.stride, :: self.stride], self.outputs)
+        return rectify(name, branch + drop(f"{name}/shortcut", x), drop)
+
+
+def stages(counts: tuple[int, ...], width: int) -> Iterator[tuple[str, int, int]]:
+    """The name, width and stride of each block.
+
+    Each stage after the first is twice as wide, and begins with stride 2.
+    """
+    number = 0
+    for stage, count in enumerate(counts):
+        for index in range(count):
+            number += 1
+            yield f"block{number}", width * 2**stage, 2 if stage and not index else 1
+
+
+def enlarge(x: Images, channels: int) -> Images:
+    """The same map with further channels of zeros."""
+    return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, channels - x.shape[-1])))

@@ -1,0 +1,132 @@
+"""Residual networks (He et al. 2016): for 32x32 images, and in the ImageNet form."""
+
+from functools import partial
+
+from flax import nnx
+from jaxtyping import Array, Float, Key
+
+from dropout import Drop, identity
+from models.convolution import max_pool
+from models.layers import (
+    ConvNorm,
+    Dense,
+    Images,
+    rectified,
+    rectify,
+    require_one_of,
+    require_widths,
+)
+from models.norms import NormKind, RowWeights
+from models.residual import BASIC, BOTTLENECK, Block, stages
+
+# The kernels of a block's branch, and the blocks of each stage (He et al. 2016, table
+# 1; 10 and 14 are the smallest of their kinds).
+IMAGENET = {
+    10: (BASIC, (1, 1, 1, 1)), 14: (BOTTLENECK, (1, 1, 1, 1)),
+    18: (BASIC, (2, 2, 2, 2)), 34: (BASIC, (3, 4, 6, 3)),
+    50: (BOTTLENECK, (3, 4, 6, 3)), 101: (BOTTLENECK, (3, 4, 23, 3)),
+}  # fmt: skip
+
+pool_3x3 = partial(max_pool, window=(3, 3), strides=(2, 2), padding="SAME")
+
+
+class ResNet(nnx.Module):
+    """A convolution, blocks in stages, the mean over the map and a dense layer."""
+
+    def __init__(
+        self,
+        image: tuple[int, int, int],
+        classes: int,
+        key: Key[Array, ""],
+        *,
+        sizes: tuple[int, ...],
+        counts: tuple[int, ...],
+        width: int,
+        imagenet: bool,
+        norm: NormKind,
+    ):
+        self.pools = imagenet
+        self.conv1 = ConvNorm(
+            "conv1", (image[2], width), 7 if imagenet else 3,
+            stride=2 if imagenet else 1, norm=norm, key=key,
+        )  # fmt: skip
+        inputs, names = width, []
+        for name, outputs, stride in stages(counts, width):
+            block = Block(
+                name, inputs, outputs, sizes=sizes, stride=stride,
+                projection=imagenet, norm=norm, key=key,
+            )  # fmt: skip
+            setattr(self, name, block)
+            inputs = block.outputs
+            names.append(name)
+        self.names = tuple(names)
+        self.out = Dense("out", (inputs, classes), key=key)
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The sites in the order in which they are called."""
+        blocks = (site for name in self.names for site in getattr(self, name).sites)
+        pool = ("pool1/window", "pool1") if self.pools else ()
+        stem = (*self.conv1.sites, *rectified("conv1"), *pool)
+        return ("input", *stem, *blocks, "features", "out/kernel")
+
+    def __call__(
+        self, images: Images, drop: Drop = identity, row_weights: RowWeights = None
+    ) -> Float[Array, "n classes"]:
+        """Images (n, h, w, c) -> logits (n, classes)."""
+        x = self.conv1(drop("input", images), drop, row_weights)
+        x = rectify("conv1", x, drop)
+        if self.pools:
+            x = drop("pool1", drop("pool1/window", x, pool_3x3))
+        for name in self.names:
+            x = getattr(self, name)(x, drop, row_weights)
+        return self.out(drop("features", x.mean((1, 2))), drop)
+
+
+def resnet(
+    image: tuple[int, int, int],
+    classes: int,
+    key: Key[Array, ""],
+    *,
+    depth: int = 20,
+    width: int = 16,
+    norm: NormKind = "batch",
+) -> ResNet:
+    """The form for 32x32 images, of depth 6 n + 2: 20, 32, 44, 56 or 110 as published.
+
+    Shortcuts have no parameters (option A): 269,722 in all with depth 20.
+
+    Raises:
+        ValueError: another depth, or a width below 1.
+    """
+    require_widths("resnet", (width,), 1)
+    count = (depth - 2) // 6
+    if depth % 6 != 2 or count < 1:
+        raise ValueError(f"resnet(depth={depth}): expected 8, 14, 20, ... (6 n + 2).")
+    return ResNet(
+        image, classes, key, sizes=BASIC, counts=(count,) * 3, width=width,
+        imagenet=False, norm=norm,
+    )  # fmt: skip
+
+
+def resnet_imagenet(
+    image: tuple[int, int, int],
+    classes: int,
+    key: Key[Array, ""],
+    *,
+    depth: int = 50,
+    width: int = 64,
+    norm: NormKind = "batch",
+) -> ResNet:
+    """The form for ImageNet: a 7x7 convolution and a pool before four stages.
+
+    Shortcuts that change the shape are 1x1 convolutions (option B); the stride of a
+    bottleneck is in its 3x3 convolution. 25,557,032 parameters with depth 50.
+    """
+    require_widths("resnet_imagenet", (width,), 1)
+    require_one_of("resnet_imagenet", "depth", depth, IMAGENET)
+    sizes, counts = IMAGENET[depth]
+    return ResNet(
+        image, classes, key, sizes=sizes, counts=counts, width=width,
+        imagenet=True, norm=norm,
+    )  # fmt: skip

@@ -1,0 +1,203 @@
+"""Shake-Shake networks (Gastaldi 2017): residual blocks of two branches."""
+
+from functools import partial
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Key
+
+from dropout import Drop, identity
+from models.convolution import relu
+from models.layers import (
+    HE,
+    Conv,
+    ConvNorm,
+    Dense,
+    Images,
+    rectified,
+    rectify,
+)
+from models.norms import NORMS, NormKind, RowWeights, normalise
+from models.residual import stages
+
+
+class Path(nnx.Module):
+    """Convolution, norm, ReLU, convolution, norm."""
+
+    def __init__(
+        self,
+        name: str,
+        channels: tuple[int, int],
+        *,
+        stride: int,
+        norm: NormKind,
+        key: Key[Array, ""],
+    ):
+        self.first = f"{name}/conv1"
+        outputs = channels[1]
+        self.conv1 = ConvNorm(
+            self.first, channels, 3, stride=stride, norm=norm, key=key
+        )
+        self.conv2 = ConvNorm(
+            f"{name}/conv2", (outputs, outputs), 3, norm=norm, key=key
+        )
+        self.last = f"{name}/branch"
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The sites in the order in which they are called."""
+        first = (*self.conv1.sites, *rectified(self.first))
+        return (*first, *self.conv2.sites, self.last)
+
+    def __call__(self, x: Images, drop: Drop, row_weights: RowWeights) -> Images:
+        """(n, h, w, channels in) -> (n, h / stride, w / stride, channels out)."""
+        x = rectify(self.first, self.conv1(x, drop, row_weights), drop)
+        return drop(self.last, self.conv2(x, drop, row_weights))
+
+
+class Shortcut(nnx.Module):
+    """Every other pixel, and those up and to the left of them, through a 1x1 each.
+
+    Each convolution makes half of the channels; a norm follows.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        channels: tuple[int, int],
+        *,
+        stride: int,
+        norm: NormKind,
+        key: Key[Array, ""],
+    ):
+        self.stride, self.prenorm = stride, f"{name}/prenorm"
+        first = channels[1] // 2
+        self.conv1, self.conv2 = (
+            Conv(
+                f"{name}/conv{number}", (channels[0], half), 1, padding="VALID",
+                key=key, kernel_init=HE, stride=stride, bias=norm == "none",
+            )
+            for number, half in enumerate((first, channels[1] - first), 1)
+        )  # fmt: skip
+        self.norm = NORMS[norm](channels[1])
+        self.sites = (self.conv1.site, self.conv2.site, self.prenorm)
+
+    def __call__(self, x: Images, drop: Drop, row_weights: RowWeights) -> Images:
+        """(n, h, w, channels in) -> (n, h / stride, w / stride, channels out)."""
+        x = relu(x)
+        shifted = jnp.pad(x, ((0, 0), (1, 0), (1, 0), (0, 0)))[:, :-1, :-1]
+        halves = self.conv1(x, drop), self.conv2(shifted, drop)
+        x = drop(self.prenorm, jnp.concatenate(halves, axis=-1))
+        return normalise(self.norm, x, row_weights)
+
+
+class Block(nnx.Module):
+    """The mean of two paths from the rectified input, added to a shortcut.
+
+    The variant `shake_shake` at the site `branches` mixes them in another proportion.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        channels: tuple[int, int],
+        *,
+        stride: int,
+        norm: NormKind,
+        key: Key[Array, ""],
+    ):
+        self.name = name
+        self.path1, self.path2 = (
+            Path(f"{name}/path{number}", channels, stride=stride, norm=norm, key=key)
+            for number in (1, 2)
+        )
+        changes = stride != 1 or channels[0] != channels[1]
+        project = partial(
+            Shortcut, f"{name}/shortcut", channels, stride=stride, norm=norm, key=key
+        )
+        self.shortcut = project() if changes else None
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The sites in the order in which they are called."""
+        name, projected = self.name, self.shortcut.sites if self.shortcut else ()
+        paths = (f"{name}/entry", *self.path1.sites, *self.path2.sites)
+        return (*paths, f"{name}/branches", *projected, f"{name}/shortcut", name)
+
+    def __call__(self, x: Images, drop: Drop, row_weights: RowWeights) -> Images:
+        """(n, h, w, channels in) -> (n, h / stride, w / stride, channels out)."""
+        entry = drop(f"{self.name}/entry", relu(x))
+        paths = (path(entry, drop, row_weights) for path in (self.path1, self.path2))
+        branch = drop(f"{self.name}/branches", *paths)
+        if self.shortcut:
+            x = self.shortcut(x, drop, row_weights)
+        return drop(self.name, branch + drop(f"{self.name}/shortcut", x))
+
+
+class ShakeShake(nnx.Module):
+    """A convolution, three stages of blocks, ReLU, mean and a dense layer."""
+
+    def __init__(
+        self,
+        image: tuple[int, int, int],
+        classes: int,
+        key: Key[Array, ""],
+        *,
+        count: int,
+        width: int,
+        norm: NormKind,
+    ):
+        self.conv1 = ConvNorm("conv1", (image[2], 16), 3, norm=norm, key=key)
+        inputs, names = 16, []
+        for name, outputs, stride in stages((count,) * 3, width):
+            block = Block(name, (inputs, outputs), stride=stride, norm=norm, key=key)
+            setattr(self, name, block)
+            inputs = outputs
+            names.append(name)
+        self.names = tuple(names)
+        self.out = Dense("out", (inputs, classes), key=key)
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The sites in the order in which they are called."""
+        blocks = (site for name in self.names for site in getattr(self, name).sites)
+        stem = ("input", *self.conv1.sites, "conv1")
+        return (*stem, *blocks, *rectified("act"), "features", "out/kernel")
+
+    def __call__(
+        self, images: Images, drop: Drop = identity, row_weights: RowWeights = None
+    ) -> Float[Array, "n classes"]:
+        """Images (n, h, w, c) -> logits (n, classes)."""
+        x = self.conv1(drop("input", images), drop, row_weights)
+        x = drop("conv1", x)
+        for name in self.names:
+            x = getattr(self, name)(x, drop, row_weights)
+        x = rectify("act", x, drop).mean((1, 2))
+        return self.out(drop("features", x), drop)
+
+
+def shake_shake(
+    image: tuple[int, int, int],
+    classes: int,
+    key: Key[Array, ""],
+    *,
+    depth: int = 26,
+    width: int = 32,
+    norm: NormKind = "batch",
+) -> ShakeShake:
+    """A network of depth 6 n + 2 whose first stage is `width` channels wide.
+
+    By default the "26 2x32d" of the paper, 2.9 M parameters; its mixing is the rule
+    `block*/branches:shake_shake:1.0`.
+
+    Raises:
+        ValueError: another depth, or a width below 2.
+    """
+    if width < 2:
+        raise ValueError(f"shake_shake(width={width}): expected a width of at least 2.")
+    count = (depth - 2) // 6
+    if depth % 6 != 2 or count < 1:
+        raise ValueError(
+            f"shake_shake(depth={depth}): expected 8, 14, 20, ... (6 n + 2)."
+        )
+    return ShakeShake(image, classes, key, count=count, width=width, norm=norm)
