@@ -1,33 +1,49 @@
 """Laws over every model: its sites, its size, and what it cannot take."""
 
 import zlib
-from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from model_cases import TINY
 
-from dropout import Moment, Timeline, bind, identity, kind_of, parse, rates_at, resolve
+from dropout import identity
 from dropout.grammar import parse_call
 from models import MODELS, check_model, create
 
-PUBLISHED = {"cnn": 225_034, "cnn_same": 421_642, "lenet": 431_080}
+DIGITS, CIFAR, IMAGENET = ((28, 28, 1), 10), ((32, 32, 3), 10), ((224, 224, 3), 1000)
+PUBLISHED = {
+    "cnn": (DIGITS, 225_034),
+    "cnn_same": (DIGITS, 421_642),
+    "lenet": (DIGITS, 431_080),
+    "all_conv": (CIFAR, 1_369_738),  # 1.37 M
+    "vgg": (CIFAR, 14_991_946),
+    "resnet": (CIFAR, 269_722),  # 0.27 M
+    "resnet(depth=56)": (CIFAR, 853_018),  # 0.85 M
+    "resnet_imagenet(depth=18)": (IMAGENET, 11_689_512),
+    "resnet_imagenet": (IMAGENET, 25_557_032),
+    "wrn(depth=28, width=10)": (CIFAR, 36_479_194),  # 36.5 M
+    "wrn": (CIFAR, 2_748_890),  # 2.7 M
+    "shake_shake": (CIFAR, 2_923_162),  # 2.9 M
+}
 SMALLEST = {
-    "cnn": 10, "cnn_same": 4, "lenet": 16, "plain": 4, "mlp": 1, "lstm": 1,
-    "vit(patch=1)": 1, "gru": 1, "char_rnn": 1,
+    "cnn": 10, "cnn_same": 4, "lenet": 16, "plain": 4, "all_conv": 9, "mlp": 1,
+    "vgg(depth=11)": 1, "resnet(depth=8)": 1, "resnet_imagenet(depth=10)": 1,
+    "wrn(depth=10)": 1, "shake_shake(depth=8)": 1,
+    "lstm": 1, "vit(patch=1)": 1, "gru": 1, "char_rnn": 1,
     "vit_tiny(patch=1, depth=1)": 1, "vit_small(patch=1, depth=1)": 1,
 }  # fmt: skip
 
 
-SHALLOW = {name: f"{name}(patch=7, depth=1)" for name in ("vit_tiny", "vit_small")}
-
-
 def network(name, image=(28, 28, 1), classes=10):
-    if name in SHALLOW:
-        name = SHALLOW[name]
     return create(parse_call(name), image, classes, jax.random.key(0))
+
+
+def abstract(name, image=(28, 28, 1), classes=10):
+    """A network whose arrays have shapes but no values."""
+    return nnx.eval_shape(lambda: network(name, image, classes))
 
 
 def parameters(model):
@@ -41,7 +57,12 @@ def record(model, image):
         calls.append(site)
         return identity(site, x, *others)
 
-    logits = jax.eval_shape(lambda x: model(x, drop), jnp.ones((2, *image)))
+    graph, state = nnx.split(model)
+    logits = jax.eval_shape(
+        lambda state, x: nnx.merge(graph, state, copy=True)(x, drop),
+        state,
+        jnp.ones((2, *image)),
+    )
     return calls, logits
 
 
@@ -51,25 +72,26 @@ def answers(name, image, classes):
     return (2, *positions, classes)
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_declared_sites_are_those_called_once_each_in_order(name):
-    model = network(name)
+@pytest.mark.parametrize("text", TINY)
+def test_declared_sites_are_those_called_once_each_in_order(text):
+    name, model = parse_call(text).name, abstract(text)
     calls, logits = record(model, (28, 28, 1))
     assert tuple(calls) == tuple(model.sites)
     assert len(set(calls)) == len(calls)
     assert logits.shape == answers(name, (28, 28, 1), 10)
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_the_keys_of_sites_differ(name):
-    sites = network(name).sites
+@pytest.mark.parametrize("text", TINY)
+def test_the_keys_of_sites_differ(text):
+    sites = abstract(text).sites
     assert len({zlib.crc32(site.encode()) for site in sites}) == len(sites)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_parameter_counts_are_the_published_ones(name):
-    leaves = jax.tree.leaves(parameters(network(name)))
-    assert sum(leaf.size for leaf in leaves) == PUBLISHED[name]
+    (image, classes), count = PUBLISHED[name]
+    leaves = jax.tree.leaves(parameters(abstract(name, image, classes)))
+    assert sum(leaf.size for leaf in leaves) == count
 
 
 @pytest.mark.parametrize(
@@ -89,15 +111,16 @@ def test_transformers_have_the_published_size_less_the_class_token(
 @pytest.mark.parametrize("name", SMALLEST)
 def test_the_smallest_image_works_and_a_smaller_one_is_refused(name):
     size = SMALLEST[name]
-    _, logits = record(network(name, (size, size + 3, 3), 7), (size, size + 3, 3))
+    _, logits = record(abstract(name, (size, size + 3, 3), 7), (size, size + 3, 3))
     assert logits.shape == answers(name, (size, size + 3, 3), 7)
     if size > 1:
         with pytest.raises(ValueError, match=f"smallest .* is {size}x{size}"):
             network(name, (size - 1, 40, 3))
 
 
-def test_every_model_has_a_smallest_size_here():
-    assert {parse_call(text).name for text in SMALLEST} == set(MODELS)
+@pytest.mark.parametrize("cases", [SMALLEST, TINY], ids=["SMALLEST", "TINY"])
+def test_every_model_is_tested(cases):
+    assert {parse_call(text).name for text in cases} == set(MODELS)
 
 
 def test_parameters_of_a_layer_depend_on_its_name_alone():
@@ -127,25 +150,6 @@ def test_cnn_equals_its_formula_written_out(key):
     np.testing.assert_allclose(model(jnp.asarray(images)), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_dropout_at_every_site_trains_under_jit(name):
-    """One gradient with a bernoulli rule at each site that it can act on."""
-    model = network(name)
-    acting = [s for s in model.sites if kind_of(s) in ("activation", "kernel", "pre")]
-    rows = resolve(parse(" ".join(f"{s}:bernoulli:0.2" for s in acting)), model.sites)
-    images = jax.random.normal(jax.random.key(1), (4, 28, 28, 1))
-
-    @partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-    def gradient(images, step):
-        moment = Moment(jax.random.key(2), jnp.arange(4), 0, step)
-        drop = bind(rows, rates_at(rows, step, Timeline(10, 5)), moment)
-        return jax.grad(lambda x: (model(x, drop) ** 2).sum())(images)
-
-    first = gradient(images, 0)
-    assert bool(jnp.isfinite(first).all()) and float(jnp.abs(first).max()) > 0
-    assert (first != gradient(images, 5)).any()
-
-
 @pytest.mark.parametrize(
     ("text", "names"),
     [
@@ -162,8 +166,20 @@ def test_a_malformed_model_is_one_line_that_says_what_is_allowed(text, names):
 
 
 @pytest.mark.parametrize(
-    "text", ["cnn(widths=(3,))", "mlp(widths=(0,))", "lstm(units=0)", "vit(depth=0)"]
-)
-def test_widths_that_make_no_network_are_refused(text):
-    with pytest.raises(ValueError, match="at least 1"):
+    ("text", "allowed"),
+    [
+        *((text, "at least 1") for text in (
+            "cnn(widths=(3,))", "mlp(widths=(0,))", "lstm(units=0)", "vit(depth=0)",
+            "all_conv(widths=(3,))", "vgg(width=0)", "resnet(width=0)",
+        )),
+        ("resnet(depth=21)", r"8, 14, 20, \.\.\. \(6 n \+ 2\)"),
+        ("wrn(depth=20)", r"10, 16, 22, \.\.\. \(6 n \+ 4\)"),
+        ("shake_shake(depth=1)", r"8, 14, 20, \.\.\."),
+        ("shake_shake(width=1)", "at least 2"),
+        ("vgg(depth=12)", "11, 13, 16, 19"),
+        ("resnet_imagenet(depth=20)", "10, 14, 18, 34, 50, 101"),
+    ],
+)  # fmt: skip
+def test_options_that_make_no_network_are_refused(text, allowed):
+    with pytest.raises(ValueError, match=allowed):
         network(text)

@@ -41,6 +41,9 @@ class Config:
     dropout: str = _option("fc:bernoulli:0.5", "rules, sites:variant:rate[@schedule]")
     dropout_schedule: str = _option("constant", "schedule of the rules that name none")
     rate_factor: float = _option(1.0, "multiplies every dropout rate", (0, 1e9))
+    compute_dtype: str = _option(
+        "float32", "of activations; parameters stay float32", ("float32", "bfloat16")
+    )
     bits: str = _option("hash", "generator of the masks", ("hash", "jax"))
     augment: str = _option(
         "none", "of training images, e.g. 'pad_crop(padding=4) flip mixup(alpha=0.2)'"

@@ -115,6 +115,7 @@ def assemble(config: Config, loaded: data.DataSet) -> Experiment:
         (height, width, channels),
         loaded.classes,
         keys["params"],
+        config.compute_dtype,
     )
     rows = scale_rates(
         resolve(parse(config.dropout), network.sites), config.rate_factor

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
@@ -30,18 +31,25 @@ class Network(NamedTuple):
 
 
 def build(
-    call: Call, image: tuple[int, int, int], classes: int, key: Key[Array, ""]
+    call: Call,
+    image: tuple[int, int, int],
+    classes: int,
+    key: Key[Array, ""],
+    compute_dtype: str = "float32",
 ) -> Network:
     """A network for images (h, w, c) whose parameters are a function of `key`.
 
     Raises:
         ValueError: images that are too small for the network.
     """
-    return functional(create(call, image, classes, key))
+    return functional(create(call, image, classes, key), compute_dtype)
 
 
-def functional(model: Any) -> Network:
-    """A network's function apart from its parameters and running statistics."""
+def functional(model: Any, compute_dtype: str = "float32") -> Network:
+    """A network's function apart from its parameters and running statistics.
+
+    Activations are of the given dtype; parameters, statistics and logits are float32.
+    """
     graph, params, stats = nnx.split(model, nnx.Param, nnx.BatchStat)
 
     def forward(
@@ -56,8 +64,9 @@ def functional(model: Any) -> Network:
         merged = nnx.merge(graph, params, stats, copy=True)
         # Only networks that keep running statistics are told which rows move them.
         others = (row_weights,) if stats else ()
-        logits = merged(images, drop, *others)
-        return logits, nnx.to_pure_dict(nnx.state(merged, nnx.BatchStat))
+        logits = merged(images.astype(compute_dtype), drop, *others)
+        stats = nnx.to_pure_dict(nnx.state(merged, nnx.BatchStat))
+        return logits.astype(jnp.float32), stats
 
     return Network(
         forward, tuple(model.sites), nnx.to_pure_dict(params), nnx.to_pure_dict(stats)

@@ -1,0 +1,62 @@
+"""bfloat16: activations alone are of that type, and the same decisions are taken."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from model_cases import TINY
+
+from dropout import Moment, bind, identity, parse, resolve
+from dropout.grammar import parse_call
+from models import create
+from training.network import build, functional
+
+IMAGE, CLASSES, ROWS = (16, 16, 1), 3, 4
+
+
+@pytest.mark.parametrize("text", TINY)
+def test_only_activations_are_of_the_compute_dtype(text):
+    call, key, seen = parse_call(text), jax.random.key(0), {}
+
+    def drop(site, x, *others, time=None):
+        y = identity(site, x, *others)
+        seen[site] = {x.dtype, y.dtype}
+        return y
+
+    def train(images):
+        network = functional(create(call, IMAGE, CLASSES, key), "bfloat16")
+
+        def loss(params):
+            logits, stats = network.forward(
+                params, network.stats, images, drop, jnp.ones(ROWS)
+            )
+            return logits.sum(), (logits, stats)
+
+        return jax.grad(loss, has_aux=True)(network.params)
+
+    leaves = jax.tree.leaves(jax.eval_shape(train, jnp.ones((ROWS, *IMAGE))))
+    assert {leaf.dtype for leaf in leaves} == {jnp.dtype("float32")}
+    assert seen and set.union(*seen.values()) == {jnp.dtype("bfloat16")}
+
+
+def test_masks_are_the_same_decisions():
+    rows = resolve(parse("input:bernoulli:0.3"), ("input",))
+    inner = bind(rows, {"input": 0.3}, Moment(jax.random.key(1), jnp.arange(ROWS)))
+    images = jax.random.uniform(jax.random.key(2), (ROWS, *IMAGE), minval=1.0)
+    dropped, answers = {}, {}
+
+    def drop(site, x, *others):
+        y = inner(site, x, *others)
+        if site == "input":
+            dropped[str(x.dtype)] = np.asarray(y == 0)
+        return y
+
+    call, key = parse_call("mlp(widths=(6,))"), jax.random.key(0)
+    for dtype in ("float32", "bfloat16"):
+        network = build(call, IMAGE, CLASSES, key, dtype)
+        answers[dtype], _ = network.forward(network.params, {}, images, drop)
+    assert 0.2 < dropped["float32"].mean() < 0.4
+    np.testing.assert_array_equal(dropped["float32"], dropped["bfloat16"])
+    # Eight bits of mantissa: each answer within a hundredth of their spread.
+    difference = np.abs(answers["float32"] - answers["bfloat16"]).max()
+    assert 0 < difference < 0.02 * np.abs(answers["float32"]).max()
