@@ -31,6 +31,14 @@ def cosine(steps: int, *, warmup: float = 0.05, end: float = 0.0) -> optax.Sched
     )
 
 
+def stepped(
+    steps: int, *, at: tuple[float, ...] = (0.5, 0.75), factor: float = 0.1
+) -> optax.Schedule:
+    """Is multiplied by `factor` at each of these fractions of the run."""
+    bounds = {round(fraction * steps): factor for fraction in at}
+    return optax.piecewise_constant_schedule(1.0, bounds)
+
+
 def adam(
     rate: optax.Schedule,
     decay: Scalar,
@@ -67,7 +75,7 @@ def sgd(
 
 
 LEARNING_RATES: dict[str, Callable[..., optax.Schedule]] = {
-    function.__name__: function for function in (constant, cosine)
+    function.__name__: function for function in (constant, cosine, stepped)
 }
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     function.__name__: function for function in (adam, adamw, sgd)
