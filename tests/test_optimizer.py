@@ -91,5 +91,5 @@ def test_cosine_warms_up_and_ends_at_its_end():
 def test_stepped_falls_by_its_factor_at_fractions_of_the_run():
     schedule = learning_rate(parse_call("stepped(at=(0.3, 0.6), factor=0.2)"), 0.5, 10)
     with jax.numpy_dtype_promotion("standard"):
-        rates = [float(schedule(step)) for step in (0, 3, 4, 6, 7, 9)]
+        rates = [float(schedule(step)) for step in (0, 2, 3, 5, 6, 9)]
     assert rates == pytest.approx([0.5, 0.5, 0.1, 0.1, 0.02, 0.02])
