@@ -49,13 +49,8 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         sys.exit(f"train.py: unexpected argument {argv[1]!r}; flags start with --.")
     logging.set_verbosity(logging.WARNING)
-    given: dict[str, Any] = {
-        item.name: flags.FLAGS[item.name].value for item in fields(Config)
-    }
-    if flags.FLAGS["steps"].present and not flags.FLAGS["epochs"].present:
-        given["epochs"] = 0
     try:
-        experiment = prepare(set_up(canonical(Config(**given)), place()))
+        experiment = prepare(set_up(canonical(given_config()), place()))
         say(describe(experiment))
         if not DRY_RUN.value:
             say(result_line(run(experiment), Path(experiment.config.workdir)))
@@ -63,6 +58,16 @@ def main(argv: list[str]) -> None:
         sys.exit(f"train.py: {stopped}")
     except (ValueError, FloatingPointError, OSError, JaxRuntimeError) as error:
         leave(f"train.py: {error}")
+
+
+def given_config() -> Config:
+    """The configuration that the flags give, as they are written."""
+    given: dict[str, Any] = {
+        item.name: flags.FLAGS[item.name].value for item in fields(Config)
+    }
+    if flags.FLAGS["steps"].present and not flags.FLAGS["epochs"].present:
+        given["epochs"] = 0
+    return Config(**given)
 
 
 def place() -> Place:

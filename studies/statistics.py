@@ -1,6 +1,6 @@
 """Paired comparisons: intervals, tests, and their correction for many of them."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -43,7 +43,7 @@ def paired_t(differences: Float[np.ndarray, " n"]) -> Test:
         return Test(Estimate(0.0, 0.0, 0.0), 1.0)
     if np.ptp(differences) <= 1e-9 * abs(mean):
         return _equal_differences(mean, len(differences))
-    found = stats.ttest_1samp(differences, 0.0)
+    found: Any = stats.ttest_1samp(differences, 0.0)
     low, high = found.confidence_interval(CONFIDENCE)
     return Test(Estimate(mean, float(low), float(high)), float(found.pvalue))
 

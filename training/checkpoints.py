@@ -21,6 +21,10 @@ from training.step import State, steps_done
 KEPT = 3
 
 
+class InUse(ValueError):
+    """Another process is running in a workdir."""
+
+
 class Position(NamedTuple):
     """Where the record stands when a state is saved.
 
@@ -120,7 +124,7 @@ def locked(workdir: Path) -> Iterator[None]:
     Of the processes of one run the first holds it.
 
     Raises:
-        ValueError: another process has it.
+        InUse: another process has it.
     """
     if not leads():
         yield
@@ -129,7 +133,7 @@ def locked(workdir: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ValueError(
+            raise InUse(
                 f"--workdir={workdir}: another process is running there."
             ) from None
         yield

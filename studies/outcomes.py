@@ -1,0 +1,122 @@
+"""What came of a trial: one row of measures, read from the record of its run."""
+
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from jaxtyping import Bool
+
+from studies.arms import Trial
+from training.config import Config
+from training.metrics import expected_calibration_error, negative_log_likelihood
+from training.record import read_metrics
+
+Lines = list[dict[str, Any]]
+IDENTITY = ("run", "arm", "stop")
+SETTINGS = tuple(f.name for f in fields(Config) if not f.metadata["resumable"])
+
+
+def outcome(trial: Trial, directory: Path, target: float) -> dict[str, Any]:
+    """The row of a finished trial: who it is, its flags, and its measures.
+
+    `test_error`, `gap` (test less train error), `nll` and `ece` at the step that
+    counts, `epochs_to_target` and `seconds_to_target` (training alone) until the
+    accuracy on validation, or else on test, first reaches `target`; null if never.
+    """
+    workdir = directory / trial.run
+    lines = read_metrics(workdir)
+    summary = json.loads((workdir / "summary.json").read_text())
+    measure = _at_the_end if trial.stop == "last" else _at_best_validation
+    return {
+        "arm": trial.arm,
+        "run": trial.run,
+        "stop": trial.stop,
+        **{name: getattr(trial.config, name) for name in SETTINGS},
+        **measure(lines, summary, workdir),
+        **_last_validation(lines),
+        **_time_to(target, lines, summary, trial.config),
+        "seconds": summary["seconds"],
+    }
+
+
+def correct_answers(workdir: Path) -> Bool[np.ndarray, " n"]:
+    """Which test examples a finished run gets right, at its last step."""
+    found, labels = _predictions(workdir)
+    return found.argmax(-1) == labels
+
+
+def append(path: Path, rows: list[dict[str, Any]]) -> pl.DataFrame:
+    """Adds rows to a Parquet file; the same trial's row there is replaced."""
+    table = pl.DataFrame(rows, infer_schema_length=None)
+    if path.exists():
+        table = pl.concat([pl.read_parquet(path), table], how="diagonal_relaxed")
+    table = table.unique(IDENTITY, keep="last", maintain_order=True)
+    temporary = path.with_name(path.name + ".partial")
+    table.write_parquet(temporary)
+    temporary.replace(path)
+    return table
+
+
+def _at_the_end(lines: Lines, summary: dict[str, Any], workdir: Path) -> dict[str, Any]:
+    found, labels = _predictions(workdir)
+    return {
+        "step": summary["steps"],
+        "test_error": 1 - summary["test_accuracy"],
+        "gap": summary["train_accuracy"] - summary["test_accuracy"],
+        "nll": negative_log_likelihood(found, labels),
+        "ece": expected_calibration_error(found, labels),
+    }
+
+
+def _at_best_validation(
+    lines: Lines, summary: dict[str, Any], workdir: Path
+) -> dict[str, Any]:
+    """As `_at_the_end`; the training accuracy is that under dropout, in the epoch."""
+    validation = [line for line in lines if line["split"] == "validation"]
+    step = min(validation, key=lambda line: line["loss"])["step"]
+    at_step = {line["split"]: line for line in lines if line["step"] == step}
+    if "test" not in at_step or "train" not in at_step:
+        raise ValueError(
+            f"{workdir} has no test at step {step}, of the lowest validation loss; "
+            "expected --test_every=0 and --log_every=0 with --stop=best_validation."
+        )
+    train, test = at_step["train"], at_step["test"]
+    return {
+        "step": step,
+        "test_error": 1 - test["accuracy"],
+        "gap": train["accuracy"] - test["accuracy"],
+        "nll": test["loss"],
+        "ece": None,
+    }
+
+
+def _last_validation(lines: Lines) -> dict[str, float | None]:
+    """Error and loss at the last step on the examples held out, if there are any."""
+    found = [line for line in lines if line["split"] == "validation"]
+    return {
+        "validation_error": 1 - found[-1]["accuracy"] if found else None,
+        "validation_loss": found[-1]["loss"] if found else None,
+    }
+
+
+def _time_to(
+    target: float, lines: Lines, summary: dict[str, Any], config: Config
+) -> dict[str, float | None]:
+    split = "validation" if config.validation_examples else "test"
+    held_out = [line for line in lines if line["split"] == split]
+    reached = [line for line in held_out if line["accuracy"] >= target]
+    if not target or not reached or not summary["images_per_second"]:
+        return {"epochs_to_target": None, "seconds_to_target": None}
+    images = reached[0]["step"] * config.batch_size
+    return {
+        "epochs_to_target": reached[0]["epoch"],
+        "seconds_to_target": images / summary["images_per_second"],
+    }
+
+
+def _predictions(workdir: Path) -> tuple[np.ndarray, np.ndarray]:
+    with np.load(workdir / "predictions.npz") as arrays:
+        return arrays["log_probabilities"], arrays["labels"]

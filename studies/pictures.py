@@ -1,0 +1,250 @@
+"""Pictures of a study: learning curves, rate response, rate by layer, schedules."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib
+import numpy as np
+import polars as pl
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
+
+from dropout import parse
+from studies.statistics import interval
+from training.record import read_metrics
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart.
+COLOURS = (
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000",
+)  # fmt: skip
+MOST_CURVES = len(COLOURS)
+
+
+class Picture(NamedTuple):
+    """Figures side by side, with their file name, title, and what they show."""
+
+    name: str
+    title: str
+    caption: str
+    figures: list[Figure]
+
+
+class Point(NamedTuple):
+    """An arm whose plan is one rule with one rate: where it lies in a response curve.
+
+    `family` is the rule without its rate.
+    """
+
+    family: str
+    rate: float
+    errors: Float[np.ndarray, " seeds"]
+
+
+def pictures(table: pl.DataFrame, directory: Path) -> list[Picture]:
+    """All pictures that the arms of a study give something to show in."""
+    made = (
+        learning_curves(table, directory),
+        rate_response(table),
+        rate_by_layer(table),
+        schedules(table, directory),
+    )
+    return [picture for picture in made if picture]
+
+
+def learning_curves(table: pl.DataFrame, directory: Path) -> Picture | None:
+    """Loss and error over epochs on held-out examples: mean and interval over seeds."""
+    arms = _shown(table)
+    curves = {arm: _curves(table.filter(arm=arm), directory) for arm in arms}
+    if all(len(lines[0]) < 2 for lines in curves.values()):
+        return None
+    figures, (loss, error) = zip(*(_panel() for _ in range(2)))
+    for colour, (arm, (epochs, losses, errors)) in zip(COLOURS, curves.items()):
+        _band(loss, epochs, losses, colour, arm)
+        _band(error, epochs, 100 * errors, colour, arm)
+    for figure, axes, quantity in zip(figures, (loss, error), ("loss", "error, %")):
+        axes.set(xlabel="epoch", ylabel=quantity, yscale="log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
+        axes.tick_params(axis="y", which="minor", labelsize="x-small")
+        _legend_below(figure, axes)
+    caption = "On held-out examples; bands are 95 % intervals over seeds."
+    return Picture("curves", "Learning curves", caption, list(figures))
+
+
+def rate_response(table: pl.DataFrame) -> Picture | None:
+    """Test error against the rate, for rules that are there with two rates or more."""
+    points = _points(table)
+    families = list(dict.fromkeys(p.family for p in points if p.rate > 0))
+    curves = {name: _response(points, name) for name in families}
+    curves = {name: found for name, found in curves.items() if len(found) > 2}
+    if not curves:
+        return None
+    figure, axes = _panel()
+    for colour, (name, found) in zip(COLOURS, curves.items()):
+        estimates = [interval(100 * point.errors) for point in found]
+        means = [estimate.mean for estimate in estimates]
+        halves = [estimate.high - estimate.mean for estimate in estimates]
+        rates = [point.rate for point in found]
+        finite = np.where(np.isfinite(halves), halves, 0)
+        axes.errorbar(
+            rates, means, finite, marker="o", capsize=3, color=colour, label=name
+        )
+    axes.set(xlabel="rate", ylabel="test error, %")
+    axes.grid(alpha=0.3)
+    _legend_below(figure, axes)
+    caption = "Bars are 95 % intervals over seeds; rate 0 is the arm without dropout."
+    return Picture("rates", "Rate response", caption, [figure])
+
+
+def rate_by_layer(table: pl.DataFrame) -> Picture | None:
+    """The mean test error for each layer and rate, where there are two of both."""
+    points = [point for point in _points(table) if point.rate > 0]
+    layers = list(dict.fromkeys(point.family for point in points))
+    rates = sorted({point.rate for point in points})
+    if len(layers) < 2 or len(rates) < 2:
+        return None
+    errors = np.full((len(layers), len(rates)), np.nan)
+    for point in points:
+        place = layers.index(point.family), rates.index(point.rate)
+        errors[place] = 100 * point.errors.mean()
+    figure = Figure(figsize=(2.5 + 0.9 * len(rates), 1.4 + 0.5 * len(layers)))
+    figure.set_layout_engine("constrained")
+    _heat_map(figure.subplots(), errors, layers, rates)
+    caption = "Mean test error over seeds, in %."
+    return Picture("layers", "Rate by layer", caption, [figure])
+
+
+def schedules(table: pl.DataFrame, directory: Path) -> Picture | None:
+    """The rate at each site over the run, one panel an arm that has any."""
+    rates = {arm: _rates(table.filter(arm=arm), directory) for arm in _shown(table)}
+    rates = {arm: sites for arm, sites in rates.items() if sites}
+    if not rates:
+        return None
+    figures = []
+    for arm, sites in rates.items():
+        figure, axes = _panel(height=2.8)
+        for colour, (site, (epochs, values)) in zip(COLOURS * 9, sites.items()):
+            axes.plot(epochs, values, color=colour, label=site)
+        axes.set_title(_short(arm), fontsize="small")
+        axes.set(xlabel="epoch", ylabel="rate", ylim=(-0.02, 1.02))
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="x-small")
+        figures.append(figure)
+    return Picture("schedules", "Rates over the run", "Rate at each site.", figures)
+
+
+def save(picture: Picture, directory: Path) -> list[str]:
+    """Writes each figure as SVG, the same bytes each time; the names of the files."""
+    names = [f"{picture.name}-{index}.svg" for index in range(len(picture.figures))]
+    with matplotlib.rc_context({"svg.hashsalt": "study"}):
+        for name, figure in zip(names, picture.figures):
+            figure.savefig(directory / name, metadata={"Date": None})
+    return names
+
+
+def _panel(height: float = 3.8) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(5, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _shown(table: pl.DataFrame) -> list[str]:
+    """The arms that are drawn: the first, and the best of the others."""
+    arms = table["arm"].unique(maintain_order=True).to_list()
+    means = dict(table.group_by("arm").agg(pl.col("test_error").mean()).iter_rows())
+    best = sorted(arms[1:], key=lambda arm: means[arm])[: MOST_CURVES - 1]
+    return [arm for arm in arms if arm == arms[0] or arm in best]
+
+
+def _curves(
+    rows: pl.DataFrame, directory: Path
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Epochs, losses and errors on validation, or else on test: (seeds, epochs)."""
+    split = "validation" if rows["validation_examples"][0] else "test"
+    found = [
+        [line for line in read_metrics(directory / run) if line["split"] == split]
+        for run in rows["run"]
+    ]
+    epochs = np.array([line["epoch"] for line in found[0]])
+    losses = np.array([[line["loss"] for line in lines] for lines in found])
+    errors = np.array([[1 - line["accuracy"] for line in lines] for lines in found])
+    return epochs, losses, errors
+
+
+def _band(
+    axes: Axes, epochs: np.ndarray, values: np.ndarray, colour: str, label: str
+) -> None:
+    estimates = [interval(column) for column in values.T]
+    means = [estimate.mean for estimate in estimates]
+    axes.plot(epochs, means, color=colour, label=_short(label))
+    if len(values) > 1:
+        low = [max(estimate.low, estimate.mean / 10) for estimate in estimates]
+        high = [estimate.high for estimate in estimates]
+        axes.fill_between(epochs, low, high, color=colour, alpha=0.15, linewidth=0)
+    axes.grid(alpha=0.3, which="both")
+
+
+def _legend_below(figure: Figure, axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    columns = 1 if max(map(len, labels)) > 20 else 2
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=columns, fontsize="small"
+    )
+
+
+def _points(table: pl.DataFrame) -> list[Point]:
+    """The arms whose plan is one rule with one rate, or none (rate 0)."""
+    points = []
+    for (_, text), rows in table.group_by("arm", "dropout", maintain_order=True):
+        errors = rows["test_error"].to_numpy()
+        rules = parse(str(text)).rules
+        if not rules:
+            points.append(Point("", 0.0, errors))
+        elif len(rules) == 1 and isinstance(rate := rules[0].rate, float):
+            (rule,) = rules
+            family = f"{rule.sites}:{rule.variant}"
+            if str(rule.schedule) != "constant":
+                family += f"@{rule.schedule}"
+            points.append(Point(family, rate, errors))
+    return points
+
+
+def _response(points: list[Point], family: str) -> list[Point]:
+    found = [point for point in points if point.family in (family, "")]
+    return sorted(found, key=lambda point: point.rate)
+
+
+def _heat_map(
+    axes: Axes, errors: np.ndarray, layers: list[str], rates: list[float]
+) -> None:
+    image = axes.imshow(errors, cmap="viridis", aspect="auto")
+    axes.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])
+    axes.set_yticks(range(len(layers)), layers)
+    axes.set_xlabel("rate")
+    middle = np.nanmean([np.nanmin(errors), np.nanmax(errors)])
+    for (row, column), value in np.ndenumerate(errors):
+        if np.isfinite(value):
+            colour = "white" if value < middle else "black"
+            axes.text(column, row, f"{value:.2f}", ha="center", va="center", c=colour)
+    figure = axes.figure
+    figure.colorbar(image, label="test error, %")
+
+
+def _rates(rows: pl.DataFrame, directory: Path) -> dict[str, Any]:
+    """Epochs and rates at each site, in the arm's first run."""
+    lines = [
+        line
+        for line in read_metrics(directory / rows["run"][0])
+        if line["split"] == "train"
+    ]
+    epochs = [line["epoch"] for line in lines]
+    return {
+        name.removeprefix("rate/"): (epochs, [line[name] for line in lines])
+        for name in lines[0]
+        if name.startswith("rate/")
+    }
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:59]}…"

@@ -1,0 +1,116 @@
+"""The report of studies: one text in Markdown, and the same as one page of HTML."""
+
+import base64
+import json
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from markdown_it import MarkdownIt
+
+from studies.comparison import compare
+from studies.pictures import Picture, pictures, save
+from studies.tables import markdown
+from training.record import write_atomically
+
+STYLE = (Path(__file__).parent / "report.css").read_text()
+
+
+def write_report(directories: list[Path], out: Path) -> Path:
+    """Writes `report.html`, `report.md` and the pictures that the latter shows.
+
+    Raises:
+        ValueError: a directory that holds no study.
+    """
+    images = out / "report-images"
+    images.mkdir(parents=True, exist_ok=True)
+    sections = [
+        section(directory, images, f"study{index}-" if index else "")
+        for index, directory in enumerate(directories)
+    ]
+    text = "\n\n".join(sections)
+    write_atomically(out / "report.md", text)
+    write_atomically(out / "report.html", page(text, out))
+    return out / "report.html"
+
+
+def section(directory: Path, images: Path, prefix: str) -> str:
+    """The Markdown of one study; its pictures go to `images`."""
+    record, table = read_study(directory)
+    made = [p._replace(name=prefix + p.name) for p in pictures(table, directory)]
+    seeds = record["seeds"]
+    lines = compare(table, directory)
+    parts = [
+        f"# {record['question']}",
+        f"{len(record['arms'])} arms, {len(seeds)} seeds "
+        f"({', '.join(map(str, seeds))}), {len(table)} runs.",
+        f"## What was found\n\n{markdown(lines)}",
+        *[_picture(picture, images) for picture in made],
+        f"## Resolved plans\n\n{_plans(table, directory)}",
+        f"## How to repeat it\n\n```\n{record['command']}\n```",
+        _versions(record["versions"]),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def read_study(directory: Path) -> tuple[dict[str, Any], pl.DataFrame]:
+    """A study's record and its rows, arm by arm in the study's order.
+
+    Raises:
+        ValueError: the directory holds no study, or none of its runs is finished.
+    """
+    path = directory / "study.json"
+    if not path.exists() or not (directory / "results.parquet").exists():
+        raise ValueError(
+            f"{directory} holds no results; expected a workdir of compare.py, sweep.py "
+            "or suggest.py."
+        )
+    record = json.loads(path.read_text())
+    order = pl.Enum([arm["name"] for arm in record["arms"]])
+    table = pl.read_parquet(directory / "results.parquet")
+    table = table.filter(
+        pl.col("arm").is_in(order.categories), pl.col("seed").is_in(record["seeds"])
+    )
+    return record, table.sort(pl.col("arm").cast(order), "seed")
+
+
+def page(text: str, out: Path) -> str:
+    """A page that needs no other file: style and pictures are within it."""
+    body = MarkdownIt("commonmark").enable("table").render(text)
+    body = body.replace("<table>", '<div class="wide"><table>')
+    body = body.replace("</table>", "</table></div>")
+    for path in (out / "report-images").glob("*.svg"):
+        encoded = base64.b64encode(path.read_bytes()).decode()
+        link = f'src="report-images/{path.name}"'
+        body = body.replace(link, f'src="data:image/svg+xml;base64,{encoded}"')
+    title = escape(text.partition("\n")[0].removeprefix("# "))
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{title}</title><style>\n{STYLE}</style></head>\n"
+        f"<body>\n{body}</body></html>\n"
+    )
+
+
+def _picture(picture: Picture, images: Path) -> str:
+    links = [
+        f"![{picture.title}]({images.name}/{name})" for name in save(picture, images)
+    ]
+    return "\n\n".join(
+        [f"## {picture.title}", "\n".join(links), f"*{picture.caption}*"]
+    )
+
+
+def _plans(table: pl.DataFrame, directory: Path) -> str:
+    parts = []
+    for arm in table["arm"].unique(maintain_order=True):
+        run = table.filter(arm=arm)["run"][0]
+        lines = (directory / run / "plan.txt").read_text().splitlines()
+        acting = [line for line in lines if not line.endswith("  -")]
+        parts.append("\n".join([f"**{arm}**", "", "```", *acting, "```"]))
+    return "\n\n".join(parts)
+
+
+def _versions(versions: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items()) + "."

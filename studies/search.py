@@ -1,0 +1,64 @@
+"""A search that learns from what it has seen: Optuna's, stored in SQLite."""
+
+import warnings
+from pathlib import Path
+
+import optuna
+from optuna.trial import TrialState
+
+from studies.space import Choices, Sample, Space
+
+
+def open_search(directory: Path, seed: int) -> optuna.Study:
+    """The search kept in `optuna.db`, new or as far as it is."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage = f"sqlite:///{directory / 'optuna.db'}"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        search = optuna.create_study(
+            storage=storage, study_name="search", load_if_exists=True
+        )
+        # Where it was stopped it goes on with other numbers, not with the first again.
+        seed = seed + len(search.trials)
+        search.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+    return search
+
+
+def ask(search: optuna.Study, space: Space, count: int) -> dict[int, Sample]:
+    """`count` samples by number, first those that a stop left without an answer."""
+    left = search.get_trials(states=(TrialState.RUNNING,))
+    asked = {trial.number: dict(trial.params) for trial in left}
+    while len(asked) < count:
+        trial = search.ask()
+        asked[trial.number] = {
+            name: _suggest(trial, name, dimension) for name, dimension in space.items()
+        }
+    return {
+        number: {name: _text(value) for name, value in values.items()}
+        for number, values in asked.items()
+    }
+
+
+def tell(search: optuna.Study, number: int, loss: float) -> None:
+    """Says what came of a sample."""
+    search.tell(number, loss)
+
+
+def answered(search: optuna.Study) -> list[Sample]:
+    """All samples whose outcome is known."""
+    done = search.get_trials(states=(TrialState.COMPLETE,))
+    return [
+        {name: _text(value) for name, value in trial.params.items()} for trial in done
+    ]
+
+
+def _suggest(trial: optuna.Trial, name: str, dimension) -> str | float:
+    if isinstance(dimension, Choices):
+        return trial.suggest_categorical(name, dimension.values)
+    return trial.suggest_float(
+        name, dimension.low, dimension.high, log=dimension.logarithmic
+    )
+
+
+def _text(value: str | float) -> str:
+    return value if isinstance(value, str) else f"{value:.4g}"

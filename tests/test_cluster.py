@@ -1,0 +1,82 @@
+"""Tasks on a Ray cluster of two nodes, one of which is killed in the middle."""
+
+import json
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+
+from studies.arms import parse_arms, trials
+from studies.cluster import run_on_ray, write_records
+from studies.engines import run_tasks
+from studies.tasks import finished, group
+from training.config import canonical
+
+
+def test_records_are_written_where_they_are_missing(tmp_path):
+    write_records({"a/summary.json": b"1", "a/predictions.npz": b"2"}, tmp_path)
+    write_records({"a/summary.json": b"3"}, tmp_path)
+    assert (tmp_path / "a" / "summary.json").read_bytes() == b"1"
+    assert (tmp_path / "a" / "predictions.npz").read_bytes() == b"2"
+
+
+def test_without_ray_or_a_cluster_one_line_says_so(tmp_path):
+    with pytest.raises(ValueError, match="Ray is not installed|no Ray cluster answers"):
+        run_on_ray([], tmp_path, "127.0.0.1:1", print)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_node_that_is_lost_loses_nothing(small, tmp_path):
+    """Eight tasks on two nodes; the first node to finish one lives, the other not."""
+    cluster_utils = pytest.importorskip("ray.cluster_utils")
+    base = canonical(replace(small, epochs=30, dropout="fc:bernoulli:0.5"))
+    found = trials(parse_arms(base, "", ""), tuple(range(8)))
+    tasks = group(found, 1)
+    assert len(tasks) == 8
+    cluster = cluster_utils.Cluster(True, head_node_args={"num_cpus": 0})
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    cluster.wait_for_nodes()
+    before = {}
+
+    def kill_one_in_the_middle():
+        while sum(finished(trial, tmp_path) for trial in found) < 2:
+            time.sleep(0.05)
+        time.sleep(0.3)
+        before.update(predictions(found, tmp_path))
+        cluster.remove_node(nodes[0], allow_graceful=False)
+
+    killer = threading.Thread(target=kill_one_in_the_middle)
+    killer.start()
+    announced = []
+    try:
+        run_on_ray(tasks, tmp_path, cluster.address, announced.append)
+    finally:
+        killer.join()
+        cluster.shutdown()
+    assert sorted(map(str, announced)) == sorted(map(str, tasks))
+    assert 2 <= len(before) < 8, "the node was killed in the middle"
+    after = predictions(found, tmp_path)
+    assert len(after) == 8
+    # What was finished was not touched again, and no step is in a record twice.
+    assert before.items() <= after.items()
+    for trial in found:
+        path = tmp_path / trial.run / "metrics.jsonl"
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        keys = [(line["step"], line["split"]) for line in lines]
+        assert len(keys) == len(set(keys)) == 60
+    # And all is as it is without a cluster.
+    run_tasks(tasks[:2], tmp_path / "here")
+    for task in tasks[:2]:
+        (trial,) = task.trials
+        digests = [
+            json.loads((path / trial.run / "summary.json").read_text())["params_digest"]
+            for path in (tmp_path, tmp_path / "here")
+        ]
+        assert digests[0] == digests[1]
+
+
+def predictions(found, directory):
+    paths = [directory / trial.run / "predictions.npz" for trial in found]
+    return {path: path.stat().st_mtime_ns for path in paths if path.exists()}

@@ -1,0 +1,200 @@
+"""Studies: arms, tasks, what is trained and what is only read, and the table."""
+
+import json
+import os
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+
+from studies.arms import Trial, parse_arms, parse_seeds, trials
+from studies.comparison import cells, compare
+from studies.engines import run_tasks
+from studies.outcomes import append, outcome
+from studies.study import Study, claim, collect, pending
+from studies.tables import markdown
+from studies.tasks import UNIT_RATE, group, program, shard, unit_plan
+from training.config import Config, canonical
+
+BASE = canonical(Config())
+
+
+def small_study(small, directory, plans, seeds, arms=""):
+    base = canonical(replace(small, epochs=2, bits="hash"))
+    return Study("?", parse_arms(base, plans, arms), seeds, directory, 0.3, "command")
+
+
+def finish(study):
+    claim(study)
+    run_tasks(pending(study, 8), study.directory)
+    return collect(study)
+
+
+@pytest.fixture(scope="module")
+def finished_study(small, tmp_path_factory):
+    """Two equal arms under different names, and a third, at two seeds."""
+    arms = "a --dropout=none; b --dropout=none; c --dropout=fc:bernoulli:0.5"
+    directory = tmp_path_factory.mktemp("study")
+    study = small_study(small, directory, "", (3, 5), arms)
+    return study, finish(study)
+
+
+def test_arms_are_all_combinations_of_plans_and_flags():
+    plans = "none; fc:bernoulli:0.5@early(until=0.2)"
+    flags = "plain --weight_decay=0; --weight_decay=0.1 --model='mlp(widths=(8, 8))'"
+    found = parse_arms(BASE, plans, flags)
+    assert [arm.name for arm in found] == [
+        "none | plain",
+        "none | --weight_decay=0.1 --model=mlp(widths=(8, 8))",
+        "fc:bernoulli:0.5@early(until=0.2) | plain",
+        "fc:bernoulli:0.5@early(until=0.2) | --weight_decay=0.1 "
+        "--model=mlp(widths=(8, 8))",
+    ]
+    assert found[3].config == replace(
+        BASE, weight_decay=0.1, model="mlp(widths=(8, 8))", workdir="",
+        dropout="fc:bernoulli:0.5@early(until=0.2)",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("plans", "arms", "message"),
+    [
+        ("none; fc:bernuli:0.5", "", "bernuli.*did you mean 'bernoulli'"),
+        ("none; none", "", "two arms are called 'none'"),
+        ("", "a --epoch=3", "--epoch"),
+        ("", "a --epochs=three", "--epochs=three"),
+        ("", "a --epochs", "expected --epochs=VALUE"),
+        ("", "a --stop=first", "unknown stop 'first'"),
+        ("", "a --stop=best_validation", "--validation_examples"),
+    ],
+)
+def test_arms_that_cannot_be_read_are_named(plans, arms, message):
+    with pytest.raises(ValueError, match=message):
+        parse_arms(BASE, plans, arms)
+
+
+def test_seeds():
+    assert parse_seeds("2:5") == (2, 3, 4) and parse_seeds("7,1") == (7, 1)
+    for text in ("5:5", "a", "1:2:3", "-1", ""):
+        with pytest.raises(ValueError, match="--seeds"):
+            parse_seeds(text)
+
+
+def test_runs_of_one_program_differ_in_traced_values_only():
+    plans = "fc:bernoulli:0.3; fc:bernoulli:0.7; fc:gaussian:0.3; none"
+    arms = parse_arms(BASE, plans, "--weight_decay=0; --weight_decay=1; --epochs=3")
+    found = trials(arms, (0, 1))
+    tasks = group(found, 100)
+    assert sum(len(task.trials) for task in tasks) == len(found) == 24
+    assert len(tasks) == 3 * 2  # Two rates share; three plans by two lengths.
+    for task in tasks:
+        assert len({program(trial.config) for trial in task.trials}) == 1
+    assert max(len(task.trials) for task in group(found, 5)) == 5
+
+
+def test_equal_runs_are_trained_once(finished_study):
+    study, table = finished_study
+    tasks = group(study.trials, 100)
+    assert sum(len(task.trials) for task in tasks) == 4
+    assert len(table) == 6 and table["run"].n_unique() == 4
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.3, 1 / 3, 0.999, 0.0])
+def test_the_rate_comes_back_exactly(rate):
+    plan, factor = unit_plan(f"fc:bernoulli:{rate!r} conv*:spatial:{rate!r}@late")
+    assert np.float32(UNIT_RATE) * np.float32(factor) == np.float32(rate)
+    assert plan == "fc:bernoulli:0.5 conv*:spatial:0.5@late"
+
+
+@pytest.mark.parametrize(
+    "plan", ["none", "fc:bernoulli:0.5 input:bernoulli:0.1", "conv*:spatial:0.0..0.1"]
+)
+def test_a_plan_of_several_rates_is_its_own_program(plan):
+    assert unit_plan(plan) == (plan, 1.0)
+
+
+def test_shards_are_a_partition():
+    tasks = group(trials(parse_arms(BASE, "none", ""), tuple(range(11))), 2)
+    parts = [shard(tasks, f"{i}/4") for i in range(4)]
+    assert sorted(map(str, sum(parts, []))) == sorted(map(str, tasks))
+    for text in ("4/4", "1", "a/b", "-1/2"):
+        with pytest.raises(ValueError, match="--shard"):
+            shard(tasks, text)
+
+
+def test_equal_arms_differ_by_0_with_p_1(finished_study):
+    study, table = finished_study
+    lines = compare(table, study.directory)
+    equal = [line for line in lines if line.arm == "b"]
+    assert len(equal) >= 4
+    for line in equal:
+        if line.test:
+            assert line.test.difference == (0, 0, 0)
+            assert line.test.p == line.corrected == 1
+    assert equal[0].examples == 1
+    assert "nan" not in markdown(lines)
+    assert "b: no difference found (+0.00 ± 0.00 points, p = 1) to a" in markdown(lines)
+
+
+def test_measures_are_those_of_the_record(finished_study):
+    study, table = finished_study
+    for row in table.iter_rows(named=True):
+        workdir = study.directory / row["run"]
+        summary = json.loads((workdir / "summary.json").read_text())
+        assert row["test_error"] == 1 - summary["test_accuracy"]
+        assert row["nll"] == pytest.approx(summary["test_loss"], rel=1e-5)
+        assert row["gap"] == summary["train_accuracy"] - summary["test_accuracy"]
+        assert row["seed"] in (3, 5) and row["epochs"] == 2
+
+
+def test_more_seeds_train_only_what_is_new_and_no_row_twice(finished_study):
+    study, table = finished_study
+    before = {path: os.stat(path).st_mtime_ns for path in study.directory.glob("*/*")}
+    assert pending(study, 8) == []
+    more = study._replace(seeds=(3, 5, 6), arms=study.arms[:2])
+    assert [len(task.trials) for task in pending(more, 8)] == [1]
+    finish(more)
+    assert all(os.stat(path).st_mtime_ns == time for path, time in before.items())
+    rows = pl.read_parquet(study.directory / "results.parquet")
+    assert len(rows) == len(rows.unique(["run", "arm", "stop"])) == 8
+    assert append(study.directory / "results.parquet", table.to_dicts()).equals(
+        append(study.directory / "results.parquet", table.to_dicts())
+    )
+
+
+def test_early_stopping_takes_the_step_of_lowest_validation_loss(small, tmp_path):
+    config = canonical(replace(small, validation_examples=24, epochs=3, seed=1))
+    trial = Trial("arm", replace(config, workdir=""), "last")
+    run_tasks(group([trial], 1), tmp_path)
+    path = tmp_path / trial.run / "metrics.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:  # The second of three epochs is best.
+        if line["split"] == "validation":
+            line["loss"] = abs(line["epoch"] - 2)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    row = outcome(trial._replace(stop="best_validation"), tmp_path, 0.0)
+    (test,) = [x for x in lines if x["split"] == "test" and x["epoch"] == 2]
+    assert row["step"] == test["step"] and row["test_error"] == 1 - test["accuracy"]
+    assert row["nll"] == test["loss"] and row["ece"] is None
+
+
+def test_the_time_to_a_target_is_the_first_epoch_that_reaches_it(finished_study):
+    study, _ = finished_study
+    path = study.directory / study.trials[0].run / "metrics.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    accuracies = [line["accuracy"] for line in lines if line["split"] == "test"]
+    for target in (min(accuracies), max(accuracies), max(accuracies) + 0.01):
+        row = outcome(study.trials[0], study.directory, target)
+        reached = [e for e, value in enumerate(accuracies, 1) if value >= target]
+        assert row["epochs_to_target"] == (reached[0] if reached else None)
+        assert (row["seconds_to_target"] is None) == (not reached)
+
+
+def test_the_table_says_how_many_reached_the_target(finished_study):
+    study, table = finished_study
+    some = table.with_columns(
+        epochs_to_target=pl.when(seed=3).then(pl.lit(2.0)), seconds_to_target=None
+    )
+    (row, *_) = cells(compare(some, study.directory))["epochs to target"]
+    assert row[:2] == ("a", "2.00 (1 of 2)")
