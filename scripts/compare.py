@@ -21,19 +21,20 @@ from pathlib import Path
 from absl import app, flags, logging
 from rich.console import Console
 
-from studies.arms import Arm, parse_arms, parse_seeds
+from studies.arms import Arm, parse_arms
 from studies.comparison import compare
 from studies.engines import ENGINES, run_tasks
 from studies.study import Study, claim, collect, pending
 from studies.tables import markdown, show
-from train import given_config, set_up
-from training.config import canonical, flag_lines
+from train import given_config, place, set_up
+from training.config import Config, canonical, flag_lines
 from training.interrupt import Stopped
+from training.members import parse_seeds
 from training.record import write_atomically
 
+flags.set_default(flags.FLAGS["seeds"], "0:8")
 PLANS = flags.DEFINE_string("plans", "", "plans with semicolons between them")
 ARMS = flags.DEFINE_string("arms", "", "arms: [name] --flag=value ...; ...")
-SEEDS = flags.DEFINE_string("seeds", "0:8", "START:STOP, or seeds with commas")
 TARGET = flags.DEFINE_float(
     "target", 0.0, "accuracy whose time is measured, 0: none", 0.0, 1.0
 )
@@ -63,7 +64,7 @@ def main(argv: list[str]) -> None:
 
 def given_study() -> Study:
     """The study that the flags give."""
-    base = set_up(canonical(given_config()))
+    base = base_config()
     plans = PLANS.value
     if not plans and not ARMS.value:
         plans = f"none; {base.dropout}"
@@ -74,11 +75,17 @@ def given_study() -> Study:
     return Study(
         QUESTION.value or f"Which is better: {', '.join(arm.name for arm in arms)}?",
         arms,
-        parse_seeds(SEEDS.value),
+        parse_seeds(flags.FLAGS["seeds"].value),
         Path(directory),
         TARGET.value,
         shlex.join(["python", *sys.argv]),
     )
+
+
+def base_config() -> Config:
+    """The flags' configuration, canonical, JAX being set up for its members."""
+    base = set_up(canonical(given_config()), place())
+    return replace(base, seeds="", mesh="", workdir="")
 
 
 def default_directory(arms: list[Arm]) -> str:

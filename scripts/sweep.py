@@ -21,7 +21,7 @@ from pathlib import Path
 from absl import app, flags, logging
 from rich.console import Console
 
-from studies.arms import Arm, changed, parse_seeds
+from studies.arms import Arm, changed
 from studies.comparison import compare
 from studies.engines import ENGINES, run_tasks
 from studies.outcomes import outcome
@@ -30,11 +30,13 @@ from studies.space import SAMPLERS, Sample, draw, fill, parse_space
 from studies.study import Study, claim, collect, pending
 from studies.tables import markdown, show
 from studies.tasks import shard
-from train import given_config, set_up
+from train import given_config, place, set_up
 from training.config import Config, canonical
 from training.interrupt import Stopped
+from training.members import parse_seeds
 from training.record import write_atomically
 
+flags.set_default(flags.FLAGS["seeds"], "0:4")
 PLAN = flags.DEFINE_string("plan", "", "a plan with {names} of the space in it")
 SPACE = flags.DEFINE_string("space", "rate=0.1..0.7", "name=a, b; name=low..high; ...")
 SAMPLER = flags.DEFINE_enum(
@@ -43,7 +45,6 @@ SAMPLER = flags.DEFINE_enum(
 SAMPLES = flags.DEFINE_integer("samples", 16, "points, but for a grid", 1)
 BATCH = flags.DEFINE_integer("batch", 4, "points that optuna asks for together", 1)
 BASELINE = flags.DEFINE_string("baseline", "none", "the plan that all are compared to")
-SEEDS = flags.DEFINE_string("seeds", "0:4", "START:STOP, or seeds with commas")
 TARGET = flags.DEFINE_float(
     "target", 0.0, "accuracy whose time is measured, 0: none", 0.0, 1.0
 )
@@ -60,7 +61,7 @@ def main(argv: list[str]) -> None:
         sys.exit(f"sweep.py: unexpected argument {argv[1]!r}; flags start with --.")
     logging.set_verbosity(logging.WARNING)
     try:
-        base = set_up(canonical(given_config()))
+        base = base_config()
         study = search(base) if SAMPLER.value == "optuna" else sweep(base)
         table = collect(study)
         if len(table) < len(study.trials):
@@ -72,6 +73,12 @@ def main(argv: list[str]) -> None:
         print(f"results in {study.directory / 'results.parquet'}")
     except (ValueError, FloatingPointError, Stopped) as error:
         sys.exit(f"sweep.py: {error}")
+
+
+def base_config() -> Config:
+    """The flags' configuration, canonical, JAX being set up for its members."""
+    base = set_up(canonical(given_config()), place())
+    return replace(base, seeds="", mesh="", workdir="")
 
 
 def sweep(base: Config) -> Study:
@@ -128,7 +135,7 @@ def study_of(base: Config, samples: list[Sample]) -> Study:
     return Study(
         QUESTION.value or f"Where in {SPACE.value} is {PLAN.value} best?",
         [baseline, *arms.values()],
-        parse_seeds(SEEDS.value),
+        parse_seeds(flags.FLAGS["seeds"].value),
         Path(flags.FLAGS["workdir"].value or f"runs/sweep-{name}"),
         TARGET.value,
         shlex.join(["python", *sys.argv]),

@@ -83,23 +83,6 @@ def trials(arms: list[Arm], seeds: tuple[int, ...]) -> list[Trial]:
     ]
 
 
-def parse_seeds(text: str) -> tuple[int, ...]:
-    """The seeds in `0:8` (8 is not one of them) or `0,3,5`.
-
-    Raises:
-        ValueError: `text` has another form.
-    """
-    bounds = text.split(":")
-    seeds = text.split(",") if len(bounds) == 1 else bounds
-    if not all(seed.isdecimal() for seed in seeds) or len(bounds) > 2:
-        raise ValueError(f"--seeds={text}: expected START:STOP or seeds with commas.")
-    numbers = tuple(map(int, seeds))
-    found = tuple(range(*numbers)) if len(bounds) == 2 else numbers
-    if not found:
-        raise ValueError(f"--seeds={text}: expected START:STOP with START < STOP.")
-    return found
-
-
 def _arm(base: Config, plan: tuple[str, dict], flags: tuple[str, dict]) -> Arm:
     values = {**plan[1], **flags[1]}
     stop = values.pop("stop", "last")

@@ -13,7 +13,7 @@ from dropout import Plan, parse
 from studies.arms import Trial
 from training.config import Config
 
-TRACED = ("seed", "learning_rate", "weight_decay")
+TRACED = ("seed", "rate_factor", "learning_rate", "weight_decay")
 UNIT_RATE = 0.5
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from studies.arms import Trial, parse_arms, parse_seeds, trials
+from studies.arms import Trial, parse_arms, trials
 from studies.comparison import cells, compare
 from studies.engines import run_tasks
 from studies.outcomes import append, outcome
@@ -72,13 +72,6 @@ def test_arms_are_all_combinations_of_plans_and_flags():
 def test_arms_that_cannot_be_read_are_named(plans, arms, message):
     with pytest.raises(ValueError, match=message):
         parse_arms(BASE, plans, arms)
-
-
-def test_seeds():
-    assert parse_seeds("2:5") == (2, 3, 4) and parse_seeds("7,1") == (7, 1)
-    for text in ("5:5", "a", "1:2:3", "-1", ""):
-        with pytest.raises(ValueError, match="--seeds"):
-            parse_seeds(text)
 
 
 def test_runs_of_one_program_differ_in_traced_values_only():
