@@ -12,7 +12,7 @@ from studies.evaluation import Images, Labels, Severities, errors_by_samples
 from training import metrics
 from training.metrics import Samples
 
-COLOURS = dict(
+COLOURS: dict[str, str] = dict(
     zip(
         ("plain", "scaling", "pooling", "mc", "shared_mc", "gaussian"),
         ("tab:gray", "tab:orange", "tab:green", "tab:blue", "tab:purple", "tab:red"),

@@ -156,9 +156,10 @@ def corrupt(
     corruption = CORRUPTIONS[name]
     low, high = (0.0, 255.0) if images.dtype == jnp.uint8 else (lowest, highest)
     values = (images.astype(jnp.float32) - low) / (high - low)
-    apply = partial(corruption.apply, strength=corruption.strengths[severity - 1])
+    strength = corruption.strengths[severity - 1]
     keys = example_keys(named_key(key, name), examples)
-    corrupted = jnp.clip(jax.vmap(apply)(keys, values), 0, 1) * (high - low) + low
+    apply = jax.vmap(lambda key, image: corruption.apply(key, image, strength))
+    corrupted = jnp.clip(apply(keys, values), 0, 1) * (high - low) + low
     if images.dtype == jnp.uint8:
         corrupted = jnp.round(corrupted)
     return corrupted.astype(images.dtype)
