@@ -1,10 +1,10 @@
-"""Strictness for all tests: types, shapes, promotion; and four CPU devices."""
+"""Strictness for all tests: types, shapes, promotion; and eight CPU devices."""
 
 import os
 
-# Before JAX starts its backend: tests see four CPU devices and nothing else.
+# Before JAX starts its backend: tests see eight CPU devices and nothing else.
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["JAX_NUM_CPU_DEVICES"] = "4"
+os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 
 import jax
 import jaxtyping

@@ -245,7 +245,7 @@ def test_an_npz_file_comes_back_as_it_was_saved(tmp_path, dtype):
         ({"train_labels": np.zeros(5)}, "train_labels is float64 .* integers"),
         ({"train_labels": np.zeros((5, 1), int)}, r"train_labels is .*\(5, 1\)"),
         ({"train_labels": np.zeros(4, int)}, "train has 5 images and 4 labels"),
-        ({"test_labels": np.array([0, -3])}, "test_labels has -3; expected 0 or more"),
+        ({"test_labels": np.array([0, -3])}, "test_labels has -3; expected 0 to"),
         ({"test_images": pixels(2, (2, 2, 3))}, r"\(2, 3, 3\) and test .*\(2, 2, 3\)"),
         (
             {"test_images": pixels(0), "test_labels": np.zeros(0, int)},

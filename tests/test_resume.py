@@ -132,6 +132,50 @@ def test_when_all_checkpoints_are_damaged_nothing_is_changed(finished, tmp_path,
         assert path.read_bytes() == content, path
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of two megabytes."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"cannot mount a small file system: {error}")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_a_full_disk_ends_in_one_line_and_leaves_what_was_saved(
+    finished, small_disk, small
+):
+    workdir = small_disk / "run"
+    shutil.copytree(finished[0], workdir)
+    (workdir / "summary.json").unlink()
+    for step in ("12", "16"):
+        shutil.rmtree(workdir / "checkpoints" / step)
+    saved = workdir / "checkpoints" / "8"
+    before = {p: p.read_bytes() for p in saved.rglob("*") if p.is_file()}
+    free = shutil.disk_usage(small_disk).free
+    (small_disk / "ballast").write_bytes(bytes(free - 8192))
+    with pytest.raises(ValueError, match="no space is left.*same command") as raised:
+        train(small, workdir)
+    assert len(str(raised.value).splitlines()) == 1
+    assert all(path.read_bytes() == content for path, content in before.items())
+    (small_disk / "ballast").unlink()
+    assert_same_end(workdir, train(small, workdir), *finished)
+
+
+def test_checkpoints_and_records_hold_no_pickles(finished):
+    """Every pickle of protocol 2 or later starts with 0x80 and ends with a dot."""
+    files = [path for path in finished[0].rglob("*") if path.is_file()]
+    assert len(files) > 10
+    for path in files:
+        content = path.read_bytes()
+        assert path.suffix not in (".pkl", ".pickle", ".npy"), path
+        assert not (content[:1] == b"\x80" and content[-1:] == b"."), path
+
+
 def test_a_second_process_is_refused(finished, small):
     with locked(finished[0]), pytest.raises(ValueError, match="another process"):
         train(small, finished[0])

@@ -77,8 +77,10 @@ def test_masks_drop_some_and_keep_some(reference):
     assert abs(share - 0.5 * 50 / 60) < 0.19
 
 
-@pytest.mark.parametrize("devices", [1, 2, 4])
-@pytest.mark.parametrize("parts", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("parts", "devices"),
+    [(1, 1), (2, 1), (3, 1), (1, 2), (2, 2), (1, 3), (3, 3), (2, 4), (1, 8), (3, 8)],
+)
 def test_masks_do_not_depend_on_parts_or_devices(reference, parts, devices):
     found, sums = gradient(PLAN, ALL, jax.random.key(9), 50, parts, devices)
     np.testing.assert_array_equal(found == 0, reference[0] == 0)
@@ -97,11 +99,12 @@ def test_masks_do_not_depend_on_batch_size_or_order(reference):
 
 
 def test_shards_do_not_share_masks():
-    found, _ = gradient("fc:bernoulli:0.5", ALL, jax.random.key(9), devices=4)
-    shards = (found == 0).reshape(4, -1)
-    for first in range(4):
+    found, _ = gradient("fc:bernoulli:0.5", ALL, jax.random.key(9), devices=8)
+    shards = (found == 0).reshape(8, -1)
+    for first in range(8):
         for second in range(first):
-            assert (shards[first] != shards[second]).mean() > 0.2
+            # 21 decisions, half of which should differ.
+            assert (shards[first] != shards[second]).sum() >= 3
 
 
 @pytest.mark.parametrize("parts", [1, 2])

@@ -98,6 +98,40 @@ def test_micro_batches_and_devices_change_only_rounding(
     np.testing.assert_allclose(losses[0][0], losses[1][0], rtol=1e-5)
 
 
+@pytest.fixture(scope="module")
+def hundred_steps(small, tmp_path_factory):
+    """A hundred steps on one device, of batches of 20, whose rounding grows slowly."""
+    config = replace(small, optimizer="sgd", batch_size=20, epochs=25, log_every=1)
+    workdir = tmp_path_factory.mktemp("hundred") / "steps"
+    return config, train(config, workdir), losses(workdir)
+
+
+def losses(workdir):
+    return [line["loss"] for line in read_metrics(workdir)]
+
+
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mesh": "data:3", "microbatches": 2},
+        pytest.param({"mesh": "data:2"}, marks=SLOW),
+        pytest.param({"mesh": "data:3"}, marks=SLOW),
+        pytest.param({"mesh": "data:4", "microbatches": 5}, marks=SLOW),
+        pytest.param({"mesh": "data:8"}, marks=SLOW),
+    ],
+    ids=str,
+)
+def test_devices_agree_over_a_hundred_steps(hundred_steps, tmp_path, changes):
+    config, summary, expected = hundred_steps
+    other = train(replace(config, **changes), tmp_path / "other")
+    assert other["masks_digest"] == summary["masks_digest"]
+    assert len(expected) == 100 + 25
+    np.testing.assert_allclose(losses(tmp_path / "other"), expected, rtol=1e-5)
+
+
 def test_every_training_option_runs_together(small, tmp_path):
     summary = train(
         replace(

@@ -1,18 +1,24 @@
 """The run record: flags, metrics, summary, events; readable without this project."""
 
+import contextlib
+import errno
 import hashlib
 import importlib.metadata
 import json
 import math
 import os
 import platform
+import subprocess
 import tempfile
+import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Key
 
 from dropout import Moment, Row, Timeline, bind, kind_of, rates_at
@@ -21,6 +27,7 @@ from models.layers import pool_2x2
 from training.config import Config, differences, flag_lines, parse_flag_lines
 from training.hosts import by_leader
 
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PACKAGES = ("flax", "jax", "jaxlib", "numpy", "optax", "orbax-checkpoint")
 
 
@@ -34,12 +41,39 @@ def claim(workdir: Path, config: Config) -> None:
     if not path.exists():
         write_atomically(path, flag_lines(config))
         return
-    changed = differences(parse_flag_lines(path.read_text()), config)
+    try:
+        recorded = parse_flag_lines(path.read_text())
+    except ValueError as error:
+        raise ValueError(
+            f"cannot read {path}: {error} Expected the flags of a run of this version; "
+            "give another --workdir."
+        ) from None
+    changed = differences(recorded, config)
     if changed:
         raise ValueError(
             f"--workdir={workdir} holds a different run: {'; '.join(changed)}. "
             "Give its flags, or another --workdir."
         )
+
+
+@contextlib.contextmanager
+def space_needed(workdir: Path) -> Iterator[None]:
+    """Says in one line if the block runs out of space.
+
+    Raises:
+        ValueError: there is none left, for whichever of the libraries found out.
+    """
+    try:
+        yield
+    except Exception as error:
+        # Orbax wraps what the system said in errors of its own, or only quotes it.
+        quoted = "\n".join(traceback.format_exception(error))
+        if any(os.strerror(code) in quoted for code in NO_SPACE):
+            raise ValueError(
+                f"no space is left to write to {workdir}; what was saved before is "
+                "whole. Once there is space, the same command goes on from there."
+            ) from error
+        raise
 
 
 def make_directory(flag: str, path: str) -> Path:
@@ -101,6 +135,22 @@ def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
+def read_summary(workdir: Path) -> dict[str, Any]:
+    """The summary of a finished run.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    path = workdir / "summary.json"
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is damaged ({error}); expected JSON. Once it is moved away the "
+            "same command writes it again."
+        ) from None
+
+
 def versions() -> dict[str, str]:
     """Versions of what the numbers depend on, with the device and the platform."""
     found = {name: importlib.metadata.version(name) for name in PACKAGES}
@@ -110,6 +160,33 @@ def versions() -> dict[str, str]:
         **found,
         "device": f"{device.platform} {device.device_kind}",
     }
+
+
+def circumstances(mesh: Mesh) -> dict[str, Any]:
+    """What a run's bits depend on besides its flags: code, versions and devices."""
+    device = mesh.devices.flat[0]
+    return {
+        "commit": commit(),
+        "devices": {
+            "kind": f"{device.platform} {device.device_kind}",
+            "count": mesh.size,
+            "processes": jax.process_count(),
+            "machine": platform.machine(),
+        },
+        "versions": versions(),
+    }
+
+
+def commit() -> str | None:
+    """The git commit of the code, with `-dirty` where files differ from it."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        found = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True
+        )
+    except OSError:  # No git here.
+        return None
+    return found.stdout.strip() or None
 
 
 def digest(tree: Any) -> str:

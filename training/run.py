@@ -38,14 +38,16 @@ from training.population import (
 )
 from training.progress import progress_bar
 from training.record import (
+    circumstances,
     claim,
     digest,
     finite,
     make_directory,
     masks_digest,
     read_metrics,
+    read_summary,
+    space_needed,
     truncate_metrics,
-    versions,
     write_atomically,
 )
 from training.report import describe
@@ -65,10 +67,10 @@ def run(experiment: Experiment) -> Summary:
     """
     check_same(flag_lines(replace(experiment.config, data_dir="", cache_dir="")))
     workdir = make_directory("workdir", experiment.config.workdir)
-    with locked(workdir):
+    with locked(workdir), space_needed(workdir):
         claim(workdir, experiment.config)
         if (workdir / "summary.json").exists():
-            return json.loads((workdir / "summary.json").read_text())
+            return read_summary(workdir)
         write_atomically(workdir / "plan.txt", describe(experiment) + "\n")
         return _train(experiment, workdir)
 
@@ -181,7 +183,8 @@ def _results(session: loop.Session, state: State) -> Summary:
         "seconds": time.perf_counter() - session.begin,
         "images_per_second": examples / session.seconds if examples else None,
         "dropout": config.dropout,
-        "versions": versions(),
+        "bits": config.bits,
+        **circumstances(experiment.mesh),
     }
     runs = _run_results(session, state)
     if not experiment.members:

@@ -13,6 +13,7 @@ from training.prepared import open_prepared
 from training.progress import steps_shown
 from training.text import ALICE, read_text
 
+LARGEST_LABEL = 10**6
 IN_MEMORY_BYTES = 2**30  # Prepared data sets, decoded, up to this are kept as arrays.
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
@@ -92,6 +93,8 @@ def read_npz(path: str | Path) -> tuple[ArraySplit, ArraySplit]:
         ) from error
     train = _array_split(f"{path}: train", *arrays[:2])
     test = _array_split(f"{path}: test", *arrays[2:])
+    _check_labels(path, train.labels, test.labels)
+    _check_finite(path, train.images, test.images)
     if train.image_shape != test.image_shape:
         raise ValueError(
             f"{path}: train images are {train.image_shape} and test images "
@@ -100,8 +103,36 @@ def read_npz(path: str | Path) -> tuple[ArraySplit, ArraySplit]:
     return train, test
 
 
+def _check_labels(path: str | Path, train: np.ndarray, test: np.ndarray) -> None:
+    if train.max() < 1:
+        raise ValueError(
+            f"{path}: train_labels has one class, 0; expected two or more."
+        )
+    if test.max() > train.max():
+        raise ValueError(
+            f"{path}: test_labels has {test.max()}; expected labels of train_labels, 0 "
+            f"to {train.max()}."
+        )
+
+
+def _check_finite(path: str | Path, train: np.ndarray, test: np.ndarray) -> None:
+    """Training can go on without some examples (`--on_nan`), a test score cannot."""
+    if test.dtype.kind == "f":
+        holes = np.flatnonzero(~np.isfinite(test).all((1, 2, 3))).tolist()
+        if holes:
+            raise ValueError(
+                f"{path}: test_images {holes} are not finite; expected finite pixels."
+            )
+    if train.dtype.kind == "f" and not np.isfinite(train).any():
+        raise ValueError(f"{path}: no pixel of train_images is finite; expected all.")
+
+
 def _array_split(name: str, images: np.ndarray, labels: np.ndarray) -> ArraySplit:
-    if images.ndim != 4 or not (images.dtype == np.uint8 or images.dtype.kind == "f"):
+    if (
+        images.ndim != 4
+        or 0 in images.shape[1:]
+        or not (images.dtype == np.uint8 or images.dtype.kind == "f")
+    ):
         raise ValueError(
             f"{name}_images is {images.dtype} of shape {images.shape}; expected uint8 "
             "or float of shape (examples, height, width, channels)."
@@ -116,10 +147,12 @@ def _array_split(name: str, images: np.ndarray, labels: np.ndarray) -> ArraySpli
             f"{name} has {len(images)} images and {len(labels)} labels; expected as "
             "many of both, and at least one."
         )
-    if labels.min() < 0:
-        raise ValueError(f"{name}_labels has {labels.min()}; expected 0 or more.")
+    if labels.min() < 0 or labels.max() > LARGEST_LABEL:
+        found = labels.min() if labels.min() < 0 else labels.max()
+        raise ValueError(f"{name}_labels has {found}; expected 0 to {LARGEST_LABEL}.")
     if images.dtype != np.uint8:
-        images = images.astype(np.float32)
+        with np.errstate(over="ignore"):  # What float32 cannot hold is infinite.
+            images = images.astype(np.float32)
     return ArraySplit(images, labels.astype(np.int32))
 
 
