@@ -254,7 +254,9 @@ def test_damaged_records(name, content, words, place, capsys):
 @pytest.mark.parametrize(
     "changes",
     [
-        dict(train_images=np.ones((24, 10, 14, 1)), test_images=np.ones((6, 10, 14, 1))),
+        dict(
+            train_images=np.ones((24, 10, 14, 1)), test_images=np.ones((6, 10, 14, 1))
+        ),
         dict(
             train_images=np.ones((24, 10, 10, 7)), test_images=np.ones((6, 10, 10, 7))
         ),

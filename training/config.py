@@ -165,7 +165,10 @@ def parse_flag_lines(text: str) -> Config:
         if name not in _FIELDS:
             raise ValueError(f"flag --{name} is not one of this version's.")
         kind = type(_default(name))
-        values[name] = value == "True" if kind is bool else kind(value)
+        try:
+            values[name] = value == "True" if kind is bool else kind(value)
+        except ValueError:
+            raise ValueError(f"{line}: expected {kind.__name__}.") from None
     return Config(**values)
 
 
