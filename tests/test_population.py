@@ -1,5 +1,6 @@
 """Populations: each member is its solo run, whatever becomes of the others."""
 
+import shutil
 from dataclasses import replace
 
 import jax
@@ -8,6 +9,7 @@ import pytest
 from small_run import train
 
 from training.config import canonical, members_of
+from training.devices import resolve_mesh
 from training.experiment import restore
 from training.members import Member
 from training.record import read_metrics
@@ -34,9 +36,8 @@ def population(config, tmp_path_factory):
     return workdir, train_population(config, MEMBERS, workdir)
 
 
-@pytest.mark.parametrize("number", [1, 2])
-def test_a_member_is_its_solo_run(config, population, number, tmp_path):
-    workdir, summary = population
+def test_a_member_is_its_solo_run(config, population, tmp_path):
+    (workdir, summary), number = population, 1
     member = summary["members"][number]
     solo = train(replace(config, **MEMBERS[number]._asdict()), tmp_path)
     assert member["masks_digest"] == solo["masks_digest"]
@@ -64,22 +65,119 @@ def test_a_population_compiles_once(population):
     assert population[1]["compilations"] == 1
 
 
-def test_a_member_that_is_not_finite_is_frozen_and_no_other(config, tmp_path, capfd):
-    """An infinite learning rate: the parameters after the first step are not finite."""
-    wild = [MEMBERS[0], MEMBERS[1]._replace(learning_rate=1e9)]
-    config = replace(config, model="mlp(widths=(4,))", dropout="none", optimizer="sgd")
-    summary = train_population(config, wild, tmp_path / "wild")
-    calm = train_population(config, [MEMBERS[0]], tmp_path / "calm")
+@pytest.fixture(scope="module")
+def quick(config):
+    """A network that compiles quickly; its second member does not stay finite."""
+    return replace(
+        config, model="mlp(widths=(4,))", dropout="*:bernoulli:0.2", optimizer="sgd"
+    )
+
+
+WILD = (MEMBERS[0], MEMBERS[1]._replace(learning_rate=1e9), *MEMBERS[2:])
+
+
+@pytest.fixture(scope="module")
+def wild(quick, tmp_path_factory):
+    """A finished population one of whose members is frozen."""
+    workdir = tmp_path_factory.mktemp("populations") / "wild"
+    return workdir, train_population(quick, WILD, workdir)
+
+
+def test_a_member_that_is_not_finite_is_frozen(wild):
+    workdir, summary = wild
     assert summary["frozen"] == [1]
-    assert summary["members"][0] | {"member": 0} == calm["members"][0]
-    last = summary["members"][1]
-    assert 0 < last["skipped"] < last["steps"] == 15
-    assert "member 1 (seed 1) stays as it is: the " in capfd.readouterr().err
-    state = restore(str(tmp_path / "wild"))[1]
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
-    written = [line["member"] for line in read_metrics(tmp_path / "wild")]
-    assert written.count(1) < written.count(0)
-    assert summary["test_loss"] == calm["test_loss"]
+    skipped = [member["skipped"] for member in summary["members"]]
+    assert 0 < skipped.pop(1) < 15 and not any(skipped)
+    params = restore(str(workdir))[1].params
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
+    written = [line["member"] for line in read_metrics(workdir)]
+    assert written.count(1) < written.count(0) == 15
+    others = [m["test_loss"] for m in summary["members"] if m["member"] != 1]
+    np.testing.assert_allclose(summary["test_loss"], np.mean(others))
+
+
+@pytest.mark.parametrize("devices", [2, 4])
+def test_members_over_devices_are_what_they_are_on_one(wild, quick, devices, tmp_path):
+    spread = replace(quick, mesh=f"members:{devices}")
+    summary = train_population(spread, WILD, tmp_path)
+    assert summary["frozen"] == [1]
+    for member, expected in zip(summary["members"], wild[1]["members"], strict=True):
+        assert member["masks_digest"] == expected["masks_digest"]
+        assert member["skipped"] == expected["skipped"]
+        if member["member"] != 1:
+            np.testing.assert_allclose(
+                member["test_loss"], expected["test_loss"], rtol=1e-5
+            )
+
+
+def test_a_population_that_was_killed_ends_bit_for_bit_the_same(wild, quick, tmp_path):
+    """As a kill leaves it: no summary, and lines later than the last checkpoint."""
+    workdir = tmp_path / "killed"
+    shutil.copytree(wild[0], workdir)
+    (workdir / "summary.json").unlink()
+    for step in (12, 15):
+        shutil.rmtree(workdir / "checkpoints" / str(step))
+    summary = train_population(quick, WILD, workdir)
+    for name in ("frozen", "members", "test_loss"):
+        assert summary[name] == wild[1][name]
+    texts = [(w / "metrics.jsonl").read_text() for w in (workdir, wild[0])]
+    assert texts[0] == texts[1]
+    states = [restore(str(w))[1] for w in (workdir, wild[0])]
+    for first, second in zip(*map(jax.tree.leaves, states)):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_members_in_turn_and_vectorised_agree(wild, quick, monkeypatch, tmp_path):
+    """Elsewhere than on the CPU members are vectorised."""
+    monkeypatch.setattr("jax.default_backend", lambda: "gpu")
+    summary = train_population(
+        replace(quick, augment="flip mixup", epochs=1), WILD[::2], tmp_path / "gpu"
+    )
+    monkeypatch.undo()
+    expected = train_population(
+        replace(quick, augment="flip mixup", epochs=1), WILD[::2], tmp_path / "cpu"
+    )
+    for member, its in zip(summary["members"], expected["members"], strict=True):
+        np.testing.assert_allclose(member["test_loss"], its["test_loss"], rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["cnn", "cnn_same"])
+def test_a_member_of_a_real_network_is_its_solo_run(small, model, tmp_path):
+    """After 200 steps: loss within 1e-4 relative, accuracy within one image in 1000."""
+    config = replace(
+        small, dataset="digits", model=model, steps=200, epochs=0, batch_size=64,
+        dropout="conv*:bernoulli:0.1 fc:bernoulli:0.5",
+    )  # fmt: skip
+    members = [Member(0, 1.0, 1e-3, 0.0), Member(1, 0.5, 5e-4, 1e-4)]
+    summary = train_population(config, members, tmp_path / "population")
+    for member, its in zip(members, summary["members"], strict=True):
+        solo = train(replace(config, **member._asdict()), tmp_path / f"{member.seed}")
+        assert its["masks_digest"] == solo["masks_digest"]
+        for split in ("train", "test"):
+            loss, accuracy = f"{split}_loss", f"{split}_accuracy"
+            print(model, member, split, its[loss] / solo[loss] - 1)
+            np.testing.assert_allclose(its[loss], solo[loss], rtol=1e-4)
+            assert abs(its[accuracy] - solo[accuracy]) <= 1e-3
+
+
+@pytest.mark.parametrize(
+    ("mesh", "members", "message"),
+    [
+        ("members:3", 4, "members:3: expected a number of --seeds that it divides"),
+        ("members:2", 0, "members:2: expected a number of --seeds that it divides"),
+        ("members:64", 64, "members:64: this machine has 4 device"),
+        ("member:2", 4, "member:2: expected data:N, or members:N with --seeds"),
+    ],
+)
+def test_a_mesh_that_does_not_fit_is_refused(mesh, members, message):
+    with pytest.raises(ValueError, match=message):
+        resolve_mesh(mesh, members)
+
+
+def test_a_population_takes_all_devices_that_divide_it():
+    assert resolve_mesh("", 6) == "members:2"
+    assert resolve_mesh("") == "data:4"
 
 
 def test_members_of_a_configuration_and_back(config):

@@ -1,5 +1,6 @@
 """Pictures of a run: loss, accuracy and rates over the epochs."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,8 @@ def _draw_splits(axes: Axes, lines: Lines, quantity: str, scale: str) -> None:
     for split, colour in COLOURS.items():
         found = [line for line in lines if line["split"] == split]
         if found:
-            epochs = [line["epoch"] for line in found]
-            values = [line[quantity] for line in found]
             label = f"{split} (with dropout)" if split == "train" else split
-            axes.plot(epochs, values, color=colour, label=label)
+            _draw_runs(axes, found, quantity, colour, label)
     axes.set(xlabel="epoch", ylabel=quantity, yscale=scale)
     axes.grid(alpha=0.3)
     axes.legend()
@@ -40,9 +39,23 @@ def _draw_splits(axes: Axes, lines: Lines, quantity: str, scale: str) -> None:
 
 def _draw_rates(axes: Axes, lines: Lines, sites: list[str]) -> None:
     found = [line for line in lines if line["split"] == "train"]
-    for site in sites:
-        rates = [line[site] for line in found]
-        axes.plot([line["epoch"] for line in found], rates, label=site[len("rate/") :])
+    for number, site in enumerate(sites):
+        _draw_runs(axes, found, site, f"C{number % 10}", site[len("rate/") :])
     axes.set(xlabel="epoch", ylabel="dropout rate", ylim=(-0.02, 1.02))
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
+
+
+def _draw_runs(
+    axes: Axes, lines: Lines, quantity: str, colour: str, label: str
+) -> None:
+    """One curve; of a population the mean, and between which values all members lie."""
+    at: dict[float, list[float]] = {}
+    for line in lines:
+        value = math.nan if line[quantity] is None else line[quantity]
+        at.setdefault(line["epoch"], []).append(value)
+    means = [sum(values) / len(values) for values in at.values()]
+    axes.plot(list(at), means, color=colour, label=label)
+    if "member" in lines[0]:
+        low, high = (list(map(bound, at.values())) for bound in (min, max))
+        axes.fill_between(list(at), low, high, color=colour, alpha=0.2, linewidth=0)
