@@ -3,6 +3,7 @@
     python scripts/bench.py
     python scripts/bench.py --parts=steps --dataset=mnist --data_dir=DIR --models=cnn
     python scripts/bench.py --parts=variants --out=docs/costs
+    python scripts/bench.py --parts=populations --members=4,16 --batch_sizes=64,128
 
 Every table is measured with its contestants interleaved, round by round, in one
 process; times are medians, with the quartiles as their spread. Prints the tables and
@@ -10,12 +11,14 @@ writes `bench.json` and `bench.png` to --out. `pip install -e '.[bench]'` brings
 and Keras; without them their columns are left out.
 """
 
+import itertools
 import json
 import os
 import platform
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -42,12 +45,13 @@ from scripts.bench_peers import ARCHITECTURES, Arrays, Train, installed  # noqa:
 from training import loop  # noqa: E402
 from training.config import Config, canonical  # noqa: E402
 from training.experiment import Experiment, prepare, start_state  # noqa: E402
-from training.run import compile_step  # noqa: E402
+from training.run import compile_step, step_settings  # noqa: E402
 
 PARTS = flags.DEFINE_list("parts", ["operations", "steps", "sites"], "what to measure")
 MODELS = flags.DEFINE_list("models", list(ARCHITECTURES), "networks of the steps")
 BATCH_SIZES = flags.DEFINE_list("batch_sizes", ["32", "128", "512"], "of the steps")
 MICROBATCH = flags.DEFINE_integer("microbatch", 128, "largest micro-batch, ours only")
+MEMBERS = flags.DEFINE_list("members", ["4", "16"], "sizes of the populations")
 VARIANT_NAMES = flags.DEFINE_list("variants", [], "of the operations (default: all)")
 ROUNDS = flags.DEFINE_integer("rounds", 15, "measurements of each", lower_bound=3)
 SECONDS = flags.DEFINE_float("seconds", 1.0, "length of one measurement")
@@ -237,11 +241,33 @@ def measure_sites():
         yield title, measure(title, contestants)
 
 
+def measure_populations():
+    """A member's step in populations against that of a solo run."""
+    for model, text in itertools.product(MODELS.value, BATCH_SIZES.value):
+        solo = configuration(model, int(text), "fc:bernoulli:0.5")
+        counts = {f"one of {size}": int(size) for size in MEMBERS.value}
+        runs = {"solo run": our_training(prepare(solo))}
+        for name, count in counts.items():
+            together = canonical(replace(solo, seeds=f"0:{count}"))
+            runs[name] = our_training(prepare(together))
+        title = f"training step of a member, {model}, batch {text}"
+        results = measure(title, runs)
+        for name, count in counts.items():
+            results[name] = per_member(results[name], count)
+        yield title, results
+
+
+def per_member(measured: Measured, members: int) -> Measured:
+    """The times of one of so many members."""
+    return Measured(*(value / members for value in measured[:4]))
+
+
 MEASUREMENTS = {
     "operations": measure_operations,
     "variants": measure_variants,
     "steps": measure_steps,
     "sites": measure_sites,
+    "populations": measure_populations,
 }
 
 
@@ -269,13 +295,13 @@ def our_training(experiment: Experiment) -> Train:
     """The steps of the training loop, with its batches."""
     state = start_state(experiment)
     step, _ = compile_step(experiment, state)
-    batches, key = loop.batches(experiment, 0), loop.mask_key(experiment)
+    batches, settings = loop.batches(experiment, 0), step_settings(experiment)
     current = [state]
 
     def train(steps: int) -> None:
         in_flight = deque()
         for _ in range(steps):
-            current[0], metrics = step(current[0], next(batches), key)
+            current[0], metrics = step(current[0], next(batches), settings)
             in_flight.append(metrics)
             if len(in_flight) > loop.STEPS_IN_FLIGHT:
                 jax.block_until_ready(in_flight.popleft())

@@ -122,6 +122,9 @@ def test_a_population_that_was_killed_ends_bit_for_bit_the_same(wild, quick, tmp
         assert summary[name] == wild[1][name]
     texts = [(w / "metrics.jsonl").read_text() for w in (workdir, wild[0])]
     assert texts[0] == texts[1]
+    # As if it came from a machine with more devices:
+    flags = (workdir / "run.flags").read_text()
+    (workdir / "run.flags").write_text(flags.replace("mesh=data:1", "mesh=members:32"))
     states = [restore(str(w))[1] for w in (workdir, wild[0])]
     for first, second in zip(*map(jax.tree.leaves, states)):
         np.testing.assert_array_equal(first, second)

@@ -1,5 +1,6 @@
 """From a configuration to everything that a run is made of."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -31,7 +32,7 @@ from training.config import (
     members_of,
     parse_flag_lines,
 )
-from training.devices import make_mesh, over_members, place, replicated
+from training.devices import make_mesh, over_members, place, replicated, resolve_mesh
 from training.learned import find_places, with_learned
 from training.network import Network, build
 from training.optimizer import Scalar, faster_dropout, learning_rate, make_optimizer
@@ -186,6 +187,7 @@ def restore(workdir: str) -> tuple[Config, State]:
     if not (path / "run.flags").is_file():
         raise ValueError(f"{workdir} holds no run: it has no run.flags.")
     config = canonical(parse_flag_lines((path / "run.flags").read_text()))
+    config = replace(config, mesh=_mesh_here(config))
     experiment = prepare(config)
     with open_checkpoints(path) as checkpoints:
         found = restore_latest(
@@ -194,6 +196,15 @@ def restore(workdir: str) -> tuple[Config, State]:
     if found is None:
         raise ValueError(f"{workdir} has no checkpoint yet.")
     return config, found[0]
+
+
+def _mesh_here(config: Config) -> str:
+    """The mesh of a run, or that of this machine where it has fewer devices."""
+    members = len(members_of(config)) if config.seeds else 0
+    try:
+        return resolve_mesh(config.mesh, members)
+    except ValueError:
+        return resolve_mesh("", members)
 
 
 def _timeline(config: Config, examples: int) -> Timeline:

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from training.experiment import Experiment
+from training.members import Member
 
 
 def describe(experiment: Experiment) -> str:
@@ -17,7 +18,8 @@ def describe(experiment: Experiment) -> str:
         [
             f"{experiment.config.model}: {parameters:,} parameters",
             f"{timeline.total:,} steps, {timeline.steps_per_epoch:,} an epoch, "
-            f"{len(experiment.train_ids):,} training examples",
+            f"{experiment.train_ids.shape[-1]:,} training examples",
+            *_members(experiment),
             *plan_table(experiment),
         ]
     )
@@ -26,11 +28,13 @@ def describe(experiment: Experiment) -> str:
 def plan_table(experiment: Experiment) -> list[str]:
     """One aligned line for each site: variant, rate and schedule."""
     acting = {row.site: row for row in experiment.rows}
+    columns = zip(*(run.rows for run in experiment.runs))
+    rates = {rows[0].site: [float(row.rate) for row in rows] for rows in columns}
     lines = [("site", "variant", "unit", "rate", "schedule")]
     for site in experiment.network.sites:
         if site in acting:
             row = acting[site]
-            rate = f"{row.rate:.6g}"
+            rate = _rate_text(rates[site])
             lines.append((site, str(row.variant), row.unit, rate, str(row.schedule)))
         else:
             lines.append((site, "-", "", "", ""))
@@ -41,6 +45,21 @@ def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
     """Lines of cells, each column as wide as its widest cell."""
     widths = [max(map(len, column)) for column in zip(*lines)]
     return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
+
+
+def _rate_text(rates: list[float]) -> str:
+    low, high = (f"{bound(rates):.6g}" for bound in (min, max))
+    return low if low == high else f"{low} to {high}"
+
+
+def _members(experiment: Experiment) -> list[str]:
+    """What the members of a population differ in."""
+    if not experiment.members:
+        return []
+    config = experiment.config
+    lists = {f"{name}s": getattr(config, f"{name}s") for name in Member._fields}
+    given = [f"--{flag}={text}" for flag, text in lists.items() if text]
+    return [f"{len(experiment.members)} members: {' '.join(given)}"]
 
 
 def result_line(summary: dict[str, Any], workdir: Path) -> str:

@@ -97,7 +97,7 @@ def compile_step(experiment: Experiment, state: State) -> tuple[Step, list[None]
         donate_argnums=0,
         compiler_options=compiler_options(),
     )
-    return jitted.lower(state, batch, _settings(experiment)).compile(), traces
+    return jitted.lower(state, batch, step_settings(experiment)).compile(), traces
 
 
 def _step(experiment: Experiment, on_trace: Callable[[], None]) -> Step:
@@ -108,7 +108,7 @@ def _step(experiment: Experiment, on_trace: Callable[[], None]) -> Step:
     )
 
 
-def _settings(experiment: Experiment) -> Any:
+def step_settings(experiment: Experiment) -> Any:
     """What the step is given besides state and batch."""
     return settings_of(experiment) if experiment.members else loop.mask_key(experiment)
 
@@ -154,7 +154,7 @@ def _train(experiment: Experiment, workdir: Path) -> Summary:
             start=start,
             begin=begin - position.seconds,
             signals=signals,
-            settings=_settings(experiment),
+            settings=step_settings(experiment),
             frozen=loop.frozen_members(experiment, state),
         )
         state = loop.run_steps(session, state)
@@ -170,6 +170,8 @@ def _train(experiment: Experiment, workdir: Path) -> Summary:
 def _write_summary(session: loop.Session, summary: Summary) -> None:
     config = session.experiment.config
     title = f"{config.dataset}  {config.model}  --dropout='{config.dropout}'"
+    if config.seeds:
+        title += f"  --seeds={config.seeds}: means, and where all members lie"
     lines = read_metrics(session.workdir)
     draw_curves(lines, title, session.workdir / "curves.png")
     text = json.dumps(summary, indent=2, sort_keys=True) + "\n"
