@@ -4,7 +4,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from dropout import Drop, identity
-from models.convolution import relu
+from models.convolution import Padding, relu
 from models.layers import (
     HE,
     Conv,
@@ -18,7 +18,7 @@ from models.layers import (
 from models.norms import NormKind, RowWeights
 
 # Kernel size, stride, padding and which width, of each layer but the last.
-LAYERS = (
+LAYERS: tuple[tuple[int, int, Padding, int], ...] = (
     (3, 1, "SAME", 0), (3, 1, "SAME", 0), (3, 2, "SAME", 0),
     (3, 1, "SAME", 1), (3, 1, "SAME", 1), (3, 2, "SAME", 1),
     (3, 1, "VALID", 1), (1, 1, "VALID", 1),

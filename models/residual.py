@@ -1,7 +1,8 @@
 """Blocks of residual networks, and how they are laid out in stages."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
@@ -25,8 +26,7 @@ class Block(nnx.Module):
     def __init__(
         self,
         name: str,
-        inputs: int,
-        width: int,
+        channels: tuple[int, int],
         *,
         sizes: tuple[int, ...],
         stride: int,
@@ -34,13 +34,13 @@ class Block(nnx.Module):
         norm: NormKind,
         key: Key[Array, ""],
     ):
-        self.name, self.stride = name, stride
+        self.name, self.stride, (inputs, width) = name, stride, channels
         self.outputs = width * (4 if sizes == BOTTLENECK else 1)
         self.convs = tuple(f"conv{number}" for number in range(1, len(sizes) + 1))
         widths = (inputs, *(width,) * (len(sizes) - 1), self.outputs)
         for index, conv in enumerate(self.convs):
             layer = ConvNorm(
-                f"{name}/{conv}", widths[index : index + 2], sizes[index],
+                f"{name}/{conv}", (widths[index], widths[index + 1]), sizes[index],
                 stride=stride if index == sizes.index(3) else 1, norm=norm, key=key,
             )  # fmt: skip
             setattr(self, conv, layer)
@@ -88,6 +88,29 @@ def stages(counts: tuple[int, ...], width: int) -> Iterator[tuple[str, int, int]
         for index in range(count):
             number += 1
             yield f"block{number}", width * 2**stage, 2 if stage and not index else 1
+
+
+def add_blocks(
+    network: nnx.Module,
+    make: Callable[..., Any],
+    inputs: int,
+    layout: Iterable[tuple[str, int, int]],
+) -> tuple[tuple[str, ...], int]:
+    """Makes blocks attributes of a network; their names, and the channels after them.
+
+    Args:
+        network: the network.
+        make: (name, (channels before, width), stride=...) -> a block.
+        inputs: the channels before the first one.
+        layout: the name, width and stride of each block, as `stages` gives them.
+    """
+    names = []
+    for name, width, stride in layout:
+        block = make(name, (inputs, width), stride=stride)
+        setattr(network, name, block)
+        inputs = block.outputs
+        names.append(name)
+    return tuple(names), inputs
 
 
 def enlarge(x: Images, channels: int) -> Images:

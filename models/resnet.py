@@ -17,7 +17,7 @@ from models.layers import (
     require_widths,
 )
 from models.norms import NormKind, RowWeights
-from models.residual import BASIC, BOTTLENECK, Block, stages
+from models.residual import BASIC, BOTTLENECK, Block, add_blocks, stages
 
 # The kernels of a block's branch, and the blocks of each stage (He et al. 2016, table
 # 1; 10 and 14 are the smallest of their kinds).
@@ -50,17 +50,9 @@ class ResNet(nnx.Module):
             "conv1", (image[2], width), 7 if imagenet else 3,
             stride=2 if imagenet else 1, norm=norm, key=key,
         )  # fmt: skip
-        inputs, names = width, []
-        for name, outputs, stride in stages(counts, width):
-            block = Block(
-                name, inputs, outputs, sizes=sizes, stride=stride,
-                projection=imagenet, norm=norm, key=key,
-            )  # fmt: skip
-            setattr(self, name, block)
-            inputs = block.outputs
-            names.append(name)
-        self.names = tuple(names)
-        self.out = Dense("out", (inputs, classes), key=key)
+        make = partial(Block, sizes=sizes, projection=imagenet, norm=norm, key=key)
+        self.names, outputs = add_blocks(self, make, width, stages(counts, width))
+        self.out = Dense("out", (outputs, classes), key=key)
 
     @property
     def sites(self) -> tuple[str, ...]:

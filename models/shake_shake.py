@@ -18,7 +18,7 @@ from models.layers import (
     rectify,
 )
 from models.norms import NORMS, NormKind, RowWeights, normalise
-from models.residual import stages
+from models.residual import add_blocks, stages
 
 
 class Path(nnx.Module):
@@ -106,7 +106,7 @@ class Block(nnx.Module):
         norm: NormKind,
         key: Key[Array, ""],
     ):
-        self.name = name
+        self.name, self.outputs = name, channels[1]
         self.path1, self.path2 = (
             Path(f"{name}/path{number}", channels, stride=stride, norm=norm, key=key)
             for number in (1, 2)
@@ -148,14 +148,10 @@ class ShakeShake(nnx.Module):
         norm: NormKind,
     ):
         self.conv1 = ConvNorm("conv1", (image[2], 16), 3, norm=norm, key=key)
-        inputs, names = 16, []
-        for name, outputs, stride in stages((count,) * 3, width):
-            block = Block(name, (inputs, outputs), stride=stride, norm=norm, key=key)
-            setattr(self, name, block)
-            inputs = outputs
-            names.append(name)
-        self.names = tuple(names)
-        self.out = Dense("out", (inputs, classes), key=key)
+        make = partial(Block, norm=norm, key=key)
+        layout = stages((count,) * 3, width)
+        self.names, outputs = add_blocks(self, make, 16, layout)
+        self.out = Dense("out", (outputs, classes), key=key)
 
     @property
     def sites(self) -> tuple[str, ...]:

@@ -57,8 +57,8 @@ class VGG(nnx.Module):
         ]
         self.convs = tuple(f"conv{number}" for number in range(1, len(widths) + 1))
         self.last_of_stages = tuple(self.convs[end - 1] for end in accumulate(counts))
-        for name, *channels in zip(self.convs, (image[2], *widths), widths):
-            layer = ConvNorm(name, tuple(channels), 3, norm=norm, key=key, bias=True)
+        for name, before, after in zip(self.convs, (image[2], *widths), widths):
+            layer = ConvNorm(name, (before, after), 3, norm=norm, key=key, bias=True)
             setattr(self, name, layer)
         pixels = prod(-(-length // 2 ** len(counts)) for length in image[:2])
         self.fc = Dense("fc", (pixels * widths[-1], dense), key=key, kernel_init=HE)

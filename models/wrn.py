@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Key
 from dropout import Drop, identity
 from models.layers import HE, Conv, Dense, Images, NormRelu, require_widths
 from models.norms import NormKind, RowWeights
-from models.residual import stages
+from models.residual import add_blocks, stages
 
 
 class PreActivation(nnx.Module):
@@ -28,6 +28,7 @@ class PreActivation(nnx.Module):
         key: Key[Array, ""],
     ):
         self.name, (inputs, outputs) = name, channels
+        self.outputs = outputs
         self.act1 = NormRelu(f"{name}/act1", inputs, norm)
         self.act2 = NormRelu(f"{name}/act2", outputs, norm)
         self.conv1 = _conv(f"{name}/conv1", channels, 3, stride, norm, key)
@@ -69,17 +70,11 @@ class WRN(nnx.Module):
         norm: NormKind,
     ):
         self.conv1 = _conv("conv1", (image[2], 16), 3, 1, norm, key)
-        inputs, names = 16, []
-        for name, outputs, stride in stages((count,) * 3, 16 * width):
-            block = PreActivation(
-                name, (inputs, outputs), stride=stride, norm=norm, key=key
-            )
-            setattr(self, name, block)
-            inputs = outputs
-            names.append(name)
-        self.names = tuple(names)
-        self.act = NormRelu("act", inputs, norm)
-        self.out = Dense("out", (inputs, classes), key=key)
+        make = partial(PreActivation, norm=norm, key=key)
+        layout = stages((count,) * 3, 16 * width)
+        self.names, outputs = add_blocks(self, make, 16, layout)
+        self.act = NormRelu("act", outputs, norm)
+        self.out = Dense("out", (outputs, classes), key=key)
 
     @property
     def sites(self) -> tuple[str, ...]:

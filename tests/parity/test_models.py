@@ -24,7 +24,7 @@ CASES = [
 def ours(sizes, stride, projection):
     """A block whose norms scale and shift at random."""
     block = Block(
-        "block1", INPUTS, WIDTH, sizes=sizes, stride=stride, projection=projection,
+        "block1", (INPUTS, WIDTH), sizes=sizes, stride=stride, projection=projection,
         norm="batch", key=jax.random.key(0),
     )  # fmt: skip
     params = nnx.to_pure_dict(nnx.state(block, nnx.Param))
