@@ -2,10 +2,9 @@
 
 They act on one image with values in [0, 1], after Hendrycks & Dietterich 2019
 ("Benchmarking Neural Network Robustness to Common Corruptions and Perturbations",
-ICLR), with strengths for images of about 28 to 32 pixels: noise and contrast are those
-of their CIFAR-10-C, the geometric ones are ours. An example has the same noise, and
-moves in the same direction, at every severity. Adding one is a function, named so, with
-its five strengths.
+ICLR), with strengths of our own for images of about 28 to 32 pixels: compare arms on
+them, not with published numbers. An example has the same noise, and moves in the same
+direction, at every severity. Adding one is a function, and a line with its strengths.
 """
 
 from collections.abc import Callable
