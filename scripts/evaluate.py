@@ -53,16 +53,28 @@ def main(argv: list[str]) -> None:
         corruptions = evaluation.check_corruptions(CORRUPTIONS.value)
         if len(argv) < 2:
             raise ValueError("no workdir given; expected the directory of a run.")
-        results = [evaluate(workdir, corruptions) for workdir in argv[1:]]
+        results = [
+            evaluate(run, path, corruptions)
+            for workdir in argv[1:]
+            for run, path in loaded(workdir)
+        ]
     except ValueError as error:
         sys.exit(f"evaluate.py: {error}")
     if len(results) > 1:
         print("\n".join(["", *over_runs(results)]))
 
 
-def evaluate(workdir: str, corruptions: list[str]) -> dict[str, Measures]:
+def loaded(workdir: str) -> Iterator[tuple[Run, Path]]:
+    """A run and where it is recorded; of a population `member-0`, `member-1`, ..."""
+    runs = evaluation.load_runs(workdir, DATA_DIR.value)
+    for number, run in enumerate(runs):
+        path = Path(workdir, f"member-{number}") if len(runs) > 1 else Path(workdir)
+        path.mkdir(exist_ok=True)
+        yield run, path
+
+
+def evaluate(run: Run, path: Path, corruptions: list[str]) -> dict[str, Measures]:
     """Evaluates one run, writes all of it, prints its table; the measures by rule."""
-    run = evaluation.load_run(workdir, DATA_DIR.value)
     cache_dir = run.experiment.config.cache_dir
     jax.config.update("jax_compilation_cache_dir", f"{cache_dir}/xla")
     test = evaluation.held_out(run, "test", EXAMPLES.value)
@@ -79,7 +91,7 @@ def evaluate(workdir: str, corruptions: list[str]) -> dict[str, Measures]:
     figures = dict(draw(run, answers, answered))
     if corruptions:
         figures["corruptions"] = evaluation_pictures.corrupted(measured, robust)
-    write(workdir, run, {"rules": measured, "corruptions": robust}, figures)
+    write(path, run, {"rules": measured, "corruptions": robust}, figures)
     return measured
 
 
@@ -151,7 +163,7 @@ def draw_rotation(run: Run, answers: Answers, rule: str) -> Figure:
 
 
 def write(
-    workdir: str, run: Run, found: dict[str, Any], figures: dict[str, Figure]
+    path: Path, run: Run, found: dict[str, Any], figures: dict[str, Figure]
 ) -> None:
     """Writes the record, its table and the pictures into the workdir, and prints."""
     lines = table(found["rules"])
@@ -159,7 +171,6 @@ def write(
         **found, "samples": SAMPLES.value, "examples": EXAMPLES.value,
         "out_of_distribution": OUTSIDE.value, "versions": versions(),
     }  # fmt: skip
-    path = Path(workdir)
     write_atomically(path / "evaluation.json", json.dumps(record, indent=2) + "\n")
     for name, figure in figures.items():
         figure.savefig(path / f"evaluation-{name}.png", dpi=90)
@@ -167,7 +178,7 @@ def write(
     plan = plan_table(run.experiment)
     page = [f"# Evaluation of {path.name}", "```", *plan, "```", "```", *lines, "```"]
     write_atomically(path / "evaluation.md", "\n\n".join(["\n".join(page), *pictures]))
-    print("\n".join([f"\n{workdir}", *lines]), flush=True)
+    print("\n".join([f"\n{path}", *lines]), flush=True)
     print(f"record and {len(figures)} pictures in {path / 'evaluation.md'}", flush=True)
 
 

@@ -13,7 +13,8 @@ from dropout import named_key
 from training import metrics, sources
 from training.config import canonical
 from training.corruptions import CORRUPTIONS, SEVERITIES, corrupt
-from training.experiment import Experiment, prepare, restore
+from training.devices import make_mesh, replicated
+from training.experiment import Experiment, of_run, prepare, restore
 from training.metrics import Samples
 from training.monte_carlo import Predict, check_rule, make_predict
 from training.step import State
@@ -65,8 +66,12 @@ class Part(NamedTuple):
     ids: Int[np.ndarray, " n"]
 
 
-def load_run(workdir: str, data_dir: str) -> Run:
-    """The newest state of a run; `data_dir` stands for the run's own unless empty.
+def load_runs(workdir: str, data_dir: str) -> list[Run]:
+    """The newest state of a run, or of every member of a population.
+
+    Args:
+        workdir: of the run.
+        data_dir: stands for the run's own unless empty.
 
     Raises:
         ValueError: no run, no checkpoint, no data, or a run on text.
@@ -77,7 +82,16 @@ def load_run(workdir: str, data_dir: str) -> Run:
     experiment = prepare(config)
     if np.ndim(experiment.data.test.fetch(np.zeros(1, np.int32))[1]) > 1:
         raise ValueError(f"{workdir}: a run on text; expected one on images.")
-    return Run(experiment, state)
+    if not experiment.members:
+        return [Run(experiment, state)]
+    mesh = make_mesh("data:1")
+    return [
+        Run(
+            member._replace(mesh=mesh),
+            jax.device_put(of_run(experiment, state, number), replicated(mesh)),
+        )
+        for number, member in enumerate(experiment.members)
+    ]
 
 
 def held_out(run: Run, split: str, most: int) -> Part:

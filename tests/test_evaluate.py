@@ -19,7 +19,8 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(scope="module")
 def run(finished):
-    return evaluation.load_run(str(finished[0]), "")
+    (only,) = evaluation.load_runs(str(finished[0]), "")
+    return only
 
 
 @pytest.fixture(autouse=True)
