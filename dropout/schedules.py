@@ -6,6 +6,7 @@ in flags a fraction of the run, or steps or epochs with `unit=...`; the function
 as whole steps, so that a cut-off is an integer comparison.
 """
 
+import functools
 import inspect
 import math
 from collections.abc import Callable
@@ -14,12 +15,14 @@ from typing import Annotated, Literal, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Integer
 
-from dropout.grammar import Call, check_options, lookup, option_types
+from dropout.grammar import Call, check_options, lookup, option_types, parse_call
 
 Time = Annotated[int | float, "a moment of the run"]
 Unit = Literal["run", "steps", "epochs"]
+Shape = Literal["constant", "linear"]
 Step = Integer[Array, ""] | int
 Factor = Float[Array, ""]
 LONGEST = 2**31 - 1
@@ -46,30 +49,100 @@ def constant(step: Step, total: int) -> Factor:
 def linear(step: Step, total: int, *, start: Time = 0.0, end: Time = 1.0) -> Factor:
     """Rises from 0 at `start` to 1 at `end`: min(1, (step - start) / (end - start)).
 
-    With the default options DropBlock's ramp (Ghiasi et al. 2018) and that of
-    ScheduledDropPath (Zoph et al. 2018).
+    With the default options DropBlock's ramp (Ghiasi et al. 2018); with `end` at the
+    burn-in that of ScheduledDropPath (Zoph et al. 2018). Both names stand for it.
     """
     return jnp.clip(_float(step - start) / max(end - start, 1), 0, 1)
 
 
 def decay(step: Step, total: int, *, start: Time = 0.0, end: Time = 1.0) -> Factor:
-    """Falls from 1 at `start` to 0 at `end`: annealed dropout (Rennie et al. 2014)."""
+    """Falls from 1 at `start` to 0 at `end`: 1 - (step - start) / (end - start).
+
+    Also called `annealed`: annealed dropout (Rennie et al. 2014).
+    """
     return 1 - linear(step, total, start=start, end=end)
 
 
-def early(step: Step, total: int, *, until: Time = 0.5) -> Factor:
-    """1 before step `until`, then 0: early dropout (Liu et al. 2023)."""
+def early(
+    step: Step, total: int, *, until: Time = 0.5, shape: Shape = "constant"
+) -> Factor:
+    """Early dropout (Liu et al. 2023): 1 before step `until`, then 0.
+
+    With shape "linear" max(0, 1 - step / until). The authors' code divides by until - 1
+    and so reaches 0 one step sooner, in the last step before `until`.
+    """
+    if shape == "linear":
+        return decay(step, total, start=0, end=until)
     return _float(jnp.asarray(step) < until)
 
 
-def late(step: Step, total: int, *, start: Time = 0.5) -> Factor:
-    """0 before step `start`, then 1: late dropout (Liu et al. 2023)."""
+def late(
+    step: Step, total: int, *, start: Time = 0.5, shape: Shape = "constant"
+) -> Factor:
+    """Late dropout (Liu et al. 2023): 0 before step `start`, then 1.
+
+    With shape "linear" it rises from 0 at `start` to 1 at the end of the run.
+    """
+    if shape == "linear":
+        return linear(step, total, start=start, end=total)
     return _float(jnp.asarray(step) >= start)
 
 
 def cosine(step: Step, total: int) -> Factor:
     """Falls from 1 to 0 along half a cosine: (1 + cos(pi step / total)) / 2."""
-    return (1 + jnp.cos(jnp.pi * _float(step) / total)) / 2
+    return (1 + jnp.cos(jnp.pi * jnp.minimum(_float(step) / total, 1))) / 2
+
+
+def cyclic(step: Step, total: int, *, period: Time = 0.25) -> Factor:
+    """Rises from 0 to 1 and falls again: sin(pi step / period)^2."""
+    phase = _float(jnp.asarray(step) % max(period, 1)) / max(period, 1)
+    return jnp.square(jnp.sin(jnp.pi * phase))
+
+
+def exponential(step: Step, total: int, *, decay: int | float = 5.0) -> Factor:
+    """Falls from 1 to exp(-decay) at the end: exp(-decay step / total).
+
+    Raises:
+        ValueError: a negative decay.
+    """
+    if decay < 0:
+        raise ValueError(f"exponential(decay={decay}): expected at least 0.")
+    return jnp.exp(-decay * _float(step) / total)
+
+
+def curriculum(step: Step, total: int, *, gamma: int | float = 10.0) -> Factor:
+    """Curriculum dropout: rises from 0 as 1 - exp(-gamma step / total).
+
+    The paper's gamma is that of one step, gamma / total; it keeps units with
+    probability (1 - theta) exp(-gamma t) + theta, theta = 1 - rate (Morerio et al.
+    2017, "Curriculum Dropout", ICCV, equation 3).
+
+    Raises:
+        ValueError: a negative gamma.
+    """
+    if gamma < 0:
+        raise ValueError(f"curriculum(gamma={gamma}): expected at least 0.")
+    return -jnp.expm1(-gamma * _float(step) / total)
+
+
+def step(
+    step: Step, total: int, *, every: Time = 0.25, by: int | float = 0.5
+) -> Factor:
+    """Multiplied by `by` at each multiple of `every`: by^floor(step / every).
+
+    Raises:
+        ValueError: `by` outside [0, 1].
+    """
+    if not 0 <= by <= 1:
+        raise ValueError(f"step(by={by}): expected a factor in [0, 1].")
+    return jnp.power(np.float32(by), _float(jnp.asarray(step) // max(every, 1)))
+
+
+def product(
+    step: Step, total: int, *, of: tuple[str, ...] = ("linear(end=0.3)", "cosine")
+) -> Factor:
+    """The product of schedules, each written as in a rule."""
+    return _product(of, step, Timeline(total, total))
 
 
 def piecewise(
@@ -101,9 +174,16 @@ def piecewise(
     return jnp.asarray(factors, jnp.float32)[index]
 
 
+FUNCTIONS = (
+    constant, linear, decay, early, late, cosine, cyclic, exponential, curriculum,
+    step, piecewise, product,
+)  # fmt: skip
 SCHEDULES: dict[str, Callable[..., Factor]] = {
-    function.__name__: function
-    for function in (constant, linear, decay, early, late, cosine, piecewise)
+    **{function.__name__: function for function in FUNCTIONS},
+    # The names under which some of them were published.
+    "annealed": decay,
+    "dropblock_ramp": linear,
+    "scheduled_drop_path": linear,
 }
 
 
@@ -117,6 +197,9 @@ def check_schedule(call: Call) -> None:
     if unit not in get_args(Unit) or (unit != "run" and not times):
         allowed = ", ".join(map(repr, get_args(Unit) if times else ("run",)))
         raise ValueError(f"{call.name}(unit={unit!r}): expected one of {allowed}.")
+    if function is product:
+        for text in dict(plain)["of"] if plain else ():
+            check_schedule(parse_call(text))
     for name, value in plain:
         _check_time(call.name, name, value, unit, name in times)
     # Abstractly: a flag is read before JAX starts its devices, which flags choose.
@@ -127,6 +210,8 @@ def factor_at(call: Call, step: Step, timeline: Timeline) -> Factor:
     """The factor of a schedule, as a float32 scalar, at a step that may be traced."""
     function = SCHEDULES[call.name]
     options = dict(call.options)
+    if function is product and options:
+        return _product(options["of"], step, timeline)
     unit = options.pop("unit") if "unit" in options else "run"
     defaults = inspect.signature(function).parameters
     for name in _times(function):
@@ -137,6 +222,11 @@ def factor_at(call: Call, step: Step, timeline: Timeline) -> Factor:
             else _whole_steps(defaults[name].default, "run", timeline)
         )
     return function(step, timeline.total, **options)
+
+
+def _product(texts: tuple[str, ...], step: Step, timeline: Timeline) -> Factor:
+    factors = (factor_at(parse_call(text), step, timeline) for text in texts)
+    return functools.reduce(jnp.multiply, factors, constant(step, timeline.total))
 
 
 def _whole_steps(

@@ -1,5 +1,7 @@
 """Every schedule lies in [0, 1]; each equals its formula written out with NumPy."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,11 +49,24 @@ ORACLE = {
     "linear(end=8, unit='steps')": ramp(0, 8),
     "decay": 1 - ramp(0, 40),
     "decay(start=0.5)": 1 - ramp(20, 40),
+    "annealed(end=0.5)": 1 - ramp(0, 20),
+    "dropblock_ramp": ramp(0, 40),
+    "scheduled_drop_path(end=2, unit='epochs')": ramp(0, 20),
     "early(until=0.2)": STEPS < 8,
+    "early(until=0.5, shape='linear')": np.maximum(0, 1 - STEPS / 20),
     "early(until=20, unit='steps')": STEPS < 20,
     "early(until=2, unit='epochs')": STEPS < 20,
     "late(start=0.2)": STEPS >= 8,
-    "cosine": (1 + np.cos(np.pi * STEPS / 40)) / 2,
+    "late(start=0.2, shape='linear')": ramp(8, 40),
+    "cyclic(period=1, unit='epochs')": (1 - np.cos(2 * np.pi * STEPS / 10)) / 2,
+    "exponential(decay=3)": np.exp(-3 * STEPS / 40),
+    "curriculum": 1 - np.exp(-10 * STEPS / 40),
+    "curriculum(gamma=4)": 1 - np.exp(-0.1 * STEPS),
+    "step(every=0.2, by=0.3)": 0.3 ** (STEPS // 8),
+    "product(of=('linear(end=0.5)', \"early(until=32, unit='steps')\"))": (
+        ramp(0, 20) * (STEPS < 32)
+    ),
+    "cosine": (1 + np.cos(np.pi * np.minimum(STEPS, 40) / 40)) / 2,
     "piecewise(boundaries=(0.2, 0.8), factors=(0.0, 1.0, 0.5))": np.select(
         [STEPS < 8, STEPS < 32], [0.0, 1.0], 0.5
     ),
@@ -80,3 +95,20 @@ def test_cut_offs_are_whole_steps_whatever_the_length_of_the_run():
             steps = jnp.arange(max(cut - 2, 0), min(cut + 2, total))
             factors = jax.vmap(lambda s, c=call, t=timeline: factor_at(c, s, t))(steps)
             np.testing.assert_array_equal(factors, steps < cut)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("product(of=('linar',))", "unknown schedule 'linar'; did you mean 'linear'"),
+        ("product(of=('early(until=2)',))", "until=2"),
+        ("product(of='linear')", "of='linear'"),
+        ("step(by=1.5)", "by=1.5"),
+        ("exponential(decay=-1)", "decay=-1"),
+        ("curriculum(gamma=-1)", "gamma=-1"),
+        ("early(shape='square')", "'constant', 'linear'"),
+    ],
+)
+def test_what_schedules_refuse(text, says):
+    with pytest.raises(ValueError, match=re.escape(says)):
+        check_schedule(parse_call(text))

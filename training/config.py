@@ -11,6 +11,7 @@ from dropout import parse
 from dropout.grammar import check_options, lookup, parse_call
 from models import check_model
 from training.augmentation import augmentations_text, parse_augmentations
+from training.consistency import check_consistency
 from training.members import Member, parse_numbers, parse_seeds, seeds_text
 from training.optimizer import LEARNING_RATES, OPTIMIZERS
 
@@ -52,6 +53,11 @@ class Config:
     steps: int = _option(0, "optimiser steps, in place of epochs", (0, 10**12))
     batch_size: int = _option(64, "global batch", (1, 2**31))
     microbatches: int = _option(1, "parts that a batch is processed in", (1, 2**31))
+    telemetry: bool = _option(False, "log what dropout does at each site that has it")
+    consistency: str = _option("none", "between draws of the masks: rdrop(alpha=1.0)")
+    samples_per_step: int = _option(
+        1, "draws of the masks of each example in a step", (1, 2**10)
+    )
     dropout_learning_rate: float = _option(
         0.0, "of learned dropout's parameters, 0: that of all", (0, 1e9)
     )
@@ -240,7 +246,13 @@ def _canonical_calls(config: Config) -> dict[str, str]:
     model = parse_call(config.model)
     check_model(model)
     augmentations = parse_augmentations(config.augment)
-    texts = {"model": str(model), "augment": augmentations_text(augmentations)}
+    consistency = parse_call(config.consistency)
+    check_consistency(consistency)
+    texts = {
+        "model": str(model),
+        "augment": augmentations_text(augmentations),
+        "consistency": str(consistency),
+    }
     for name, kind, registry in (
         ("optimizer", "optimizer", OPTIMIZERS),
         ("learning_rate_schedule", "learning-rate schedule", LEARNING_RATES),

@@ -32,11 +32,13 @@ from training.config import (
     members_of,
     parse_flag_lines,
 )
+from training.consistency import draws_of
 from training.devices import make_mesh, over_members, place, replicated, resolve_mesh
-from training.learned import find_places, with_learned
+from training.learned import find_places, site_shapes, with_learned
 from training.network import Network, build
 from training.optimizer import Scalar, faster_dropout, learning_rate, make_optimizer
 from training.step import Batch, Objective, State, initial_state, summed_loss
+from training.telemetry import empty_sums
 
 
 class Experiment(NamedTuple):
@@ -174,7 +176,8 @@ def _solo_state(experiment: Experiment) -> State:
     # Copied, since steps are donated the state: an experiment can start many times.
     params, stats = jax.tree.map(jnp.copy, (network.params, network.stats))
     params = with_learned(params, experiment.objective.places)
-    return initial_state(params, stats, experiment.optimizer)
+    state = initial_state(params, stats, experiment.optimizer)
+    return state._replace(telemetry=empty_sums(experiment.objective.watched))
 
 
 def restore(workdir: str) -> tuple[Config, State]:
@@ -229,11 +232,16 @@ def _objective(
     def standardise(images: Array) -> Array:
         return data.standardise(images, mean, std)
 
+    consistency = parse_call(config.consistency)
     first = jnp.asarray(loaded.train.fetch(np.zeros(1, np.int32))[0])
+    images = jax.eval_shape(standardise, first)
+    shapes = site_shapes(network, images) if config.telemetry else {}
     return Objective(
         network.forward, standardise, rows, timeline, cast(Generator, config.bits),
         config.label_smoothing, parse_augmentations(config.augment),
-        find_places(network, rows, jax.eval_shape(standardise, first)),
+        find_places(network, rows, images),
+        draws=draws_of(consistency, config.samples_per_step), consistency=consistency,
+        watched=tuple((row.site, shapes[row.site][-1]) for row in rows if shapes),
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from functools import reduce
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dropout import Row, Timeline, identity, kind_of
@@ -37,6 +38,16 @@ def find_places(
     """
     if not any(VARIANTS[row.variant.name].learned for row in rows):
         return ()
+    return learned_places(rows, site_shapes(network, images))
+
+
+def site_shapes(
+    network: Network, images: jax.ShapeDtypeStruct
+) -> dict[str, tuple[int, ...]]:
+    """The shape at each site in order: of the kernel, or else of what is given first.
+
+    Images are those that the network is called with.
+    """
     shapes: dict[str, tuple[int, ...]] = {}
 
     def record(site: str, x: Array, *others: Any, time: Any = None) -> Array:
@@ -47,7 +58,7 @@ def find_places(
         return network.forward(params, network.stats, images, record)[0]
 
     jax.eval_shape(call, network.params, images)
-    return learned_places(rows, shapes)
+    return shapes
 
 
 def with_learned(params: Tree, places: tuple[Place, ...]) -> Tree:
@@ -75,10 +86,11 @@ def rates_of(params: Tree, places: tuple[Place, ...]) -> dict[str, Float[Array, 
     return learned_rates(places, learned_of(params), _kernels(params, places))
 
 
-def compression(params: Tree, places: tuple[Place, ...]) -> float | None:
-    """Weights over weights that pruning leaves, where a rule prunes; else None."""
+def compression(params: Tree, places: tuple[Place, ...]) -> dict[str, float]:
+    """Where a rule prunes, the weights there over those that evaluation keeps."""
+    params = jax.tree.map(jnp.asarray, params)
     counts = kept_weights(places, learned_of(params), _kernels(params, places))
-    return counts[0] / max(counts[1], 1) if counts[0] else None
+    return {"compression": counts[0] / max(counts[1], 1)} if counts[0] else {}
 
 
 def _kernels(params: Tree, places: tuple[Place, ...]) -> dict[str, Any]:

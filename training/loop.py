@@ -40,6 +40,7 @@ from training.step import (
     mean_penalty,
     steps_done,
 )
+from training.telemetry import figures
 
 EVALUATION_BATCH = 512
 STEPS_IN_FLIGHT = 2
@@ -199,10 +200,15 @@ def log_training(session: Session, state: State, step: int) -> State:
     for number, scores in _going_on(session, state, scores_of(state.totals)):
         params, skipped = of_run(experiment, (state.params, state.skipped), number)
         others = dropout_values(experiment.runs[number], params, step - 1)
+        seen = of_run(experiment, state.telemetry, number)
+        others |= {name: float(value) for name, value in figures(seen).items()}
         others["skipped"] = int(skipped)
         _write(session, step, "train", number, scores, others)
-    totals = jax.tree.map(jnp.zeros_like, state.totals)
-    return state._replace(totals=place(totals, state.totals.loss.sharding))
+    fresh = place(
+        jax.tree.map(jnp.zeros_like, (state.totals, state.telemetry)),
+        state.totals.loss.sharding,
+    )
+    return state._replace(totals=fresh[0], telemetry=fresh[1])
 
 
 def dropout_values(experiment: Experiment, params: Tree, step: int) -> dict[str, float]:

@@ -11,9 +11,10 @@ from dropout import Drop
 from dropout.grammar import Call
 from models import create
 from models.norms import RowWeights
-from training.optimizer import DROPOUT
+from training.optimizer import DROPOUT, TELEMETRY
 
 Tree = dict[str, Any]
+BESIDE = (DROPOUT, TELEMETRY)
 Forward = Callable[..., tuple[Float[Array, "n *positions classes"], Tree]]
 
 
@@ -59,7 +60,7 @@ def functional(model: Any, compute_dtype: str = "float32") -> Network:
         drop: Drop,
         row_weights: RowWeights = None,
     ) -> tuple[Float[Array, "n *positions classes"], Tree]:
-        params = {name: params[name] for name in params if name != DROPOUT}
+        params = {name: params[name] for name in params if name not in BESIDE}
         # Without copy, JAX sees the statistics of an outer trace being changed.
         merged = nnx.merge(graph, params, stats, copy=True)
         # Only networks that keep running statistics are told which rows move them.

@@ -11,7 +11,9 @@ from jaxtyping import Float
 from dropout.grammar import Call
 
 Params = Any
-DROPOUT = "dropout"  # where learned dropout keeps its parameters among the network's
+# What stands among the parameters of a network beside its own.
+DROPOUT = "dropout"  # the parameters of learned dropout
+TELEMETRY = "telemetry"  # zeros in a gradient's place
 Scalar = Float[jax.Array, ""] | float
 
 

@@ -29,6 +29,7 @@ from training.experiment import (
 )
 from training.hosts import by_leader, check_same, leads
 from training.interrupt import stop_requests
+from training.learned import compression
 from training.members import Member
 from training.population import (
     make_member_evaluate,
@@ -218,6 +219,7 @@ def _run_results(session: loop.Session, state: State) -> list[Summary]:
             "skipped": int(its_state.skipped),
             "params_digest": digest(its_state.params),
             "masks_digest": _masks(run),
+            **compression(its_state.params, run.objective.places),
             **{name: getattr(run.config, name) for name in Member._fields},
         }
         for run, its_state, its_train, its_test in zip(

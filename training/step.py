@@ -15,9 +15,11 @@ from dropout.grammar import Call
 from dropout.parameters import Place
 from dropout.sites import Generator, Mode
 from training.augmentation import Draws, augment
+from training.consistency import disagreement
 from training.learned import learned_of, total_penalty
 from training.network import Forward, Tree
 from training.optimizer import bound_norms
+from training.telemetry import watch, with_zeros, without_zeros, zeros_of
 
 
 class Batch(NamedTuple):
@@ -49,6 +51,7 @@ class State(NamedTuple):
     Attributes:
         step: the steps done.
         skipped: those of them that changed nothing else, as they were not finite.
+        telemetry: sums by site since the last logged line; empty where none is wanted.
     """
 
     step: Int[Array, ""]
@@ -57,6 +60,7 @@ class State(NamedTuple):
     stats: Tree
     opt_state: Any
     totals: Totals
+    telemetry: Tree = {}
 
 
 class Objective(NamedTuple):
@@ -72,6 +76,10 @@ class Objective(NamedTuple):
         augmentations: what is done to the standardised images.
         places: where the plan's learned rules act.
         train_size: the number of training examples, which regularisers are spread over.
+        draws: how many times each example's masks are drawn in a step; the loss is the
+            mean over draws, and what no mask reaches is computed once.
+        consistency: what it costs that draws disagree.
+        watched: the sites that telemetry watches, with their channels.
     """
 
     forward: Forward
@@ -83,6 +91,9 @@ class Objective(NamedTuple):
     augmentations: tuple[Call, ...] = ()
     places: tuple[Place, ...] = ()
     train_size: int = 1
+    draws: int = 1
+    consistency: Call = Call("none")
+    watched: tuple[tuple[str, int], ...] = ()
 
 
 Metrics = dict[str, Float[Array, "*members"] | Bool[Array, "*members"]]
@@ -126,7 +137,11 @@ def make_train_step(
         state: State, batch: Batch, key: Key[Array, ""]
     ) -> tuple[State, Metrics]:
         on_trace()
-        gradient, stats, sums = accumulate(objective, state, batch, key)
+        watched = with_zeros(state.params, state.telemetry)
+        gradient, stats, sums = accumulate(
+            objective, state._replace(params=watched), batch, key
+        )
+        seen, gradient = zeros_of(gradient), without_zeros(gradient)
         gradient = jax.tree.map(lambda leaf: leaf / sums.examples, gradient)
         if objective.places:
             of_penalty = jax.grad(mean_penalty, argnums=1)(
@@ -137,7 +152,11 @@ def make_train_step(
         params, opt_state = _update(optimizer, gradient, state, max_norm)
         totals = Totals(*map(jnp.add, state.totals, sums))
         after = state._replace(
-            params=params, stats=stats, opt_state=opt_state, totals=totals
+            params=params,
+            stats=stats,
+            opt_state=opt_state,
+            totals=totals,
+            telemetry=jax.tree.map(jnp.add, state.telemetry, seen),
         )
         after = jax.tree.map(lambda *pair: jax.lax.select(finite, *pair), after, state)
         metrics = {
@@ -199,19 +218,38 @@ def summed_loss(
     key: Key[Array, ""],
 ) -> tuple[Float[Array, ""], tuple[Float[Array, ""], Tree]]:
     """The loss summed over a micro-batch, with correct answers and new statistics."""
-    moment = Moment(
-        key, part.examples, step // objective.timeline.steps_per_epoch, step
-    )
-    drop = drop_at(objective, params, step, moment, "train")
+    epoch = step // objective.timeline.steps_per_epoch
     images, answers = examples_of(objective, part)
-    logits, stats = objective.forward(params, stats, images, drop, part.weights)
+
+    def predict(draw: Int[Array, ""] | int) -> tuple[Array, Tree]:
+        moment = Moment(key, part.examples, epoch, step, draw)
+        drop = drop_at(objective, params, step, moment, "train")
+        drop = watch(drop, zeros_of(params))
+        return objective.forward(params, stats, images, drop, part.weights)
+
+    if objective.draws == 1:
+        logits, after = predict(0)
+        loss, correct = score(objective, logits, answers)
+        return loss, (correct, after)
+    # What does not depend on the draw is not mapped: the trunk is computed once.
+    logits, after = jax.vmap(predict)(jnp.arange(objective.draws))
+    losses, correct = jax.vmap(lambda draw: score(objective, draw, answers))(logits)
+    apart = disagreement(objective.consistency, logits) * part.weights
+    after = jax.tree.map(lambda leaf: leaf.mean(0), after)
+    return losses.mean() + apart.sum(), (correct.mean(), after)
+
+
+def score(
+    objective: Objective, logits: Float[Array, "n *positions c"], answers: list[Answer]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """The summed loss of weighted labels, and the summed weight of correct answers."""
     losses = [
         cross_entropy(logits, labels, objective.label_smoothing)
         for labels, _ in answers
     ]
     correct = [correct_weight(logits, *answer) for answer in answers]
     summed = [jnp.sum(loss * weights) for loss, (_, weights) in zip(losses, answers)]
-    return reduce(jnp.add, summed), (reduce(jnp.add, correct), stats)
+    return reduce(jnp.add, summed), reduce(jnp.add, correct)
 
 
 def drop_at(

@@ -98,7 +98,8 @@ def variational(
     """
     log_alpha = jnp.minimum(rate["log_alpha"], 0)
     if kernel is not None:
-        variance = (jnp.exp(log_alpha) * _square(kernel)).astype(x.dtype)
+        alpha = _over_last(jnp.exp(log_alpha), kernel.ndim)
+        variance = (alpha * _square(kernel)).astype(x.dtype)
         return _reparameterised(key, x, kernel, variance, operation)
     if share == "weight":
         raise ValueError("variational(share='weight'): expected a kernel site.")
@@ -106,8 +107,8 @@ def variational(
 
     @remake
     def spread_out(seeds: Seeds, spread: Array, x: Batch) -> Batch:
-        last = spread.reshape((1,) * (x.ndim - spread.ndim) + spread.shape)
-        return scale(x, 1 + last * bits.normal(seeds, x.shape))
+        noise = _over_last(spread, x.ndim) * bits.normal(seeds, x.shape)
+        return scale(x, 1 + noise)
 
     return spread_out(row_seeds(key, x.shape[0]), spread, x)
 
@@ -326,6 +327,11 @@ def _reparameterised(
 def _log_alpha(rate: Parameters, kernel: Kernel) -> Array:
     squares = jnp.log(_square(kernel) + SMALLEST_SQUARE)
     return jnp.minimum(rate["log_variance"] - squares, LARGEST_LOG_ALPHA)
+
+
+def _over_last(values: Array, rank: int) -> Array:
+    """A number, a vector over the last axis, or all of them, in the given rank."""
+    return values.reshape((1,) * (rank - values.ndim) + values.shape)
 
 
 def _square(kernel: Array) -> Array:

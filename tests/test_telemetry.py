@@ -1,0 +1,111 @@
+"""Telemetry: figures beside what NumPy makes of the same tensors, and free when off."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from small_run import train
+from test_step import ALL, batch_of, objective, state_at
+from variant_cases import QUICK
+
+from dropout import Moment, bind, rates_at
+from training import loop
+from training.config import canonical
+from training.experiment import prepare, start_state
+from training.record import read_metrics
+from training.step import make_train_step, summed_loss
+from training.telemetry import WATCHED_ROWS, empty_sums, figures, with_zeros
+
+KEY = jax.random.key(9)
+CHANNELS = (("fc", 7),)
+
+
+def test_figures_are_those_of_the_tensors_themselves():
+    goal, state = objective("fc:bernoulli:0.5"), state_at(5)
+    table = state.params["table"]["kernel"].at[:, 2].set(0.0)
+    part = jax.tree.map(lambda leaf: leaf[0], batch_of(ALL))
+    params = with_zeros({"table": {"kernel": table}}, empty_sums(CHANNELS))
+
+    def loss(params):
+        return summed_loss(goal, params, {}, state.step, part, KEY)[0]
+
+    gradient = jax.jit(jax.grad(loss), compiler_options=QUICK)(params)
+    found = {k: float(v) for k, v in figures(gradient["telemetry"]).items()}
+    drop = bind(
+        goal.rows, rates_at(goal.rows, 5, goal.timeline),
+        Moment(KEY, jnp.asarray(ALL), 0, 5),
+    )  # fmt: skip
+    x = np.float64(table)[:WATCHED_ROWS]
+    y = np.float64(drop("fc", table))[:WATCHED_ROWS]
+    p = np.exp(y) / np.exp(y).sum(-1, keepdims=True)
+    error = p - np.eye(7)[ALL[:WATCHED_ROWS] % 7]
+    expected = {
+        "drop_rate/fc": (y[x != 0] == 0).mean(),
+        "mean_ratio/fc": y.mean() / x.mean(),
+        "variance_ratio/fc": y.var() / x.var(),
+        "dead_channels/fc": 1 / 7,
+        "gradient_norm/fc": np.sqrt((error**2).sum(-1).mean()),
+    }
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value, rel=1e-4), name
+
+
+@pytest.fixture(scope="module")
+def watched(small, tmp_path_factory):
+    config = replace(
+        small, telemetry=True, microbatches=2, samples_per_step=2,
+        dropout="conv2:bernoulli:0.3 pool2:concrete:0.3 fc/kernel:bernoulli:0.2 "
+        "fc:bernoulli:0.5@early",
+    )  # fmt: skip
+    workdir = tmp_path_factory.mktemp("telemetry") / "run"
+    return workdir, train(config, workdir)
+
+
+def test_a_run_with_all_of_it_on_compiles_once_and_logs_every_site(watched):
+    workdir, summary = watched
+    assert summary["compilations"] == 1
+    lines = [line for line in read_metrics(workdir) if line["split"] == "train"]
+    for line in lines:
+        for site in ("conv2", "pool2", "fc/kernel", "fc"):
+            for name in ("mean_ratio", "variance_ratio", "gradient_norm"):
+                assert np.isfinite(line[f"{name}/{site}"]), (name, site)
+            assert 0 <= line[f"dead_channels/{site}"] <= 1
+    # Four steps of 2 x 12 rows, of 4 x 4 x 3 or 8 elements, about half of them active.
+    rates = [line["drop_rate/conv2"] for line in lines]
+    assert all(abs(rate - 0.3) < 0.06 for rate in rates), rates
+    early = [line["drop_rate/fc"] for line in lines]
+    assert early[2] == early[3] == 0 and abs(early[0] - 0.5) < 0.15, early
+
+
+def test_the_trained_parameters_do_not_depend_on_being_watched(small, tmp_path):
+    plain, seen = (
+        train(replace(small, epochs=1, telemetry=on), tmp_path / str(on))
+        for on in (False, True)
+    )
+    assert plain["train_loss"] == pytest.approx(seen["train_loss"], rel=1e-4)
+
+
+def test_off_the_lowered_program_is_that_of_a_step_without_it(small, tmp_path):
+    """The step with telemetry's functions replaced by none at all has the same text."""
+    experiment = prepare(canonical(replace(small, workdir=str(tmp_path))))
+    state, batch = start_state(experiment), next(loop.batches(experiment, 0))
+
+    def text():
+        step = make_train_step(
+            experiment.objective, experiment.optimizer, 0.0, lambda: None
+        )
+        return jax.jit(step).lower(state, batch, KEY).as_text()
+
+    as_it_is = text()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.step.watch", lambda drop, zeros: drop)
+        patch.setattr("training.step.with_zeros", lambda params, sums: params)
+        patch.setattr("training.step.zeros_of", lambda params: {})
+        patch.setattr("training.step.without_zeros", lambda params: params)
+        assert text() == as_it_is
+    on = prepare(canonical(replace(small, telemetry=True, workdir=str(tmp_path))))
+    state, experiment = start_state(on), on
+    assert text() != as_it_is

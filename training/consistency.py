@@ -1,0 +1,59 @@
+"""Several draws of the masks in one step, and what it costs that they disagree."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dropout.grammar import Call, check_options, lookup
+
+Logits = Float[Array, "draws n *positions classes"]
+Penalty = Callable[..., Float[Array, " n"]]
+
+
+def none(logits: Logits) -> Float[Array, " n"]:
+    """Nothing."""
+    return jnp.zeros(logits.shape[1], jnp.float32)
+
+
+def rdrop(logits: Logits, *, alpha: float = 1.0) -> Float[Array, " n"]:
+    """R-Drop: how far the predictions of each example diverge between draws.
+
+    Formula: alpha times the mean of KL(p_i || p_j) over all ordered pairs of different
+        draws; for two of them alpha (KL(p_1 || p_2) + KL(p_2 || p_1)) / 2. The
+        positions of an example are averaged.
+    Source: Liang et al. 2021, "R-Drop: Regularized Dropout for Neural Networks",
+        NeurIPS. Beside it the loss is the mean of the draws' cross-entropies, where
+        the paper adds them: this alpha is half of the paper's.
+    """
+    log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
+    p, draws = jnp.exp(log_p), logits.shape[0]
+    within = draws * (p * log_p).sum((0, -1))
+    across = (p.sum(0) * log_p.sum(0)).sum(-1)
+    divergence = (within - across) / (draws * (draws - 1))
+    return alpha * divergence.reshape(divergence.shape[0], -1).mean(-1)
+
+
+CONSISTENCIES: dict[str, Penalty] = {
+    function.__name__: function for function in (none, rdrop)
+}
+
+
+def check_consistency(call: Call) -> None:
+    """Raises ValueError for an unknown penalty, option or value."""
+    kind = "consistency"
+    check_options(kind, call, lookup(kind, call.name, CONSISTENCIES))
+    for name, value in call.options:
+        if value < 0:
+            raise ValueError(f"{call.name}({name}={value}): expected at least 0.")
+
+
+def draws_of(call: Call, samples: int) -> int:
+    """The draws in a step: `samples`, or two where fewer have nothing to compare."""
+    return samples if call.name == "none" else max(samples, 2)
+
+
+def disagreement(call: Call, logits: Logits) -> Float[Array, " n"]:
+    """What is added to the loss of each example."""
+    return CONSISTENCIES[call.name](logits, **dict(call.options))

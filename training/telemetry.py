@@ -1,0 +1,125 @@
+"""What dropout does at each site, watched in the training step itself.
+
+All of it arrives as the gradient of zeros: each watched site is given some, and the
+backward pass hands back sums over the step where their derivative would stand. So it
+adds up over micro-batches, draws, times and devices as gradients do, in one program.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dropout import Drop, identity
+from training.optimizer import TELEMETRY
+
+Tree = dict[str, Any]
+Sums = dict[str, Float[Array, "..."]]  # of one site
+
+# Of each micro-batch, which comes in random order: enough for the figures, and cheap.
+WATCHED_ROWS = 16
+MOMENTS = (
+    "count", "active", "dropped", "before", "before_squared", "after",
+    "after_squared", "rows", "gradient_squared",
+)  # fmt: skip
+
+
+def empty_sums(channels: tuple[tuple[str, int], ...]) -> dict[str, Sums]:
+    """Sums of nothing, for sites with these numbers of channels."""
+    return {
+        site: {
+            **{name: jnp.zeros((), jnp.float32) for name in MOMENTS},
+            "activity": jnp.zeros(count, jnp.float32),
+        }
+        for site, count in channels
+    }
+
+
+def watch(drop: Drop, zeros: dict[str, Sums]) -> Drop:
+    """The same `drop`, whose sums appear as the gradient in `zeros`."""
+
+    def watched(site: str, x: Array, *others: Any, time: Any = None) -> Array:
+        after = drop(site, x, *others, time=time)
+        if site not in zeros:
+            return after
+        return _tap(zeros[site], identity(site, x, *others), after)
+
+    return watched
+
+
+def with_zeros(params: Tree, sums: dict[str, Sums]) -> Tree:
+    """The parameters with zeros beside them for the gradient to be taken in."""
+    return {**params, TELEMETRY: jax.tree.map(jnp.zeros_like, sums)} if sums else params
+
+
+def zeros_of(params: Tree) -> dict[str, Sums]:
+    """The zeros that stand among parameters."""
+    return params[TELEMETRY] if TELEMETRY in params else {}
+
+
+def without_zeros(params: Tree) -> Tree:
+    """The parameters alone."""
+    return {name: params[name] for name in params if name != TELEMETRY}
+
+
+def figures(sums: dict[str, Sums]) -> dict[str, Float[Array, ""]]:
+    """What is logged of sums since the last line, by `<figure>/<site>`.
+
+    drop_rate: the share of what was not 0 before that is 0 after. mean_ratio and
+    variance_ratio: after over before, of all elements. dead_channels: the share of
+    channels that were 0 throughout before dropout. gradient_norm: the root mean square
+    over examples of the norm of the gradient of an example's loss.
+    """
+    found = {}
+    for site, s in sums.items():
+        count = jnp.maximum(s["count"], 1)
+        before, after = s["before"] / count, s["after"] / count
+        variances = (
+            s["after_squared"] / count - after**2,
+            s["before_squared"] / count - before**2,
+        )
+        found |= {
+            f"drop_rate/{site}": _ratio(s["dropped"], s["active"]),
+            f"mean_ratio/{site}": _ratio(after, before),
+            f"variance_ratio/{site}": _ratio(*variances),
+            f"dead_channels/{site}": jnp.mean(s["activity"] == 0, dtype=jnp.float32),
+            f"gradient_norm/{site}": jnp.sqrt(_ratio(s["gradient_squared"], s["rows"])),
+        }
+    return found
+
+
+def _ratio(a: Array, b: Array) -> Array:
+    """Of nothing to nothing 0, so that the record holds numbers."""
+    return a / jnp.where(b == 0, 1, b)
+
+
+@jax.custom_vjp
+def _tap(zeros: Sums, before: Array, after: Array) -> Array:
+    """`after`; the gradient in `zeros` is what is summed of the two and of its own."""
+    return after
+
+
+def _forward(zeros: Sums, before: Array, after: Array) -> tuple[Array, Sums]:
+    x, y = (a[:WATCHED_ROWS].astype(jnp.float32) for a in (before, after))
+    active = x != 0
+    sums = {
+        "count": jnp.float32(x.size),
+        "active": active.sum(dtype=jnp.float32),
+        "dropped": (active & (y == 0)).sum(dtype=jnp.float32),
+        "before": x.sum(),
+        "before_squared": jnp.square(x).sum(),
+        "after": y.sum(),
+        "after_squared": jnp.square(y).sum(),
+        "rows": jnp.float32(x.shape[0]),
+        "activity": jnp.abs(x).sum(tuple(range(x.ndim - 1))),
+    }
+    return after, sums
+
+
+def _backward(sums: Sums, cotangent: Array) -> tuple:
+    watched = cotangent[:WATCHED_ROWS].astype(jnp.float32)
+    return {**sums, "gradient_squared": jnp.square(watched).sum()}, None, cotangent
+
+
+_tap.defvjp(_forward, _backward)
