@@ -94,9 +94,9 @@ def cosine(step: Step, total: int) -> Factor:
 
 
 def cyclic(step: Step, total: int, *, period: Time = 0.25) -> Factor:
-    """Rises from 0 to 1 and falls again: sin(pi step / period)^2."""
+    """Rises from 0 to 1 and falls again: 1 - |2 phase - 1|, phase = step / period mod 1."""
     phase = _float(jnp.asarray(step) % max(period, 1)) / max(period, 1)
-    return jnp.square(jnp.sin(jnp.pi * phase))
+    return 1 - jnp.abs(2 * phase - 1)
 
 
 def exponential(step: Step, total: int, *, decay: int | float = 5.0) -> Factor:

@@ -58,7 +58,7 @@ ORACLE = {
     "early(until=2, unit='epochs')": STEPS < 20,
     "late(start=0.2)": STEPS >= 8,
     "late(start=0.2, shape='linear')": ramp(8, 40),
-    "cyclic(period=1, unit='epochs')": (1 - np.cos(2 * np.pi * STEPS / 10)) / 2,
+    "cyclic(period=1, unit='epochs')": 1 - abs(2 * (STEPS % 10) / 10 - 1),
     "exponential(decay=3)": np.exp(-3 * STEPS / 40),
     "curriculum": 1 - np.exp(-10 * STEPS / 40),
     "curriculum(gamma=4)": 1 - np.exp(-0.1 * STEPS),
