@@ -94,7 +94,7 @@ def cosine(step: Step, total: int) -> Factor:
 
 
 def cyclic(step: Step, total: int, *, period: Time = 0.25) -> Factor:
-    """Rises from 0 to 1 and falls again: 1 - |2 phase - 1|, phase = step / period mod 1."""
+    """Rises from 0 to 1 and falls again, in lines: 1 - |2 phase - 1|."""
     phase = _float(jnp.asarray(step) % max(period, 1)) / max(period, 1)
     return 1 - jnp.abs(2 * phase - 1)
 

@@ -13,6 +13,8 @@ NormKind = Literal["batch", "group", "layer", "none"]
 Norm = nnx.BatchNorm | nnx.GroupNorm | nnx.LayerNorm | None
 RowWeights = Float[Array, " n"] | None
 
+MOMENTUM = 0.9  # of running statistics: what they keep of their value in each batch
+
 # Flax asks for keys, though scales start at 1 and biases at 0. Made when used: a key at
 # import would start the devices before flags choose them.
 _no_keys = partial(nnx.Rngs, 0)
@@ -25,7 +27,11 @@ def batch_norm(channels: int) -> nnx.BatchNorm:
     """
     # Flax's fast variance takes twice the time on the CPU, and can cancel.
     return nnx.BatchNorm(
-        channels, momentum=0.9, epsilon=1e-5, use_fast_variance=False, rngs=_no_keys()
+        channels,
+        momentum=MOMENTUM,
+        epsilon=1e-5,
+        use_fast_variance=False,
+        rngs=_no_keys(),
     )
 
 
