@@ -37,8 +37,10 @@ class Normed(nnx.Module):
 class Split:
     """Normal features with the given moments."""
 
-    images = MEAN + np.sqrt(VARIANCE) * np.float32(
-        np.random.default_rng(0).normal(size=(COUNT, 1, 1, 16))
+    images = (
+        np.random.default_rng(0)
+        .normal(MEAN, np.sqrt(VARIANCE), (COUNT, 1, 1, 16))
+        .astype(np.float32)
     )
 
     def fetch(self, ids):
@@ -54,7 +56,8 @@ def trained(plan):
     state = initial_state(network.params, network.stats, optimizer)
     ids = jnp.arange(COUNT)[None]
     images, labels = Split().fetch(np.asarray(ids[0]))
-    batch = Batch(images[None], labels[None], ids, jnp.ones((1, COUNT)))
+    arrays = jnp.asarray(images[None]), jnp.asarray(labels[None])
+    batch = Batch(*arrays, ids, jnp.ones((1, COUNT)))
     follow = jax.jit(
         lambda state, key: accumulate(goal, state, batch, key)[1],
         compiler_options=QUICK,

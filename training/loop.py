@@ -24,6 +24,7 @@ from tensorboardX import SummaryWriter
 from dropout import named_key, rates_at
 from training import data
 from training.augmentation import draw, fetch_shaped
+from training.batch_norm import statistics_over, variance_shift
 from training.checkpoints import Position, save
 from training.devices import over_member_rows, over_rows, own_rows, place
 from training.evaluation import Scores, mean_scores, scores_of
@@ -69,6 +70,7 @@ class Session:
     batches: Iterator[Batch]
     step: Callable[[State, Batch, Any], tuple[State, Metrics]]
     evaluate: Callable[..., Totals]
+    statistics: Callable[..., Any] | None
     start: int
     begin: float
     signals: list[signal.Signals]
@@ -237,8 +239,15 @@ def log_test(session: Session, state: State, step: int) -> None:
     test = session.experiment.data.test
     ids = np.arange(test.size, dtype=np.int32)
     scores = evaluate(session.experiment, session.evaluate, state, test, ids)
+    shifts = {}
+    if session.statistics is not None:
+        met = statistics_over(session.statistics, state, test, ids)
+        shifts = {
+            f"variance_shift/{name}": float(shift)
+            for name, shift in variance_shift(state.stats, met).items()
+        }
     for number, its_scores in _going_on(session, state, scores):
-        _write(session, step, "test", number, its_scores, {})
+        _write(session, step, "test", number, its_scores, shifts)
 
 
 def evaluate(

@@ -15,6 +15,7 @@ from tensorboardX import SummaryWriter
 
 from models.convolution import compiler_options
 from training import loop
+from training.batch_norm import make_batch_statistics
 from training.checkpoints import Position, locked, open_checkpoints, restore_latest
 from training.config import Config, canonical, flag_lines, with_members
 from training.curves import draw_curves
@@ -123,6 +124,15 @@ def _evaluate(experiment: Experiment) -> Callable[..., Totals]:
     return partial(mapped, settings_of(experiment))
 
 
+def _statistics(experiment: Experiment) -> Callable[..., Any] | None:
+    """What telemetry asks batch norms at test; None where there are none to ask."""
+    network, config = experiment.network, experiment.config
+    if not network.stats or not config.telemetry or experiment.members:
+        return None
+    statistics = make_batch_statistics(experiment.objective)
+    return jax.jit(statistics, compiler_options=compiler_options())
+
+
 def _train(experiment: Experiment, workdir: Path) -> Summary:
     begin = time.perf_counter()
     state = start_state(experiment)
@@ -152,6 +162,7 @@ def _train(experiment: Experiment, workdir: Path) -> Summary:
             batches=loop.batches(experiment, start),
             step=compiled,
             evaluate=_evaluate(experiment),
+            statistics=_statistics(experiment),
             start=start,
             begin=begin - position.seconds,
             signals=signals,

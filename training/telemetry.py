@@ -102,16 +102,18 @@ def _tap(zeros: Sums, before: Array, after: Array) -> Array:
 
 def _forward(zeros: Sums, before: Array, after: Array) -> tuple[Array, Sums]:
     x, y = (a[:WATCHED_ROWS].astype(jnp.float32) for a in (before, after))
+    # What is the same in all draws would be counted once: here all depends on `after`.
+    ones, x = jnp.where(y == y, 1.0, 1.0), jnp.where(y == y, x, x)
     active = x != 0
     sums = {
-        "count": jnp.float32(x.size),
+        "count": ones.sum(),
         "active": active.sum(dtype=jnp.float32),
         "dropped": (active & (y == 0)).sum(dtype=jnp.float32),
         "before": x.sum(),
         "before_squared": jnp.square(x).sum(),
         "after": y.sum(),
         "after_squared": jnp.square(y).sum(),
-        "rows": jnp.float32(x.shape[0]),
+        "rows": ones.sum() / (x.size // x.shape[0]),
         "activity": jnp.abs(x).sum(tuple(range(x.ndim - 1))),
     }
     return after, sums
