@@ -15,6 +15,7 @@ from training.batch_norm import (
     statistics_over,
     variance_shift,
 )
+from training.data import ArraySplit
 from training.network import functional
 from training.optimizer import make_optimizer
 from training.step import Batch, Objective, accumulate, initial_state
@@ -34,17 +35,12 @@ class Normed(nnx.Module):
         return normalise(self.norm, drop("fc", images[:, 0, 0]), row_weights)
 
 
-class Split:
-    """Normal features with the given moments."""
-
-    images = (
-        np.random.default_rng(0)
-        .normal(MEAN, np.sqrt(VARIANCE), (COUNT, 1, 1, 16))
-        .astype(np.float32)
-    )
-
-    def fetch(self, ids):
-        return self.images[ids], np.zeros(len(ids), np.int32)
+IMAGES = (
+    np.random.default_rng(0)
+    .normal(MEAN, np.sqrt(VARIANCE), (COUNT, 1, 1, 16))
+    .astype(np.float32)
+)
+SPLIT = ArraySplit(IMAGES, np.zeros(COUNT, np.int32))
 
 
 def trained(plan):
@@ -55,8 +51,7 @@ def trained(plan):
     optimizer = make_optimizer(Call("sgd"), lambda _: 0.1, 0.0, 0.0)
     state = initial_state(network.params, network.stats, optimizer)
     ids = jnp.arange(COUNT)[None]
-    images, labels = Split().fetch(np.asarray(ids[0]))
-    arrays = jnp.asarray(images[None]), jnp.asarray(labels[None])
+    arrays = jnp.asarray(SPLIT.images[None]), jnp.asarray(SPLIT.labels[None])
     batch = Batch(*arrays, ids, jnp.ones((1, COUNT)))
     follow = jax.jit(
         lambda state, key: accumulate(goal, state, batch, key)[1],
@@ -76,8 +71,8 @@ def test_the_shift_is_what_the_noise_adds(plan, factor):
     elements, so that a variance is known to 1 %."""
     goal, state = trained(plan)
     statistics = jax.jit(make_batch_statistics(goal), compiler_options=QUICK)
-    met = statistics_over(statistics, state, Split(), np.arange(COUNT, dtype=np.int32))
-    exact = Split.images.reshape(COUNT, 16)
+    met = statistics_over(statistics, state, SPLIT, np.arange(COUNT, dtype=np.int32))
+    exact = IMAGES.reshape(COUNT, 16)
     np.testing.assert_allclose(met["norm"]["mean"], exact.mean(0), atol=1e-4)
     np.testing.assert_allclose(met["norm"]["var"], exact.var(0), rtol=1e-3)
     second = MEAN**2 + VARIANCE
