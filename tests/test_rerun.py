@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from scripts import rerun
 
 ROOT = Path(__file__).parent.parent
@@ -20,6 +22,7 @@ def changed(finished, directory, name, change):
     return workdir
 
 
+@pytest.mark.slow
 def test_a_rerun_in_a_process_of_its_own_is_identical(finished):
     command = [sys.executable, "scripts/rerun.py", str(finished[0])]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
