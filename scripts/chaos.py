@@ -129,7 +129,9 @@ def while_evaluating(workdir: Path, chosen: random.Random) -> When:
         if not grown():
             return False
         whole = (workdir / "metrics.jsonl").read_text().rpartition("\n")[0]
-        last = json.loads(whole.splitlines()[-1]) if whole else {"split": "none"}
+        if not whole:
+            return False
+        last = json.loads(whole.splitlines()[-1])
         return last["split"] == "train" and last["step"] % epoch >= epoch - 5
 
     return come, chosen.uniform(0, 0.01)

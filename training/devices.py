@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 AXES = ("members", "data")
 
@@ -101,14 +101,14 @@ def own_rows(mesh: Mesh, rows: int) -> slice:
     return slice(own[0] * per_device, (own[-1] + 1) * per_device)
 
 
-def place(tree: Any, sharding: NamedSharding) -> Any:
+def place(tree: Any, sharding: Sharding) -> Any:
     """A tree of arrays on all devices, from each process's own rows of them."""
     if jax.process_count() == 1:
         return jax.device_put(tree, sharding)
     return jax.tree.map(lambda leaf: _place(leaf, sharding), tree)
 
 
-def _place(leaf: Any, sharding: NamedSharding) -> jax.Array:
+def _place(leaf: Any, sharding: Sharding) -> jax.Array:
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return jax.random.wrap_key_data(_place(jax.random.key_data(leaf), sharding))
     return jax.make_array_from_process_local_data(sharding, np.asarray(leaf))

@@ -93,8 +93,8 @@ def read_npz(path: str | Path) -> tuple[ArraySplit, ArraySplit]:
         ) from error
     train = _array_split(f"{path}: train", *arrays[:2])
     test = _array_split(f"{path}: test", *arrays[2:])
-    _check_labels(path, train.labels, test.labels)
-    _check_finite(path, train.images, test.images)
+    _check_labels(path, np.asarray(train.labels), np.asarray(test.labels))
+    _check_finite(path, np.asarray(train.images), np.asarray(test.images))
     if train.image_shape != test.image_shape:
         raise ValueError(
             f"{path}: train images are {train.image_shape} and test images "
