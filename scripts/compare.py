@@ -32,7 +32,7 @@ from training.interrupt import Stopped
 from training.members import parse_seeds
 from training.record import write_atomically
 
-flags.set_default(flags.FLAGS["seeds"], "0:8")
+flags.FLAGS.set_default("seeds", "0:8")
 PLANS = flags.DEFINE_string("plans", "", "plans with semicolons between them")
 ARMS = flags.DEFINE_string("arms", "", "arms: [name] --flag=value ...; ...")
 TARGET = flags.DEFINE_float(

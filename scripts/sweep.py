@@ -36,7 +36,7 @@ from training.interrupt import Stopped
 from training.members import parse_seeds
 from training.record import write_atomically
 
-flags.set_default(flags.FLAGS["seeds"], "0:4")
+flags.FLAGS.set_default("seeds", "0:4")
 PLAN = flags.DEFINE_string("plan", "", "a plan with {names} of the space in it")
 SPACE = flags.DEFINE_string("space", "rate=0.1..0.7", "name=a, b; name=low..high; ...")
 SAMPLER = flags.DEFINE_enum(

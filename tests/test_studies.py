@@ -2,13 +2,20 @@
 
 import json
 import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
+import jax
 import numpy as np
 import polars as pl
 import pytest
 
-from studies.arms import Trial, parse_arms, trials
+from dropout import parse, resolve
+from dropout.grammar import parse_call
+from models import create
+from studies.arms import Trial, changed, parse_arms, trials
 from studies.comparison import cells, compare
 from studies.engines import run_tasks
 from studies.outcomes import append, outcome
@@ -16,8 +23,11 @@ from studies.study import Study, claim, collect, pending
 from studies.tables import markdown
 from studies.tasks import UNIT_RATE, group, program, shard, unit_plan
 from training.config import Config, canonical
+from training.members import parse_seeds
 
 BASE = canonical(Config())
+ROOT = Path(__file__).parent.parent
+STUDIES = sorted((ROOT / "configs" / "studies").glob("*.flags"))
 
 
 def small_study(small, directory, plans, seeds, arms=""):
@@ -191,3 +201,50 @@ def test_the_table_says_how_many_reached_the_target(finished_study):
     )
     (row, *_) = cells(compare(some, study.directory))["epochs to target"]
     assert row[:2] == ("a", "2.00 (1 of 2)")
+
+
+def sites(model):
+    found = []
+
+    def add():
+        found.append(create(model, (28, 28, 1), 10, jax.random.key(0)).sites)
+
+    jax.eval_shape(add)
+    return found[0]
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_a_study_of_configs_has_arms_that_fit(path):
+    lines = path.read_text().splitlines()
+    values = dict(x[2:].split("=", 1) for x in lines if x.startswith("--"))
+    assert values.pop("question").endswith("?")
+    seeds = parse_seeds(values.pop("seeds"))
+    texts = [values.pop(name, "") for name in ("plans", "arms")]
+    arms = parse_arms(canonical(changed(Config(), values)), *texts)
+    assert len(arms) >= 2 and len(seeds) >= 3
+    for arm in arms:
+        resolve(parse(arm.config.dropout), sites(parse_call(arm.config.model)))
+    for word in ("# Source:", "# Command:", "# Expected:", "# Time:"):
+        assert any(line.startswith(word) for line in lines), word
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("compare.py --plans=none;none", "two arms are called 'none'"),
+        ("compare.py --seeds=5:5", "expected START:STOP with START < STOP"),
+        ("sweep.py --plan=fc:bernoulli:{dose}", "'{dose}' is no name of --space: rate"),
+        ("sweep.py --sampler=optuna", "--validation_examples above 0"),
+        ("suggest.py --model=cnnn", "did you mean 'cnn'"),
+        ("report.py /nowhere", "/nowhere holds no results"),
+    ],
+)
+def test_a_script_says_in_one_line_what_is_wrong(command, message):
+    script, *words = command.split()
+    done = subprocess.run(
+        [sys.executable, f"scripts/{script}", *words],
+        cwd=ROOT, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": "."},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"{script}: ") and message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
