@@ -36,7 +36,7 @@ from training.step import State, drop_at
 # What a finished run is known by; its predictions are written last.
 RECORD = ("run.flags", "plan.txt", "metrics.jsonl", "summary.json", "predictions.npz")
 
-Predict = Callable[[State, Array, Float[Array, " rows"]], Array]
+Predict = Callable[[State, Array | np.ndarray, Float[Array, " rows"]], Array]
 
 
 def train_members(task: Task, directory: Path) -> None:
@@ -118,11 +118,13 @@ def predictions(
 def make_predict(experiment: Experiment) -> Predict:
     """A function to be jitted: (state, images, rates) -> log-probabilities at test."""
 
-    def predict(state: State, images: Array, rates: Float[Array, " rows"]) -> Array:
+    def predict(
+        state: State, images: Array | np.ndarray, rates: Float[Array, " rows"]
+    ) -> Array:
         objective = with_rates(experiment.objective, rates)
         last = jnp.maximum(state.step - 1, 0)
         drop = drop_at(objective, state.params, last, None, "eval")
-        images = objective.standardise(images)
+        images = objective.standardise(jnp.asarray(images))
         logits, _ = objective.forward(state.params, state.stats, images, drop)
         return jax.nn.log_softmax(logits.astype(jnp.float32))
 
