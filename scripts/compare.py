@@ -75,7 +75,7 @@ def given_study() -> Study:
     return Study(
         QUESTION.value or f"Which is better: {', '.join(arm.name for arm in arms)}?",
         arms,
-        parse_seeds(flags.FLAGS["seeds"].value),
+        parse_seeds(str(flags.FLAGS["seeds"].value)),
         Path(directory),
         TARGET.value,
         shlex.join(["python", *sys.argv]),

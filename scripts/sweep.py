@@ -135,7 +135,7 @@ def study_of(base: Config, samples: list[Sample]) -> Study:
     return Study(
         QUESTION.value or f"Where in {SPACE.value} is {PLAN.value} best?",
         [baseline, *arms.values()],
-        parse_seeds(flags.FLAGS["seeds"].value),
+        parse_seeds(str(flags.FLAGS["seeds"].value)),
         Path(flags.FLAGS["workdir"].value or f"runs/sweep-{name}"),
         TARGET.value,
         shlex.join(["python", *sys.argv]),
