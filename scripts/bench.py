@@ -45,7 +45,8 @@ from scripts.bench_peers import ARCHITECTURES, Arrays, Train, installed  # noqa:
 from training import loop  # noqa: E402
 from training.config import Config, canonical  # noqa: E402
 from training.experiment import Experiment, prepare, start_state  # noqa: E402
-from training.run import compile_step, step_settings  # noqa: E402
+from training.population import settings_of  # noqa: E402
+from training.run import compile_step  # noqa: E402
 
 PARTS = flags.DEFINE_list("parts", ["operations", "steps", "sites"], "what to measure")
 MODELS = flags.DEFINE_list("models", list(ARCHITECTURES), "networks of the steps")
@@ -295,7 +296,7 @@ def our_training(experiment: Experiment) -> Train:
     """The steps of the training loop, with its batches."""
     state = start_state(experiment)
     step, _ = compile_step(experiment, state)
-    batches, settings = loop.batches(experiment, 0), step_settings(experiment)
+    batches, settings = loop.batches(experiment, 0), settings_of(experiment)
     current = [state]
 
     def train(steps: int) -> None:

@@ -110,9 +110,10 @@ def train_arm(model: str, arm: str, plan: str) -> Iterator[Row]:
 def states(experiment: Experiment, step: TrainStep) -> Iterator[State]:
     """The state after each epoch."""
     state, batches = start_state(experiment), loop.batches(experiment, 0)
+    settings = settings_of(experiment)
     for _ in range(experiment.config.epochs):
         for _ in range(experiment.timeline.steps_per_epoch):
-            state, _ = step(state, next(batches), loop.mask_key(experiment))
+            state, _ = step(state, next(batches), settings)
         yield state
 
 

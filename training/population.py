@@ -13,7 +13,7 @@ import optax
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Key
 
-from training.devices import over_members
+from training.devices import over_members, place, replicated
 from training.evaluation import make_evaluate_batch
 from training.experiment import Experiment, optimizer_for
 from training.loop import mask_key
@@ -105,20 +105,20 @@ def with_rates(objective: Objective, rates: Float[Array, " rows"]) -> Objective:
 
 
 def settings_of(experiment: Experiment) -> Settings:
-    """The settings of all members, on their devices."""
-    configs = [member.config for member in experiment.members]
-    rates = [[row.rate for row in member.rows] for member in experiment.members]
-    settings = Settings(
-        mask_key(experiment),
-        jnp.array(rates, jnp.float32).reshape(len(rates), -1),
-        jnp.array([config.learning_rate for config in configs], jnp.float32),
-        jnp.array([config.weight_decay for config in configs], jnp.float32),
-    )
-    return jax.device_put(settings, over_members(experiment.mesh))
+    """The settings of a run, or of all members, on their devices."""
+    runs = [_settings_of_run(run) for run in experiment.runs]
+    if not experiment.members:
+        return place(runs[0], replicated(experiment.mesh))
+    settings = jax.tree.map(lambda *leaves: jnp.stack(leaves), *runs)
+    return place(settings, over_members(experiment.mesh))
 
 
-def population_step(experiment: Experiment, on_trace: Callable[[], None]) -> MemberStep:
-    """The training step of all members, to be jitted."""
+def experiment_step(experiment: Experiment, on_trace: Callable[[], None]) -> MemberStep:
+    """The training step of a run, or of all members, to be jitted.
+
+    A run is given its rates, learning rate and weight decay as a member is: known to
+    the compiler they would be rounded otherwise, and after 200 steps it would show.
+    """
     config = experiment.config
     step = make_member_step(
         experiment.objective,
@@ -126,9 +126,20 @@ def population_step(experiment: Experiment, on_trace: Callable[[], None]) -> Mem
         config.max_norm,
         on_trace,
     )
+    if not experiment.members:
+        return step
     if config.on_nan == "stop":
         step = freezing(step)
     return map_members(step, experiment.mesh)
+
+
+def _settings_of_run(run: Experiment) -> Settings:
+    return Settings(
+        mask_key(run),
+        jnp.array([row.rate for row in run.rows], jnp.float32),
+        jnp.float32(run.config.learning_rate),
+        jnp.float32(run.config.weight_decay),
+    )
 
 
 def map_members(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:

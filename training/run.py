@@ -33,9 +33,9 @@ from training.interrupt import stop_requests
 from training.learned import compression
 from training.members import Member
 from training.population import (
+    experiment_step,
     make_member_evaluate,
     map_members,
-    population_step,
     settings_of,
 )
 from training.progress import progress_bar
@@ -53,7 +53,7 @@ from training.record import (
     write_atomically,
 )
 from training.report import describe
-from training.step import Metrics, State, Totals, make_train_step, steps_done
+from training.step import Metrics, State, Totals, steps_done
 
 Summary = dict[str, Any]
 Step = Callable[..., tuple[State, Metrics]]
@@ -95,24 +95,11 @@ def compile_step(experiment: Experiment, state: State) -> tuple[Step, list[None]
     traces: list[None] = []
     batch = next(loop.batches(experiment, 0))
     jitted = jax.jit(
-        _step(experiment, lambda: traces.append(None)),
+        experiment_step(experiment, lambda: traces.append(None)),
         donate_argnums=0,
         compiler_options=compiler_options(),
     )
-    return jitted.lower(state, batch, step_settings(experiment)).compile(), traces
-
-
-def _step(experiment: Experiment, on_trace: Callable[[], None]) -> Step:
-    if experiment.members:
-        return population_step(experiment, on_trace)
-    return make_train_step(
-        experiment.objective, experiment.optimizer, experiment.config.max_norm, on_trace
-    )
-
-
-def step_settings(experiment: Experiment) -> Any:
-    """What the step is given besides state and batch."""
-    return settings_of(experiment) if experiment.members else loop.mask_key(experiment)
+    return jitted.lower(state, batch, settings_of(experiment)).compile(), traces
 
 
 def _evaluate(experiment: Experiment) -> Callable[..., Totals]:
@@ -166,7 +153,7 @@ def _train(experiment: Experiment, workdir: Path) -> Summary:
             start=start,
             begin=begin - position.seconds,
             signals=signals,
-            settings=step_settings(experiment),
+            settings=settings_of(experiment),
             frozen=loop.frozen_members(experiment, state),
         )
         state = loop.run_steps(session, state)
