@@ -260,7 +260,8 @@ def measure_populations():
 
 def per_member(measured: Measured, members: int) -> Measured:
     """The times of one of so many members."""
-    return Measured(*(value / members for value in measured[:4]))
+    lower, median, upper, ratio = (value / members for value in measured[:4])
+    return Measured(lower, median, upper, ratio)
 
 
 MEASUREMENTS = {

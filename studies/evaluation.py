@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -29,12 +30,12 @@ SCORES: dict[str, Callable[..., float]] = {
     "negative log-likelihood": metrics.negative_log_likelihood,
     "Brier score": metrics.brier_score,
     "ECE, equal width": metrics.expected_calibration_error,
-    "ECE, equal mass": lambda *predicted: metrics.expected_calibration_error(
-        *predicted, metrics.equal_mass
+    "ECE, equal mass": partial(
+        metrics.expected_calibration_error, edges=metrics.equal_mass
     ),
     "class-wise ECE": metrics.classwise_calibration_error,
-    "adaptive ECE": lambda *predicted: metrics.classwise_calibration_error(
-        *predicted, metrics.equal_mass
+    "adaptive ECE": partial(
+        metrics.classwise_calibration_error, edges=metrics.equal_mass
     ),
 }
 UNCERTAINTIES: dict[str, Callable[[Samples], metrics.PerExample]] = {
@@ -102,7 +103,8 @@ def held_out(run: Run, split: str, most: int) -> Part:
     if split == "validation":
         source, ids = experiment.data.train, experiment.validation_ids
     ids = ids[: most or None]
-    return Part(split, *map(np.asarray, source.fetch(ids)), ids)
+    images, labels = map(np.asarray, source.fetch(ids))
+    return Part(split, images, labels, ids)
 
 
 def elsewhere(run: Run, dataset: str, most: int) -> Part:
