@@ -77,7 +77,13 @@ def population(text):
     return state, loss, slope
 
 
-@pytest.mark.parametrize("text", TINY)
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(text, marks=pytest.mark.slow if "imagenet" in text else ())
+        for text in TINY
+    ],
+)
 def test_dropout_at_every_site_has_a_gradient(text):
     """Traced, not compiled: members, rematerialised."""
     network, images, keys = start(text)

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from dropout.grammar import Call, parse_call
@@ -12,6 +13,7 @@ from training.optimizer import (
     bound_norms,
     learning_rate,
     make_optimizer,
+    scale_by_adam,
 )
 
 
@@ -93,3 +95,21 @@ def test_stepped_falls_by_its_factor_at_fractions_of_the_run():
     with jax.numpy_dtype_promotion("standard"):
         rates = [float(schedule(step)) for step in (0, 2, 3, 5, 6, 9)]
     assert rates == pytest.approx([0.5, 0.5, 0.1, 0.1, 0.02, 0.02])
+
+
+def test_adam_is_optaxs():
+    """To 1e-6, over ten steps of random gradients, one of them zero throughout."""
+    params = {"a": jnp.ones((3, 4)), "b": jnp.zeros(5)}
+    ours, theirs = scale_by_adam(0.9, 0.999, 1e-8), optax.scale_by_adam()
+    states = ours.init(params), theirs.init(params)
+    for step in range(10):
+        key = jax.random.key(step)
+        gradient = {"a": jax.random.normal(key, (3, 4)), "b": jnp.zeros(5)}
+        with jax.numpy_dtype_promotion("standard"):
+            found, first = ours.update(gradient, states[0], params)
+            expected, second = theirs.update(gradient, states[1], params)
+        states = first, second
+        for mine, its in zip(
+            *map(jax.tree.leaves, ((found, first), (expected, second)))
+        ):
+            np.testing.assert_allclose(mine, its, rtol=1e-6, atol=1e-7)

@@ -181,7 +181,7 @@ def test_a_member_of_a_real_network_is_its_solo_run(small, model, tmp_path):
     [
         ("members:3", 4, "members:3: expected a number of --seeds that it divides"),
         ("members:2", 0, "members:2: expected a number of --seeds that it divides"),
-        ("members:64", 64, "members:64: this machine has 4 device"),
+        ("members:64", 64, "members:64: this machine has 8 device"),
         ("member:2", 4, "member:2: expected data:N, or members:N with --seeds"),
     ],
 )
@@ -192,7 +192,8 @@ def test_a_mesh_that_does_not_fit_is_refused(mesh, members, message):
 
 def test_a_population_takes_all_devices_that_divide_it():
     assert resolve_mesh("", 6) == "members:2"
-    assert resolve_mesh("") == "data:4"
+    assert resolve_mesh("", 12) == "members:4"
+    assert resolve_mesh("") == "data:8"
 
 
 def test_members_of_a_configuration_and_back(config):

@@ -101,7 +101,14 @@ def test_mcnemar_is_the_sign_test_on_what_changed():
     )
 
 
-@pytest.mark.parametrize("spread", [(0.3, 0.0), (0.0, 0.8), (0.2, 0.5)])
+@pytest.mark.parametrize(
+    "spread",
+    [
+        pytest.param((0.3, 0.0), marks=pytest.mark.slow),
+        pytest.param((0.0, 0.8), marks=pytest.mark.slow),
+        (0.2, 0.5),
+    ],
+)
 def test_the_crossed_bootstrap_covers_other_seeds_and_other_examples(spread):
     """95 %, or more (it is conservative), less three standard errors of 200 studies."""
     random = np.random.default_rng(7)

@@ -166,6 +166,7 @@ def test_more_seeds_train_only_what_is_new_and_no_row_twice(finished_study):
     )
 
 
+@pytest.mark.slow
 def test_early_stopping_takes_the_step_of_lowest_validation_loss(small, tmp_path):
     config = canonical(replace(small, validation_examples=24, epochs=3, seed=1))
     trial = Trial("arm", replace(config, workdir=""), "last")
@@ -232,10 +233,18 @@ def test_a_study_of_configs_has_arms_that_fit(path):
     ("command", "message"),
     [
         ("compare.py --plans=none;none", "two arms are called 'none'"),
-        ("compare.py --seeds=5:5", "expected START:STOP with START < STOP"),
+        pytest.param(
+            *("compare.py --seeds=5:5", "expected START:STOP with START < STOP"),
+            marks=pytest.mark.slow,
+        ),
         ("sweep.py --plan=fc:bernoulli:{dose}", "'{dose}' is no name of --space: rate"),
-        ("sweep.py --sampler=optuna", "--validation_examples above 0"),
-        ("suggest.py --model=cnnn", "did you mean 'cnn'"),
+        pytest.param(
+            *("sweep.py --sampler=optuna", "--validation_examples above 0"),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            *("suggest.py --model=cnnn", "did you mean 'cnn'"), marks=pytest.mark.slow
+        ),
         ("report.py /nowhere", "/nowhere holds no results"),
     ],
 )

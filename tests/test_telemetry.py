@@ -80,6 +80,7 @@ def test_a_run_with_all_of_it_on_compiles_once_and_logs_every_site(watched):
     assert early[2] == early[3] == 0 and abs(early[0] - 0.5) < 0.15, early
 
 
+@pytest.mark.slow
 def test_the_trained_parameters_do_not_depend_on_being_watched(small, tmp_path):
     plain, seen = (
         train(replace(small, epochs=1, telemetry=on), tmp_path / str(on))

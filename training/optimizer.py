@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.lax import optimization_barrier as materialize
 from jaxtyping import Float
 
 from dropout.grammar import Call
@@ -50,7 +51,8 @@ def adam(
     eps: float = 1e-8,
 ) -> optax.GradientTransformation:
     """Adam (Kingma & Ba 2015), with coupled weight decay."""
-    return optax.chain(_coupled(decay), optax.adam(rate, b1, b2, eps))
+    scaled = scale_by_adam(b1, b2, eps), optax.scale_by_learning_rate(rate)
+    return optax.chain(_coupled(decay), *scaled)
 
 
 def adamw(
@@ -62,7 +64,35 @@ def adamw(
     eps: float = 1e-8,
 ) -> optax.GradientTransformation:
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
-    return optax.adamw(rate, b1, b2, eps, weight_decay=decay, mask=kernels)
+    scaled = scale_by_adam(b1, b2, eps), _coupled(decay)
+    return optax.chain(*scaled, optax.scale_by_learning_rate(rate))
+
+
+def scale_by_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
+    """`optax.scale_by_adam`, each product rounded before it is added.
+
+    Left to the compiler, some are and some are not, as the step around them has it, and
+    a member of a population would drift away from its solo run.
+    """
+
+    def update(gradient: Params, state: Any, params: Params = None):
+        count = optax.safe_increment(state.count)
+        squared = materialize(jax.tree.map(jnp.square, gradient))
+        mean = _moving_average(gradient, state.mu, b1)
+        square = _moving_average(squared, state.nu, b2)
+        first, second = materialize((1 - b1**count, 1 - b2**count))
+        updates = jax.tree.map(
+            lambda m, v: (m / first) / (jnp.sqrt(v / second) + eps), mean, square
+        )
+        return materialize(updates), optax.ScaleByAdamState(count, mean, square)
+
+    return optax.GradientTransformation(optax.scale_by_adam(b1, b2).init, update)
+
+
+def _moving_average(new: Params, old: Params, decay: float) -> Params:
+    added = jax.tree.map(lambda n: (1 - decay) * n, new)
+    kept = jax.tree.map(lambda o: decay * o, old)
+    return jax.tree.map(jnp.add, *materialize((added, kept)))
 
 
 def sgd(
@@ -87,7 +117,7 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
 def learning_rate(call: Call, peak: Scalar, steps: int) -> optax.Schedule:
     """The learning rate as a function of the optimiser step; the peak may be traced."""
     factor = LEARNING_RATES[call.name](steps, **dict(call.options))
-    return lambda step: peak * factor(step)
+    return lambda step: materialize(jnp.asarray(peak * factor(step)))
 
 
 def make_optimizer(
