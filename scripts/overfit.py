@@ -28,8 +28,9 @@ from training import loop
 from training.config import Config, canonical
 from training.evaluation import make_evaluate_batch
 from training.experiment import Experiment, prepare, start_state
-from training.run import compile_step
-from training.step import State, TrainStep, accumulate
+from training.population import settings_of
+from training.run import Step, compile_step
+from training.step import State, accumulate
 
 DATASET = flags.DEFINE_string("dataset", "digits", "as in train.py")
 DATA_DIR = flags.DEFINE_string("data_dir", "", "as in train.py")
@@ -107,7 +108,7 @@ def train_arm(model: str, arm: str, plan: str) -> Iterator[Row]:
                 }  # fmt: skip
 
 
-def states(experiment: Experiment, step: TrainStep) -> Iterator[State]:
+def states(experiment: Experiment, step: Step) -> Iterator[State]:
     """The state after each epoch."""
     state, batches = start_state(experiment), loop.batches(experiment, 0)
     settings = settings_of(experiment)

@@ -75,16 +75,16 @@ def scale_by_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformat
     a member of a population would drift away from its solo run.
     """
 
-    def update(gradient: Params, state: Any, params: Params = None):
+    def update(updates: Params, state: Any, params: Params = None):
         count = optax.safe_increment(state.count)
-        squared = materialize(jax.tree.map(jnp.square, gradient))
-        mean = _moving_average(gradient, state.mu, b1)
+        squared = materialize(jax.tree.map(jnp.square, updates))
+        mean = _moving_average(updates, state.mu, b1)
         square = _moving_average(squared, state.nu, b2)
         first, second = materialize((1 - b1**count, 1 - b2**count))
-        updates = jax.tree.map(
+        scaled = jax.tree.map(
             lambda m, v: (m / first) / (jnp.sqrt(v / second) + eps), mean, square
         )
-        return materialize(updates), optax.ScaleByAdamState(count, mean, square)
+        return materialize(scaled), optax.ScaleByAdamState(count, mean, square)
 
     return optax.GradientTransformation(optax.scale_by_adam(b1, b2).init, update)
 
