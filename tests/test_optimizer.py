@@ -98,7 +98,8 @@ def test_stepped_falls_by_its_factor_at_fractions_of_the_run():
 
 
 def test_adam_is_optaxs():
-    """To 1e-6, over ten steps of random gradients, one of them zero throughout."""
+    """Over ten steps of random gradients, one of them zero throughout, to 3e-5: in
+    float32 1 - 0.999^t keeps no more digits."""
     params = {"a": jnp.ones((3, 4)), "b": jnp.zeros(5)}
     ours, theirs = scale_by_adam(0.9, 0.999, 1e-8), optax.scale_by_adam()
     states = ours.init(params), theirs.init(params)
@@ -112,4 +113,4 @@ def test_adam_is_optaxs():
         for mine, its in zip(
             *map(jax.tree.leaves, ((found, first), (expected, second)))
         ):
-            np.testing.assert_allclose(mine, its, rtol=1e-6, atol=1e-7)
+            np.testing.assert_allclose(mine, its, rtol=3e-5, atol=1e-7)
