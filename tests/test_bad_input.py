@@ -254,13 +254,20 @@ def test_damaged_records(name, content, words, place, capsys):
 @pytest.mark.parametrize(
     "changes",
     [
-        dict(
-            train_images=np.ones((24, 10, 14, 1)), test_images=np.ones((6, 10, 14, 1))
+        pytest.param(
+            dict(
+                train_images=np.ones((24, 10, 14, 1)),
+                test_images=np.ones((6, 10, 14, 1)),
+            ),
+            marks=pytest.mark.slow,
         ),
         dict(
             train_images=np.ones((24, 10, 10, 7)), test_images=np.ones((6, 10, 10, 7))
         ),
-        dict(train_images=np.ones((1, 10, 10, 1)), train_labels=np.array([2])),
+        pytest.param(
+            dict(train_images=np.ones((1, 10, 10, 1)), train_labels=np.array([2])),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["not square", "seven channels", "one example"],
 )

@@ -21,6 +21,7 @@ VARIANT = {
     "weights": "attention",
 }  # fmt: skip
 IMAGE, CLASSES, ROWS, RATE, MEMBERS = (16, 16, 1), 3, 8, 0.1, 2
+DEEP = ("resnet", "vgg", "all_conv")  # Their blocks are those of `wrn`, or fewer.
 QUICK = {"xla_backend_optimization_level": 0}
 
 
@@ -80,7 +81,7 @@ def population(text):
 @pytest.mark.parametrize(
     "text",
     [
-        pytest.param(text, marks=pytest.mark.slow if "imagenet" in text else ())
+        pytest.param(text, marks=pytest.mark.slow if text.startswith(DEEP) else ())
         for text in TINY
     ],
 )

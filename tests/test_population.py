@@ -102,7 +102,10 @@ def test_a_member_that_is_not_finite_is_frozen(wild):
     np.testing.assert_allclose(summary["test_loss"], np.mean(others))
 
 
-@pytest.mark.parametrize(("devices", "backend"), [(2, "gpu"), (4, "cpu")])
+@pytest.mark.parametrize(
+    ("devices", "backend"),
+    [(2, "gpu"), pytest.param(4, "cpu", marks=pytest.mark.slow)],
+)
 def test_members_over_devices_are_what_they_are_on_one(
     wild, quick, devices, backend, tmp_path, monkeypatch
 ):

@@ -151,6 +151,7 @@ def test_measures_are_those_of_the_record(finished_study):
         assert row["seed"] in (3, 5) and row["epochs"] == 2
 
 
+@pytest.mark.slow
 def test_more_seeds_train_only_what_is_new_and_no_row_twice(finished_study):
     study, table = finished_study
     before = {path: os.stat(path).st_mtime_ns for path in study.directory.glob("*/*")}
