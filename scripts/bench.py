@@ -43,6 +43,7 @@ from models.convolution import compiler_options  # noqa: E402
 from scripts import bench_variants  # noqa: E402
 from scripts.bench_peers import ARCHITECTURES, Arrays, Train, installed  # noqa: E402
 from training import loop  # noqa: E402
+from training.batches import batches_from
 from training.config import Config, canonical  # noqa: E402
 from training.experiment import Experiment, prepare, start_state  # noqa: E402
 from training.population import settings_of  # noqa: E402
@@ -297,7 +298,7 @@ def our_training(experiment: Experiment) -> Train:
     """The steps of the training loop, with its batches."""
     state = start_state(experiment)
     step, _ = compile_step(experiment, state)
-    batches, settings = loop.batches(experiment, 0), settings_of(experiment)
+    batches, settings = batches_from(experiment, 0), settings_of(experiment)
     current = [state]
 
     def train(steps: int) -> None:

@@ -24,13 +24,14 @@ from matplotlib.figure import Figure
 from rich.progress import track
 
 from models.convolution import compiler_options
-from training import loop
+from training.batches import batches_from, make_batch
 from training.config import Config, canonical
-from training.evaluation import make_evaluate_batch
-from training.experiment import Experiment, prepare, start_state
+from training.evaluation import make_evaluate_batch, scores_on
+from training.experiment import Experiment, mask_key, prepare, start_state
 from training.population import settings_of
 from training.run import Step, compile_step
-from training.step import State, accumulate
+from training.state import State
+from training.step import accumulate
 
 DATASET = flags.DEFINE_string("dataset", "digits", "as in train.py")
 DATA_DIR = flags.DEFINE_string("data_dir", "", "as in train.py")
@@ -110,7 +111,7 @@ def train_arm(model: str, arm: str, plan: str) -> Iterator[Row]:
 
 def states(experiment: Experiment, step: Step) -> Iterator[State]:
     """The state after each epoch."""
-    state, batches = start_state(experiment), loop.batches(experiment, 0)
+    state, batches = start_state(experiment), batches_from(experiment, 0)
     settings = settings_of(experiment)
     for _ in range(experiment.config.epochs):
         for _ in range(experiment.timeline.steps_per_epoch):
@@ -128,7 +129,7 @@ def scores(experiment: Experiment, evaluate, state: State) -> dict[str, float]:
     }
     found = {}
     for name, (split, ids) in parts.items():
-        [result] = loop.evaluate(experiment, evaluate, state, split, ids)
+        [result] = scores_on(experiment, evaluate, state, split, ids)
         found |= {f"{name} loss": result.loss, f"{name} accuracy": result.accuracy}
     return found
 
@@ -138,8 +139,8 @@ def gradient_norms(
 ) -> dict[str, float]:
     """The l2 norm of each kernel's gradient of the mean loss, on the first batch."""
     ids = experiment.train_ids[: experiment.config.batch_size]
-    batch = loop.make_batch(experiment, ids, 0)
-    key = loop.mask_key(experiment)
+    batch = make_batch(experiment, ids, 0)
+    key = mask_key(experiment)
     gradient, _, sums = differentiate(state, batch, key)
     layers = jax.device_get(gradient)
     return {

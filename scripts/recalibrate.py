@@ -15,14 +15,14 @@ import numpy as np
 from absl import app
 
 from models.convolution import compiler_options
-from training import loop
 from training.batch_norm import (
     make_batch_statistics,
     statistics_over,
     variance_shift,
 )
-from training.evaluation import make_evaluate_batch
-from training.experiment import prepare, restore
+from training.checkpoints import restore
+from training.evaluation import make_evaluate_batch, scores_on
+from training.experiment import prepare
 
 
 def main(argv: list[str]) -> None:
@@ -73,7 +73,7 @@ def _test(experiment, state) -> dict[str, float]:
     )
     test = experiment.data.test
     ids = np.arange(test.size, dtype=np.int32)
-    (scores,) = loop.evaluate(experiment, evaluate, state, test, ids)
+    (scores,) = scores_on(experiment, evaluate, state, test, ids)
     return {"loss": scores.loss, "accuracy": scores.accuracy}
 
 

@@ -12,13 +12,14 @@ from jaxtyping import Float, Int, Num
 
 from dropout import named_key
 from training import metrics, sources
+from training.checkpoints import restore
 from training.config import canonical
 from training.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from training.devices import make_mesh, replicated
-from training.experiment import Experiment, of_run, prepare, restore
+from training.experiment import Experiment, of_run, prepare
 from training.metrics import Samples
 from training.monte_carlo import Predict, check_rule, make_predict
-from training.step import State
+from training.state import State
 
 Images = Num[np.ndarray, "n height width channels"]
 Labels = Int[np.ndarray, " n"]

@@ -18,6 +18,7 @@ from training import data
 from training.checkpoints import open_checkpoints, restore_latest
 from training.config import Config, canonical, flag_lines, with_members
 from training.devices import resolve_mesh
+from training.evaluation import EVALUATION_BATCH
 from training.experiment import (
     Experiment,
     of_run,
@@ -25,13 +26,13 @@ from training.experiment import (
     start_state,
     state_sharding,
 )
-from training.loop import EVALUATION_BATCH
 from training.members import Member
+from training.objective import drop_at
 from training.population import with_rates
 from training.record import read_metrics, write_atomically
 from training.report import describe
 from training.run import run
-from training.step import State, drop_at
+from training.state import State
 
 # What a finished run is known by; its predictions are written last.
 RECORD = ("run.flags", "plan.txt", "metrics.jsonl", "summary.json", "predictions.npz")

@@ -12,7 +12,6 @@ import pytest
 from scipy import stats
 
 from dropout import Timeline
-from training import loop
 from training.augmentation import (
     AUGMENTATIONS,
     augmentations_text,
@@ -23,10 +22,13 @@ from training.augmentation import (
     pad_crop,
     parse_augmentations,
 )
+from training.batches import batches_from
 from training.config import canonical
 from training.devices import make_mesh, over_rows
 from training.experiment import prepare
-from training.step import Batch, Objective, accumulate, examples_of, initial_state
+from training.objective import Objective, examples_of
+from training.state import Batch, initial_state
+from training.step import accumulate
 
 TRAIN = np.arange(40, dtype=np.int32)
 LABELS, CLASSES, SHAPE = TRAIN % 5, 5, (6, 7, 2)
@@ -215,8 +217,8 @@ def test_without_augmentation_the_step_draws_nothing():
 def test_what_a_batch_is_augmented_by_depends_on_its_step_alone(small):
     config = replace(small, augment="flip cutmix")
     experiment = prepare(canonical(config))
-    whole = itertools.islice(loop.batches(experiment, 0), 6, 8)
-    for first, again in zip(whole, loop.batches(experiment, 6)):
+    whole = itertools.islice(batches_from(experiment, 0), 6, 8)
+    for first, again in zip(whole, batches_from(experiment, 6)):
         for one, other in zip(*map(jax.tree.leaves, (first.draws, again.draws))):
             assert (one == other).all()
 

@@ -17,8 +17,10 @@ from training.batch_norm import (
 )
 from training.data import ArraySplit
 from training.network import functional
+from training.objective import Objective
 from training.optimizer import make_optimizer
-from training.step import Batch, Objective, accumulate, initial_state
+from training.state import Batch, initial_state
+from training.step import accumulate
 
 MEAN, VARIANCE, COUNT = 0.4, 1.3, 4096
 

@@ -11,10 +11,11 @@ from test_step import ALL, CLASSES, batch_of, objective, state_at
 from variant_cases import QUICK
 
 from dropout.grammar import Call, parse_call
+from training.batches import batches_from
 from training.config import Config, canonical
 from training.consistency import check_consistency, draws_of, rdrop
 from training.experiment import prepare
-from training.step import cross_entropy, summed_loss
+from training.objective import cross_entropy, summed_loss
 
 PLAN = "fc:bernoulli:0.5"
 KEY = jax.random.key(9)
@@ -132,9 +133,8 @@ def test_what_no_mask_reaches_is_computed_once(small, tmp_path):
 
 
 def _batch(experiment):
-    from training import loop
 
-    return next(loop.batches(experiment, 0))
+    return next(batches_from(experiment, 0))
 
 
 def _products(jaxpr):

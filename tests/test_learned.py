@@ -22,9 +22,10 @@ from dropout import (
 )
 from dropout.grammar import parse_call
 from models import MODELS, create
-from training import loop
+from training.batches import batches_from
+from training.checkpoints import restore
 from training.config import canonical
-from training.experiment import prepare, restore, start_state
+from training.experiment import prepare, start_state
 from training.learned import learned_of, rates_of
 from training.network import functional
 from training.record import read_metrics
@@ -139,7 +140,7 @@ def test_weight_decay_and_bounds_leave_the_parameters_alone(small, tmp_path):
         step = make_train_step(
             experiment.objective, experiment.optimizer, 0.1, lambda: None
         )
-        batch = next(loop.batches(experiment, 0))
+        batch = next(batches_from(experiment, 0))
         after, _ = jax.jit(step, compiler_options=QUICK)(
             start_state(experiment), batch, jax.random.key(0)
         )

@@ -12,8 +12,10 @@ from dropout.grammar import Call
 from models.norms import NORMS, normalise
 from training.devices import make_mesh, replicated
 from training.network import functional
+from training.objective import Objective
 from training.optimizer import make_optimizer
-from training.step import Objective, accumulate, initial_state
+from training.state import initial_state
+from training.step import accumulate
 
 CHANNELS = 8
 SITES = ("fc",)

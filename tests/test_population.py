@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from small_run import train
 
-from training import loop
+from training.batches import batches_from
+from training.checkpoints import restore
 from training.config import canonical, members_of
 from training.devices import resolve_mesh
-from training.experiment import prepare, restore
+from training.experiment import prepare
 from training.members import Member
 from training.record import read_metrics
 from training.run import train_population
@@ -145,10 +146,10 @@ def test_a_population_that_was_killed_ends_bit_for_bit_the_same(wild, quick, tmp
 def test_batches_of_a_population_are_those_of_its_members(config, tmp_path):
     mixing = replace(config, seeds="3:5", augment="flip mixup", microbatches=2)
     population = prepare(canonical(mixing))
-    together = next(loop.batches(population, 4))
+    together = next(batches_from(population, 4))
     for number, member in enumerate(population.members):
         for all_rows, rows in zip(
-            *map(jax.tree.leaves, (together, next(loop.batches(member, 4)))),
+            *map(jax.tree.leaves, (together, next(batches_from(member, 4)))),
             strict=True,
         ):
             np.testing.assert_array_equal(*map(raw, (all_rows[number], rows)))

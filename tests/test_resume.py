@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 from small_run import train
 
-from training.checkpoints import locked
-from training.experiment import restore
+from training.checkpoints import locked, restore
 
 ROOT = Path(__file__).parent.parent
 

@@ -8,16 +8,10 @@ import pytest
 from dropout import Timeline, parse, resolve
 from dropout.grammar import Call
 from training.devices import make_mesh, over_rows, replicated
+from training.objective import Objective, correct_weight, cross_entropy
 from training.optimizer import make_optimizer
-from training.step import (
-    Batch,
-    Objective,
-    accumulate,
-    correct_weight,
-    cross_entropy,
-    initial_state,
-    make_train_step,
-)
+from training.state import Batch, initial_state
+from training.step import accumulate, make_train_step
 
 EXAMPLES, CLASSES = 24, 7
 ALL = np.arange(EXAMPLES, dtype=np.int32)

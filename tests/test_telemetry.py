@@ -11,11 +11,12 @@ from test_step import ALL, batch_of, objective, state_at
 from variant_cases import QUICK
 
 from dropout import Moment, bind, rates_at
-from training import loop
+from training.batches import batches_from
 from training.config import canonical
 from training.experiment import prepare, start_state
+from training.objective import summed_loss
 from training.record import read_metrics
-from training.step import make_train_step, summed_loss
+from training.step import make_train_step
 from training.telemetry import WATCHED_ROWS, empty_sums, figures, with_zeros
 
 KEY = jax.random.key(9)
@@ -92,7 +93,7 @@ def test_the_trained_parameters_do_not_depend_on_being_watched(small, tmp_path):
 def test_off_the_lowered_program_is_that_of_a_step_without_it(small, tmp_path):
     """The step with telemetry's functions replaced by none at all has the same text."""
     experiment = prepare(canonical(replace(small, workdir=str(tmp_path))))
-    state, batch = start_state(experiment), next(loop.batches(experiment, 0))
+    state, batch = start_state(experiment), next(batches_from(experiment, 0))
 
     def text():
         step = make_train_step(
@@ -102,9 +103,10 @@ def test_off_the_lowered_program_is_that_of_a_step_without_it(small, tmp_path):
 
     as_it_is = text()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("training.step.watch", lambda drop, zeros: drop)
+        patch.setattr("training.objective.watch", lambda drop, zeros: drop)
         patch.setattr("training.step.with_zeros", lambda params, sums: params)
         patch.setattr("training.step.zeros_of", lambda params: {})
+        patch.setattr("training.objective.zeros_of", lambda params: {})
         patch.setattr("training.step.without_zeros", lambda params: params)
         assert text() == as_it_is
     on = prepare(canonical(replace(small, telemetry=True, workdir=str(tmp_path))))

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from small_run import train
 
+from training.batches import batch_ids
+from training.checkpoints import restore
 from training.config import canonical, parse_flag_lines
-from training.experiment import prepare, restore
-from training.loop import batch_ids
+from training.experiment import prepare
 from training.record import read_metrics
 
 

@@ -14,7 +14,8 @@ from jaxtyping import Array, Float
 
 from models.norms import MOMENTUM
 from training import data
-from training.step import Objective, State, drop_at
+from training.objective import Objective, drop_at
+from training.state import State
 
 Tree = dict[str, Any]
 BATCH = 512

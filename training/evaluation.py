@@ -6,16 +6,17 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Int, Int32
 
-from training.step import (
-    Objective,
-    State,
-    Totals,
-    correct_weight,
-    cross_entropy,
-    drop_at,
-)
+from training import data
+from training.augmentation import fetch_shaped
+from training.devices import over_rows, own_rows, place
+from training.experiment import Experiment
+from training.objective import Objective, correct_weight, cross_entropy, drop_at
+from training.state import State, Totals
+
+EVALUATION_BATCH = 512
 
 
 class Scores(NamedTuple):
@@ -60,3 +61,31 @@ def scores_of(totals: Totals) -> list[Scores]:
     with np.errstate(invalid="ignore"):
         means = [part / sums[2] for part in sums[:2]]
     return [Scores(float(loss), float(accuracy)) for loss, accuracy in zip(*means)]
+
+
+def scores_on(
+    experiment: Experiment,
+    evaluate_batch: Callable[..., Totals],
+    state: State,
+    split: data.Split,
+    ids: Int32[np.ndarray, "*members n"],
+) -> list[Scores]:
+    """The scores on the examples `ids` of a split, each counted once, of each run.
+
+    Members of a population have each their own examples, or all the same.
+    """
+    mesh = experiment.mesh
+    size = min(EVALUATION_BATCH, ids.shape[-1])
+    size += -size % mesh.shape["data"]
+    batches = [data.evaluation_batches(row, size) for row in np.atleast_2d(ids)]
+    examples, weights = (np.stack(parts, axis=1) for parts in zip(*batches))
+    sharding = over_rows(mesh)
+    if not experiment.members:
+        examples, weights = examples[:, 0], weights[:, 0]
+        sharding = NamedSharding(mesh, PartitionSpec("data"))
+    parts = []
+    own = own_rows(mesh, size)
+    for rows in zip(examples[..., own], weights[..., own]):
+        arrays = (*fetch_shaped(split.fetch, rows[0]), rows[1])
+        parts.append(evaluate_batch(state, *place(arrays, sharding)))
+    return mean_scores(parts)

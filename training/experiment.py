@@ -1,7 +1,5 @@
 """From a configuration to everything that a run is made of."""
 
-from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -24,20 +22,18 @@ from dropout.grammar import parse_call
 from dropout.sites import Generator
 from training import data, sources
 from training.augmentation import draw, parse_augmentations
-from training.checkpoints import open_checkpoints, restore_latest
 from training.config import (
     Config,
-    canonical,
     member_config,
     members_of,
-    parse_flag_lines,
 )
 from training.consistency import draws_of
-from training.devices import make_mesh, over_members, place, replicated, resolve_mesh
+from training.devices import make_mesh, over_members, place, replicated
 from training.learned import find_places, site_shapes, with_learned
 from training.network import Network, build
+from training.objective import Objective, summed_loss
 from training.optimizer import Scalar, faster_dropout, learning_rate, make_optimizer
-from training.step import Batch, Objective, State, initial_state, summed_loss
+from training.state import Batch, State, initial_state
 from training.telemetry import empty_sums
 
 
@@ -144,6 +140,11 @@ def start_state(experiment: Experiment) -> State:
     return place(state, state_sharding(experiment))
 
 
+def mask_key(experiment: Experiment) -> Key[Array, "*members"]:
+    """The key of the training masks."""
+    return named_key(experiment.keys["dropout"], "train")
+
+
 def of_run(experiment: Experiment, tree: Any, number: int) -> Any:
     """What belongs to `experiment.runs[number]` in a state, or a part of one."""
     if not experiment.members:
@@ -178,36 +179,6 @@ def _solo_state(experiment: Experiment) -> State:
     params = with_learned(params, experiment.objective.places)
     state = initial_state(params, stats, experiment.optimizer)
     return state._replace(telemetry=empty_sums(experiment.objective.watched))
-
-
-def restore(workdir: str) -> tuple[Config, State]:
-    """The configuration and the newest saved state of a run.
-
-    Raises:
-        ValueError: the directory holds no run, or no checkpoint yet.
-    """
-    path = Path(workdir)
-    if not (path / "run.flags").is_file():
-        raise ValueError(f"{workdir} holds no run: it has no run.flags.")
-    config = canonical(parse_flag_lines((path / "run.flags").read_text()))
-    config = replace(config, mesh=_mesh_here(config))
-    experiment = prepare(config)
-    with open_checkpoints(path) as checkpoints:
-        found = restore_latest(
-            checkpoints, start_state(experiment), state_sharding(experiment)
-        )
-    if found is None:
-        raise ValueError(f"{workdir} has no checkpoint yet.")
-    return config, found[0]
-
-
-def _mesh_here(config: Config) -> str:
-    """The mesh of a run, or that of this machine where it has fewer devices."""
-    members = len(members_of(config)) if config.seeds else 0
-    try:
-        return resolve_mesh(config.mesh, members)
-    except ValueError:
-        return resolve_mesh("", members)
 
 
 def _timeline(config: Config, examples: int) -> Timeline:

@@ -26,8 +26,9 @@ from training.devices import replicated
 from training.experiment import Experiment
 from training.metrics import Samples
 from training.network import Tree
+from training.objective import Objective, drop_at
 from training.progress import steps_shown
-from training.step import Objective, State, drop_at
+from training.state import State
 
 MODES: dict[str, Mode | None] = {
     "plain": None,

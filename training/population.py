@@ -15,17 +15,11 @@ from jaxtyping import Array, Float, Key
 
 from training.devices import over_members, place, replicated
 from training.evaluation import make_evaluate_batch
-from training.experiment import Experiment, optimizer_for
-from training.loop import mask_key
+from training.experiment import Experiment, mask_key, optimizer_for
+from training.objective import Objective
 from training.optimizer import Scalar
-from training.step import (
-    Batch,
-    Metrics,
-    Objective,
-    State,
-    Totals,
-    make_train_step,
-)
+from training.state import Batch, State, Totals
+from training.step import Metrics, make_train_step
 
 OptimizerOf = Callable[[Scalar, Scalar], optax.GradientTransformation]
 

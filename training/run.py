@@ -16,13 +16,15 @@ from tensorboardX import SummaryWriter
 from models.convolution import compiler_options
 from training import loop
 from training.batch_norm import make_batch_statistics
+from training.batches import batches_from
 from training.checkpoints import Position, locked, open_checkpoints, restore_latest
 from training.config import Config, canonical, flag_lines, with_members
 from training.curves import draw_curves
 from training.devices import resolve_mesh
-from training.evaluation import make_evaluate_batch
+from training.evaluation import make_evaluate_batch, scores_on
 from training.experiment import (
     Experiment,
+    mask_key,
     of_run,
     prepare,
     start_state,
@@ -31,6 +33,7 @@ from training.experiment import (
 from training.hosts import by_leader, check_same, leads
 from training.interrupt import stop_requests
 from training.learned import compression
+from training.log import frozen_members
 from training.members import Member
 from training.population import (
     experiment_step,
@@ -53,7 +56,9 @@ from training.record import (
     write_atomically,
 )
 from training.report import describe
-from training.step import Metrics, State, Totals, steps_done
+from training.session import Session
+from training.state import State, Totals, steps_done
+from training.step import Metrics
 
 Summary = dict[str, Any]
 Step = Callable[..., tuple[State, Metrics]]
@@ -93,7 +98,7 @@ def train_population(
 def compile_step(experiment: Experiment, state: State) -> tuple[Step, list[None]]:
     """The compiled training step, and a list that grows whenever it is traced."""
     traces: list[None] = []
-    batch = next(loop.batches(experiment, 0))
+    batch = next(batches_from(experiment, 0))
     jitted = jax.jit(
         experiment_step(experiment, lambda: traces.append(None)),
         donate_argnums=0,
@@ -135,7 +140,7 @@ def _train(experiment: Experiment, workdir: Path) -> Summary:
         state, position = found or (state, Position())
         truncate_metrics(workdir, position.metrics_bytes)
         start = steps_done(state)
-        session = loop.Session(
+        session = Session(
             experiment=experiment,
             workdir=workdir,
             checkpoints=checkpoints,
@@ -146,7 +151,7 @@ def _train(experiment: Experiment, workdir: Path) -> Summary:
             task=bar.add_task(
                 "", total=timeline.total, completed=start, loss=0, accuracy=0, pace=0
             ),
-            batches=loop.batches(experiment, start),
+            batches=batches_from(experiment, start),
             step=compiled,
             evaluate=_evaluate(experiment),
             statistics=_statistics(experiment),
@@ -154,7 +159,7 @@ def _train(experiment: Experiment, workdir: Path) -> Summary:
             begin=begin - position.seconds,
             signals=signals,
             settings=settings_of(experiment),
-            frozen=loop.frozen_members(experiment, state),
+            frozen=frozen_members(experiment, state),
         )
         state = loop.run_steps(session, state)
         checkpoints.wait_until_finished()
@@ -166,7 +171,7 @@ def _train(experiment: Experiment, workdir: Path) -> Summary:
 
 
 @by_leader
-def _write_summary(session: loop.Session, summary: Summary) -> None:
+def _write_summary(session: Session, summary: Summary) -> None:
     config = session.experiment.config
     title = f"{config.dataset}  {config.model}  --dropout='{config.dropout}'"
     if config.seeds:
@@ -177,7 +182,7 @@ def _write_summary(session: loop.Session, summary: Summary) -> None:
     write_atomically(session.workdir / "summary.json", text)
 
 
-def _results(session: loop.Session, state: State) -> Summary:
+def _results(session: Session, state: State) -> Summary:
     experiment, config = session.experiment, session.experiment.config
     examples = session.timed_steps * config.batch_size * len(experiment.runs)
     results = {
@@ -190,16 +195,16 @@ def _results(session: loop.Session, state: State) -> Summary:
     runs = _run_results(session, state)
     if not experiment.members:
         return {**runs[0], **results}
-    together = _together(runs, loop.frozen_members(experiment, state))
+    together = _together(runs, frozen_members(experiment, state))
     return {**together, **results}
 
 
-def _run_results(session: loop.Session, state: State) -> list[Summary]:
+def _run_results(session: Session, state: State) -> list[Summary]:
     """The results of each member, or of the only run."""
     experiment, loaded = session.experiment, session.experiment.data
     test_ids = np.arange(loaded.test.size, dtype=np.int32)
     train, test = (
-        loop.evaluate(experiment, session.evaluate, state, split, ids)
+        scores_on(experiment, session.evaluate, state, split, ids)
         for split, ids in (
             (loaded.train, experiment.train_ids),
             (loaded.test, test_ids),
@@ -247,6 +252,6 @@ def _masks(experiment: Experiment) -> str:
     return masks_digest(
         experiment.rows,
         experiment.timeline,
-        loop.mask_key(experiment),
+        mask_key(experiment),
         experiment.objective.bits,
     )

@@ -1,0 +1,48 @@
+"""One process's part of a run."""
+
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orbax.checkpoint as ocp
+from rich.progress import Progress, TaskID
+from tensorboardX import SummaryWriter
+
+from training.experiment import Experiment
+from training.state import Batch, State, Totals
+from training.step import Metrics
+
+
+@dataclass
+class Session:
+    """One process's part of a run, with what it measures on the way.
+
+    Attributes:
+        start: the step at which this process takes up the run.
+        begin: when the run began, less the time between its processes.
+        signals: those received that ask to stop.
+        settings: the last argument of the step: the key of the masks, or the members'.
+        frozen: members whose loss is no longer finite.
+        seconds: time in training steps after the first, synchronised.
+        timed_steps: the steps in that time.
+    """
+
+    experiment: Experiment
+    workdir: Path
+    checkpoints: ocp.CheckpointManager
+    events: SummaryWriter
+    bar: Progress
+    task: TaskID
+    batches: Iterator[Batch]
+    step: Callable[[State, Batch, Any], tuple[State, Metrics]]
+    evaluate: Callable[..., Totals]
+    statistics: Callable[..., Any] | None
+    start: int
+    begin: float
+    signals: list[signal.Signals]
+    settings: Any
+    frozen: set[int] = field(default_factory=set)
+    seconds: float = 0.0
+    timed_steps: int = 0
