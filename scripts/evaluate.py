@@ -5,13 +5,15 @@
 
 Prints a table and writes into each workdir: `evaluation.json`, `evaluation.md`, and
 pictures `evaluation-*.png`. Of several runs, say the seeds of one configuration, it
-prints the means with 95 % intervals, and the paired differences from the first rule.
+prints the means with 95 % intervals, and the paired differences from the first rule;
+of runs of several plans, it draws all against severity (`evaluation-plans.png`).
 Rules: plain, scaling, pooling, mc, shared_mc, gaussian (`training/monte_carlo.py`).
 """
 
 import json
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +24,13 @@ from absl import app, flags, logging
 from matplotlib.figure import Figure
 
 from studies import evaluation, evaluation_pictures
-from studies.evaluation import Measures, Run
+from studies.evaluation import Measures, Run, Severities
 from studies.evaluation_pictures import Answers
-from studies.statistics import interval, paired_t
+from studies.evaluation_tables import over_runs, table
 from training.corruptions import rotate
 from training.monte_carlo import SAMPLED
 from training.record import versions, write_atomically
-from training.report import aligned, plan_table
+from training.report import plan_table
 
 RULES = flags.DEFINE_list("rule", ["scaling", "mc"], "rules of inference, by commas")
 SAMPLES = flags.DEFINE_integer("samples", 50, "of the sampled rules", lower_bound=1)
@@ -53,15 +55,45 @@ def main(argv: list[str]) -> None:
         corruptions = evaluation.check_corruptions(CORRUPTIONS.value)
         if len(argv) < 2:
             raise ValueError("no workdir given; expected the directory of a run.")
-        results = [
-            evaluate(run, path, corruptions)
-            for workdir in argv[1:]
-            for run, path in loaded(workdir)
-        ]
+        found = [evaluate_all(workdir, corruptions) for workdir in argv[1:]]
     except ValueError as error:
         sys.exit(f"evaluate.py: {error}")
-    if len(results) > 1:
-        print("\n".join(["", *over_runs(results)]))
+    plans: dict[str, list[dict[str, Any]]] = {}
+    for record in chain.from_iterable(found):
+        plans.setdefault(record["dropout"], []).append(record)
+    for plan, records in plans.items():
+        if len(records) > 1:
+            print("\n".join(["", plan, *over_runs([r["rules"] for r in records])]))
+    if len(plans) > 1 and corruptions:
+        path = Path(argv[1], "evaluation-plans.png")
+        evaluation_pictures.corrupted(by_plan_and_rule(plans)).savefig(path, dpi=90)
+        print(f"plans against severity in {path}")
+
+
+def by_plan_and_rule(
+    plans: dict[str, list[dict[str, Any]]],
+) -> dict[str, list[Severities]]:
+    """The scores under corruption of the runs of each plan, by plan and rule."""
+    return {
+        f"{plan}, {rule}": [record["corruptions"][rule] for record in records]
+        for plan, records in plans.items()
+        for rule in RULES.value
+    }
+
+
+def evaluate_all(workdir: str, corruptions: list[str]) -> list[dict[str, Any]]:
+    """The record of a run, or of every member of a population and a page of them."""
+    records, paths = [], []
+    for run, path in loaded(workdir):
+        records.append(evaluate(run, path, corruptions))
+        paths.append(path.name)
+    if len(records) > 1:
+        lines = over_runs([record["rules"] for record in records])
+        page = [f"# Evaluation of {Path(workdir).name}", "```", *lines]
+        links = [f"- [{name}]({name}/evaluation.md)" for name in paths]
+        text = "\n".join([*page, "```", "", *links, ""])
+        write_atomically(Path(workdir, "evaluation.md"), text)
+    return records
 
 
 def loaded(workdir: str) -> Iterator[tuple[Run, Path]]:
@@ -73,8 +105,8 @@ def loaded(workdir: str) -> Iterator[tuple[Run, Path]]:
         yield run, path
 
 
-def evaluate(run: Run, path: Path, corruptions: list[str]) -> dict[str, Measures]:
-    """Evaluates one run, writes all of it, prints its table; the measures by rule."""
+def evaluate(run: Run, path: Path, corruptions: list[str]) -> dict[str, Any]:
+    """Evaluates one run, writes all of it, prints its table; the record."""
     cache_dir = run.experiment.config.cache_dir
     jax.config.update("jax_compilation_cache_dir", f"{cache_dir}/xla")
     test = evaluation.held_out(run, "test", EXAMPLES.value)
@@ -90,14 +122,20 @@ def evaluate(run: Run, path: Path, corruptions: list[str]) -> dict[str, Measures
     )
     figures = dict(draw(run, answers, answered))
     if corruptions:
-        figures["corruptions"] = evaluation_pictures.corrupted(measured, robust)
-    write(path, run, {"rules": measured, "corruptions": robust}, figures)
-    return measured
+        lines = {rule: [scores] for rule, scores in robust.items()}
+        figures["corruptions"] = evaluation_pictures.corrupted(lines)
+    record = {
+        "rules": measured, "corruptions": robust, "samples": SAMPLES.value,
+        "examples": EXAMPLES.value, "out_of_distribution": OUTSIDE.value,
+        "dropout": run.experiment.config.dropout, "versions": versions(),
+    }  # fmt: skip
+    write(path, run, record, figures)
+    return record
 
 
 def evaluate_rule(
     run: Run, rule: str, test: evaluation.Part, corruptions: list[str]
-) -> tuple[Measures, dict[str, Any], evaluation.Severities]:
+) -> tuple[Measures, dict[str, Any], Severities]:
     """Measures of one rule, its answers by part, and its scores under corruption."""
     predict = evaluation.prepare_rule(run, rule, SAMPLES.value)
     found = {"test": evaluation.answer(run, predict, test)}
@@ -119,7 +157,8 @@ def evaluate_rule(
         labels=test.labels[: CORRUPTED.value],
         ids=test.ids[: CORRUPTED.value],
     )
-    robust = evaluation.measure_corrupted(run, predict, part, corruptions)
+    clean = found["test"][:, : CORRUPTED.value]
+    robust = evaluation.measure_corrupted(run, predict, part, clean, corruptions)
     return measures, found, robust
 
 
@@ -163,14 +202,10 @@ def draw_rotation(run: Run, answers: Answers, rule: str) -> Figure:
 
 
 def write(
-    path: Path, run: Run, found: dict[str, Any], figures: dict[str, Figure]
+    path: Path, run: Run, record: dict[str, Any], figures: dict[str, Figure]
 ) -> None:
     """Writes the record, its table and the pictures into the workdir, and prints."""
-    lines = table(found["rules"])
-    record = {
-        **found, "samples": SAMPLES.value, "examples": EXAMPLES.value,
-        "out_of_distribution": OUTSIDE.value, "versions": versions(),
-    }  # fmt: skip
+    lines = table(record["rules"])
     write_atomically(path / "evaluation.json", json.dumps(record, indent=2) + "\n")
     for name, figure in figures.items():
         figure.savefig(path / f"evaluation-{name}.png", dpi=90)
@@ -180,32 +215,6 @@ def write(
     write_atomically(path / "evaluation.md", "\n\n".join(["\n".join(page), *pictures]))
     print("\n".join([f"\n{path}", *lines]), flush=True)
     print(f"record and {len(figures)} pictures in {path / 'evaluation.md'}", flush=True)
-
-
-def table(rules: dict[str, Measures]) -> list[str]:
-    """A line for each measure, a column for each rule."""
-    names = list(dict.fromkeys(name for found in rules.values() for name in found))
-    rows = [[name, *(f"{rules[rule][name]:.5f}" for rule in rules)] for name in names]
-    return aligned([["", *rules], *rows])
-
-
-def over_runs(results: list[dict[str, Measures]]) -> list[str]:
-    """Means with 95 % intervals over runs, and each rule less the first, in pairs."""
-    rules, first = list(results[0]), next(iter(results[0]))
-    others = [rule for rule in rules if rule != first]
-    names = [
-        name for name in results[0][first] if all(name in r[first] for r in results)
-    ]
-    rows = [["", *rules, *(f"{rule} - {first}" for rule in others), "runs below"]]
-    for name in names:
-        values = {rule: np.asarray([r[rule][name] for r in results]) for rule in rules}
-        pairs = [values[rule] - values[first] for rule in others]
-        below = [f"{(pair < 0).sum()}/{len(pair)}" for pair in pairs]
-        estimates = [interval(values[rule]) for rule in rules]
-        estimates += [paired_t(pair).difference for pair in pairs]
-        texts = [f"{e.mean:.5f} [{e.low:.5f}, {e.high:.5f}]" for e in estimates]
-        rows.append([name, *texts, ", ".join(below)])
-    return [f"{len(results)} runs: mean [95 % interval]", *aligned(rows)]
 
 
 if __name__ == "__main__":

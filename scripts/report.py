@@ -1,10 +1,10 @@
-"""Writes the report of studies: one page of HTML, and the same in Markdown.
+"""Writes the report of studies and evaluated runs: a page of HTML, and in Markdown.
 
     python scripts/report.py WORKDIRS... [--out=DIR]
 
-Each of WORKDIRS is that of compare.py, sweep.py or suggest.py. --out (default: the
-first of them) gets `report.html`, which needs no other file, and `report.md` with its
-pictures in `report-images/`.
+Each of WORKDIRS is that of compare.py, sweep.py or suggest.py, or of a run that
+evaluate.py has evaluated. --out (default: the first of them) gets `report.html`, which
+needs no other file, and `report.md` with its pictures in `report-images/`.
 """
 
 import sys
@@ -22,7 +22,7 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)
     directories = list(map(Path, argv[1:]))
     if not directories:
-        sys.exit("report.py: expected the workdir of a study, or several.")
+        sys.exit("report.py: expected workdirs of studies or evaluated runs.")
     try:
         print(write_report(directories, Path(OUT.value or directories[0])))
     except ValueError as error:

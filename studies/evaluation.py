@@ -173,21 +173,24 @@ def measure_outside(inside: Samples, outside: Samples) -> Measures:
 
 
 def measure_corrupted(
-    run: Run, predict: Predict, part: Part, names: list[str]
+    run: Run, predict: Predict, part: Part, clean: Samples, names: list[str]
 ) -> Severities:
-    """Scores of each corruption at severities 1 to 5."""
+    """Scores of each corruption at severities 0, which is `clean`, to 5."""
     key = named_key(run.experiment.keys["data"], "corruptions")
     limits = (float(part.images.min()), float(part.images.max()))
     found: Severities = {}
     for name in names:
-        lines = []
+        answers = [clean]
         for severity in SEVERITIES:
             ids = jnp.asarray(part.ids)
             images = corrupt(name, severity, key, part.images, ids, *limits)
-            samples = answer(run, predict, part._replace(images=np.asarray(images)))
-            predicted = metrics.averaged(samples)
-            lines.append([score(predicted, part.labels) for score in SCORES.values()])
-        found[name] = dict(zip(SCORES, np.transpose(lines).tolist(), strict=True))
+            corrupted = part._replace(images=np.asarray(images))
+            answers.append(answer(run, predict, corrupted))
+        predicted = [metrics.averaged(samples) for samples in answers]
+        found[name] = {
+            score: [of(each, part.labels) for each in predicted]
+            for score, of in SCORES.items()
+        }
     return found
 
 

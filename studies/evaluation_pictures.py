@@ -19,6 +19,7 @@ COLOURS: dict[str, str] = dict(
         strict=True,
     )
 )
+CORRUPTED_SCORES = {"accuracy": (0, 1.02), "ECE, equal width": (0, 0.8)}
 ORDERS = 20
 SHOWN = 24
 
@@ -172,25 +173,48 @@ def most_uncertain(answers: Answers, rule: str) -> Figure:
     return figure
 
 
-def corrupted(clean: dict[str, dict], by_rule: dict[str, Severities]) -> Figure:
-    """Accuracy and calibration error of each corruption against its severity."""
-    names = list(next(iter(by_rule.values())))
-    figure = Figure(figsize=(0.8 + 1.7 * len(names), 4.2), layout="constrained")
-    grid = figure.subplots(2, len(names), sharex=True, sharey="row", squeeze=False)
-    for row, score in zip(grid, ("accuracy", "ECE, equal width")):
-        for axes, name in zip(row, names):
-            for rule, severities in by_rule.items():
-                line = [clean[rule][score], *severities[name][score]]
-                axes.plot(line, color=COLOURS[rule], label=rule, marker=".")
-            axes.grid(alpha=0.3)
-        row[0].set_ylabel(score)
-    for axes, name in zip(grid[0], names):
-        axes.set_title(name.replace("_", " "), fontsize=9)
-    for axes in grid[1]:
-        axes.set(xticks=range(6))
+def corrupted(lines: dict[str, list[Severities]]) -> Figure:
+    """Accuracy and calibration error of each corruption against its severity.
+
+    Args:
+        lines: the scores of one run or several, by what the legend calls them: a rule,
+            or a plan and a rule. Of several, the mean and the range are drawn.
+    """
+    names = list(next(iter(lines.values()))[0])
+    columns = min(len(names), 6)
+    rows = -(-len(names) // columns)
+    size = (1 + 1.8 * columns, 0.9 + 3.4 * rows + 0.2 * len(lines))
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(2 * rows, columns, sharex=True, squeeze=False)
+    for index, name in enumerate(names):
+        row, column = divmod(index, columns)
+        for axes, score in zip(grid[2 * row : 2 * row + 2, column], CORRUPTED_SCORES):
+            _severities(axes, name, score, lines)
+            if column == 0:
+                axes.set_ylabel(score)
+        grid[2 * row, column].set_title(name.replace("_", " "), fontsize=9)
+    for axes in grid[::2, :].flat[len(names) :], grid[1::2, :].flat[len(names) :]:
+        for empty in axes:
+            empty.axis("off")
     figure.supxlabel("severity, 0: clean", fontsize=10)
-    grid[1, 0].legend(fontsize="x-small")
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", fontsize="small")
     return figure
+
+
+def _severities(
+    axes: Axes, name: str, score: str, lines: dict[str, list[Severities]]
+) -> None:
+    """One score of one corruption: a line for each label."""
+    for number, (label, runs) in enumerate(lines.items()):
+        values = np.asarray([run[name][score] for run in runs])
+        colour = COLOURS[label] if label in COLOURS else f"C{number}"
+        axes.plot(values.mean(0), color=colour, label=label, marker=".")
+        low, high = values.min(0), values.max(0)
+        axes.fill_between(range(len(low)), low, high, color=colour, alpha=0.2)
+    axes.set(ylim=CORRUPTED_SCORES[score], xticks=range(6))
+    axes.grid(alpha=0.3)
+    axes.tick_params(labelsize="small")
 
 
 def _thumbnail(axes: Axes, image: np.ndarray) -> None:

@@ -1,7 +1,8 @@
-"""The report of studies: one text in Markdown, and the same as one page of HTML."""
+"""The report of studies and evaluations: Markdown, and the same as one page of HTML."""
 
 import base64
 import json
+import shutil
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from studies.tables import markdown
 from training.record import write_atomically
 
 STYLE = (Path(__file__).parent / "report.css").read_text()
+EVALUATION = "evaluation.md"
+MEDIA = {".svg": "image/svg+xml", ".png": "image/png"}
 
 
 def write_report(directories: list[Path], out: Path) -> Path:
@@ -36,7 +39,9 @@ def write_report(directories: list[Path], out: Path) -> Path:
 
 
 def section(directory: Path, images: Path, prefix: str) -> str:
-    """The Markdown of one study; its pictures go to `images`."""
+    """The Markdown of one study or evaluated run; its pictures go to `images`."""
+    if not (directory / "study.json").exists() and (directory / EVALUATION).exists():
+        return evaluated(directory, images, prefix)
     record, table = read_study(directory)
     made = [p._replace(name=prefix + p.name) for p in pictures(table, directory)]
     seeds = record["seeds"]
@@ -54,6 +59,16 @@ def section(directory: Path, images: Path, prefix: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def evaluated(directory: Path, images: Path, prefix: str) -> str:
+    """The page that evaluate.py wrote about a run, its pictures copied to `images`."""
+    text = (directory / EVALUATION).read_text()
+    for picture in directory.glob("evaluation-*.png"):
+        name = prefix + picture.name
+        shutil.copy(picture, images / name)
+        text = text.replace(f"({picture.name})", f"({images.name}/{name})")
+    return text + "\n"
+
+
 def read_study(directory: Path) -> tuple[dict[str, Any], pl.DataFrame]:
     """A study's record and its rows, arm by arm in the study's order.
 
@@ -64,7 +79,7 @@ def read_study(directory: Path) -> tuple[dict[str, Any], pl.DataFrame]:
     if not path.exists() or not (directory / "results.parquet").exists():
         raise ValueError(
             f"{directory} holds no results; expected a workdir of compare.py, sweep.py "
-            "or suggest.py."
+            "or suggest.py, or a run that evaluate.py has evaluated."
         )
     record = json.loads(path.read_text())
     order = pl.Enum([arm["name"] for arm in record["arms"]])
@@ -80,10 +95,11 @@ def page(text: str, out: Path) -> str:
     body = MarkdownIt("commonmark").enable("table").render(text)
     body = body.replace("<table>", '<div class="wide"><table>')
     body = body.replace("</table>", "</table></div>")
-    for path in (out / "report-images").glob("*.svg"):
-        encoded = base64.b64encode(path.read_bytes()).decode()
-        link = f'src="report-images/{path.name}"'
-        body = body.replace(link, f'src="data:image/svg+xml;base64,{encoded}"')
+    for suffix, media in MEDIA.items():
+        for path in (out / "report-images").glob(f"*{suffix}"):
+            encoded = base64.b64encode(path.read_bytes()).decode()
+            link = f'src="report-images/{path.name}"'
+            body = body.replace(link, f'src="data:{media};base64,{encoded}"')
     title = escape(text.partition("\n")[0].removeprefix("# "))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'

@@ -4,14 +4,17 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from small_run import train
 from variant_cases import QUICK
 
 from studies import evaluation
+from studies.report import write_report
 from training import metrics, monte_carlo
 
 ROOT = Path(__file__).parent.parent
@@ -77,7 +80,7 @@ def test_the_script_writes_its_record_and_pictures(finished, tmp_path):
     assert list(record["rules"]) == ["scaling", "mc"]
     assert record["rules"]["mc"]["mutual information"] > 0
     assert record["rules"]["mc"]["AUROC by predictive entropy"] > 0
-    assert len(record["corruptions"]["mc"]["rotation"]["accuracy"]) == 5
+    assert len(record["corruptions"]["mc"]["rotation"]["accuracy"]) == 6
     pictures = {path.name for path in workdir.glob("evaluation-*.png")}
     assert len(pictures) == 7
     page = (workdir / "evaluation.md").read_text()
@@ -88,6 +91,35 @@ def json_dataset(workdir):
     """The run's own data set, as a stand-in for another."""
     lines = (workdir / "run.flags").read_text().splitlines()
     return next(line for line in lines if line.startswith("--dataset="))[10:]
+
+
+@pytest.mark.slow
+def test_a_population_has_a_page_and_a_table_over_its_seeds(small, tmp_path):
+    workdir = tmp_path / "population"
+    train(replace(small, seeds="0:3", mesh="members:1"), workdir)
+    command = [
+        sys.executable, "scripts/evaluate.py", str(workdir), "--samples=3",
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    page = (workdir / "evaluation.md").read_text()
+    assert "3 runs: mean [95 % interval]" in page
+    scores = [
+        json.loads((workdir / f"member-{number}/evaluation.json").read_text())
+        for number in range(3)
+    ]
+    losses = [score["rules"]["mc"]["negative log-likelihood"] for score in scores]
+    assert len(set(losses)) == 3
+    assert f"{np.mean(losses):.5f} [" in page
+
+
+def test_the_report_holds_the_pictures_of_an_evaluated_run(tmp_path):
+    workdir = tmp_path / "run"
+    workdir.mkdir()
+    (workdir / "evaluation.md").write_text("# Run\n\n![a](evaluation-a.png)\n")
+    (workdir / "evaluation-a.png").write_bytes(b"picture")
+    page = write_report([workdir, workdir], tmp_path / "report").read_text()
+    assert page.count("data:image/png;base64,cGljdHVyZQ==") == 2
 
 
 @pytest.mark.slow
