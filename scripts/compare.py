@@ -13,35 +13,22 @@ stop. --workdir gets every run, `study.json`, `results.parquet` and `table.md`.
 """
 
 import hashlib
-import shlex
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 from absl import app, flags, logging
-from rich.console import Console
 
+from scripts import study_flags
+from scripts.study_flags import MEMBERS, base_config, show_table, study_of, train
 from studies.arms import Arm, parse_arms
-from studies.comparison import compare
-from studies.engines import ENGINES, run_tasks
-from studies.study import Study, claim, collect, pending
-from studies.tables import markdown, show
-from train import given_config, place, set_up
-from training.config import Config, canonical, flag_lines
+from studies.study import Study, collect, pending
+from training.config import flag_lines
 from training.interrupt import Stopped
-from training.members import parse_seeds
-from training.record import write_atomically
 
+flags.adopt_module_key_flags(study_flags)
 flags.FLAGS.set_default("seeds", "0:8")
 PLANS = flags.DEFINE_string("plans", "", "plans with semicolons between them")
 ARMS = flags.DEFINE_string("arms", "", "arms: [name] --flag=value ...; ...")
-TARGET = flags.DEFINE_float(
-    "target", 0.0, "accuracy whose time is measured, 0: none", 0.0, 1.0
-)
-QUESTION = flags.DEFINE_string("question", "", "what the study asks, for its report")
-MEMBERS = flags.DEFINE_integer("members", 64, "most runs of one program", 1)
-ENGINE = flags.DEFINE_enum("engine", "local", list(ENGINES), "where programs run")
-ADDRESS = flags.DEFINE_string("address", "auto", "of the Ray cluster")
 
 
 def main(argv: list[str]) -> None:
@@ -51,13 +38,8 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)
     try:
         study = given_study()
-        claim(study)
-        tasks = pending(study, MEMBERS.value)
-        run_tasks(tasks, study.directory, ENGINE.value, ADDRESS.value)
-        lines = compare(collect(study), study.directory)
-        write_atomically(study.directory / "table.md", markdown(lines))
-        show(lines, Console())
-        print(f"results in {study.directory / 'results.parquet'}")
+        train(study, pending(study, MEMBERS.value))
+        show_table(study, collect(study))
     except (ValueError, FloatingPointError, Stopped) as error:
         sys.exit(f"compare.py: {error}")
 
@@ -71,21 +53,8 @@ def given_study() -> Study:
     arms = parse_arms(replace(base, workdir=""), plans, ARMS.value)
     if len(arms) < 2:
         raise ValueError("expected two arms or more: give --plans or --arms.")
-    directory = flags.FLAGS["workdir"].value or default_directory(arms)
-    return Study(
-        QUESTION.value or f"Which is better: {', '.join(arm.name for arm in arms)}?",
-        arms,
-        parse_seeds(str(flags.FLAGS["seeds"].value)),
-        Path(directory),
-        TARGET.value,
-        shlex.join(["python", *sys.argv]),
-    )
-
-
-def base_config() -> Config:
-    """The flags' configuration, canonical, JAX being set up for its members."""
-    base = set_up(canonical(given_config()), place())
-    return replace(base, seeds="", mesh="", workdir="")
+    question = f"Which is better: {', '.join(arm.name for arm in arms)}?"
+    return study_of(arms, question, default_directory(arms))
 
 
 def default_directory(arms: list[Arm]) -> str:

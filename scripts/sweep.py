@@ -13,29 +13,24 @@ the i-th of n parts in the same --workdir, in any order and on any machine; --en
 spreads them over a cluster.
 """
 
-import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 from absl import app, flags, logging
-from rich.console import Console
 
+from scripts import study_flags
+from scripts.study_flags import MEMBERS, base_config, show_table, study_of, train
 from studies.arms import Arm, changed
-from studies.comparison import compare
-from studies.engines import ENGINES, run_tasks
 from studies.outcomes import outcome
 from studies.search import answered, ask, open_search, tell
 from studies.space import SAMPLERS, Sample, draw, fill, parse_space
 from studies.study import Study, claim, collect, pending
-from studies.tables import markdown, show
 from studies.tasks import shard
-from train import given_config, place, set_up
 from training.config import Config, canonical
 from training.interrupt import Stopped
-from training.members import parse_seeds
-from training.record import write_atomically
 
+flags.adopt_module_key_flags(study_flags)
 flags.FLAGS.set_default("seeds", "0:4")
 PLAN = flags.DEFINE_string("plan", "", "a plan with {names} of the space in it")
 SPACE = flags.DEFINE_string("space", "rate=0.1..0.7", "name=a, b; name=low..high; ...")
@@ -45,14 +40,7 @@ SAMPLER = flags.DEFINE_enum(
 SAMPLES = flags.DEFINE_integer("samples", 16, "points, but for a grid", 1)
 BATCH = flags.DEFINE_integer("batch", 4, "points that optuna asks for together", 1)
 BASELINE = flags.DEFINE_string("baseline", "none", "the plan that all are compared to")
-TARGET = flags.DEFINE_float(
-    "target", 0.0, "accuracy whose time is measured, 0: none", 0.0, 1.0
-)
-QUESTION = flags.DEFINE_string("question", "", "what the sweep asks, for its report")
-MEMBERS = flags.DEFINE_integer("members", 64, "most runs of one program", 1)
 SHARD = flags.DEFINE_string("shard", "0/1", "i/n: trains the i-th of n parts")
-ENGINE = flags.DEFINE_enum("engine", "local", list(ENGINES), "where programs run")
-ADDRESS = flags.DEFINE_string("address", "auto", "of the Ray cluster")
 
 
 def main(argv: list[str]) -> None:
@@ -67,24 +55,15 @@ def main(argv: list[str]) -> None:
         if len(table) < len(study.trials):
             print(f"{len(table)} of {len(study.trials)} runs are finished.")
             return
-        lines = compare(table, study.directory)
-        write_atomically(study.directory / "table.md", markdown(lines))
-        show(lines, Console())
-        print(f"results in {study.directory / 'results.parquet'}")
+        show_table(study, table)
     except (ValueError, FloatingPointError, Stopped) as error:
         sys.exit(f"sweep.py: {error}")
-
-
-def base_config() -> Config:
-    """The flags' configuration, canonical, JAX being set up for its members."""
-    base = set_up(canonical(given_config()), place())
-    return replace(base, seeds="", mesh="", workdir="")
 
 
 def sweep(base: Config) -> Study:
     """Trains the shard's part of all points."""
     samples = draw(SAMPLER.value, parse_space(SPACE.value), SAMPLES.value, base.seed)
-    study = study_of(base, samples)
+    study = study_at(base, samples)
     train(study, shard(pending(study, MEMBERS.value), SHARD.value))
     return study
 
@@ -97,24 +76,18 @@ def search(base: Config) -> Study:
             "set chooses nothing, and no --shard."
         )
     space = parse_space(SPACE.value)
-    study = study_of(base, [])
+    study = study_at(base, [])
     claim(study)
     found = open_search(study.directory, base.seed)
     while (done := len(answered(found))) < SAMPLES.value:
         asked = ask(found, space, min(BATCH.value, SAMPLES.value - done))
-        study = study_of(base, list(asked.values()))
+        study = study_at(base, list(asked.values()))
         train(study, pending(study, MEMBERS.value))
         for number, sample in asked.items():
             tell(found, number, validation_loss(study, arm_of(base, sample)))
-    study = study_of(base, answered(found))
+    study = study_at(base, answered(found))
     train(study, pending(study, MEMBERS.value))
     return study
-
-
-def train(study: Study, tasks: list) -> None:
-    """Trains tasks of a study with the engine that the flags name."""
-    claim(study)
-    run_tasks(tasks, study.directory, ENGINE.value, ADDRESS.value)
 
 
 def validation_loss(study: Study, arm: Arm) -> float:
@@ -127,19 +100,13 @@ def validation_loss(study: Study, arm: Arm) -> float:
     return sum(row["validation_loss"] for row in rows) / len(rows)
 
 
-def study_of(base: Config, samples: list[Sample]) -> Study:
+def study_at(base: Config, samples: list[Sample]) -> Study:
     """The study of some points, each an arm of its own; the baseline is the first."""
     baseline = Arm("baseline", config_of(base, {"dropout": BASELINE.value}))
     arms = {arm.name: arm for arm in (arm_of(base, sample) for sample in samples)}
     name = f"{Path(base.dataset).stem}-{base.model.partition('(')[0]}"
-    return Study(
-        QUESTION.value or f"Where in {SPACE.value} is {PLAN.value} best?",
-        [baseline, *arms.values()],
-        parse_seeds(str(flags.FLAGS["seeds"].value)),
-        Path(flags.FLAGS["workdir"].value or f"runs/sweep-{name}"),
-        TARGET.value,
-        shlex.join(["python", *sys.argv]),
-    )
+    question = f"Where in {SPACE.value} is {PLAN.value} best?"
+    return study_of([baseline, *arms.values()], question, f"runs/sweep-{name}")
 
 
 def arm_of(base: Config, sample: Sample) -> Arm:

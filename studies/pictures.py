@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
 from dropout import parse
-from studies.statistics import interval
+from studies.statistics import Estimate, interval
 from training.record import read_metrics
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
@@ -84,13 +84,12 @@ def rate_response(table: pl.DataFrame) -> Picture | None:
     figure, axes = _panel()
     for colour, (name, found) in zip(COLOURS, curves.items()):
         estimates = [interval(100 * point.errors) for point in found]
-        means = [estimate.mean for estimate in estimates]
-        halves = [estimate.high - estimate.mean for estimate in estimates]
-        rates = [point.rate for point in found]
-        finite = np.where(np.isfinite(halves), halves, 0)
         axes.errorbar(
-            rates, means, finite, marker="o", capsize=3, color=colour, label=name
-        )
+            [point.rate for point in found],
+            [estimate.mean for estimate in estimates],
+            np.transpose([_bar(estimate) for estimate in estimates]),
+            marker="o", capsize=3, color=colour, label=name,
+        )  # fmt: skip
     axes.set(xlabel="rate", ylabel="test error, %")
     axes.grid(alpha=0.3)
     _legend_below(figure, axes)
@@ -213,6 +212,14 @@ def _points(table: pl.DataFrame) -> list[Point]:
 def _response(points: list[Point], family: str) -> list[Point]:
     found = [point for point in points if point.family in (family, "")]
     return sorted(found, key=lambda point: point.rate)
+
+
+def _bar(estimate: Estimate) -> tuple[float, float]:
+    """How far an error's interval reaches down, to 0 % at most, and up, to 100 %."""
+    if not np.isfinite(estimate.high):
+        return 0.0, 0.0
+    mean, low, high = estimate
+    return mean - max(low, 0.0), min(high, 100.0) - mean
 
 
 def _heat_map(

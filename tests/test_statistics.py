@@ -1,10 +1,19 @@
 """The statistics of comparisons, by simulation: coverage, false alarms, power."""
 
+from dataclasses import replace
+from functools import partial
+
+import jax
 import numpy as np
 import pytest
 from scipy import stats
 
 from studies.statistics import crossed_bootstrap, holm, interval, mcnemar, paired_t
+from training import loop
+from training.config import canonical
+from training.experiment import prepare, start_state
+from training.population import make_member_evaluate, map_members, settings_of
+from training.run import compile_step
 
 
 def z_score(count, total, share):
@@ -124,3 +133,65 @@ def test_the_crossed_bootstrap_sees_a_difference():
     found = crossed_bootstrap(first, second)
     assert found.p < 0.01 and found.difference.low > 0
     assert found.difference.mean == pytest.approx(second.mean() - first.mean())
+
+
+@pytest.fixture(scope="module")
+def tiny(small):
+    """Two arms of one plan at five seeds, as one population of a tiny network."""
+    config = replace(
+        small, dataset="digits", model="mlp(widths=(24,))", mesh="members:1",
+        dropout="fc*:bernoulli:0.5", train_examples=100, batch_size=25, epochs=10,
+        learning_rate=0.01, seeds="0,1,2,3,4,0,1,2,3,4",
+    )  # fmt: skip
+    return prepare(canonical(config))
+
+
+@pytest.mark.slow
+def test_5_percent_of_null_studies_of_networks_are_significant(tiny):
+    """400 studies of two arms of one plan, the key of their masks changed.
+
+    All studies share their seeds' initialisation and data; given these, arms differ in
+    nothing but fresh keys, so studies are independent and no difference is there. With
+    a chance of 5 % each, 99.9 % of the time 7 to 36 of 400 are significant.
+    """
+    low, high = stats.binom.interval(0.999, 400, 0.05)
+    assert low <= significant_studies(tiny, 400, settings_of(tiny)) <= high
+
+
+@pytest.mark.slow
+def test_studies_of_networks_see_a_rate_of_0_9(tiny):
+    """The same with another rate in the second arm: far more than 5 % of 40."""
+    settings = settings_of(tiny)
+    rates = settings.rates.at[5:].set(0.9)
+    found = significant_studies(tiny, 40, settings._replace(rates=rates))
+    assert found > stats.binom.isf(1e-9, 40, 0.05)
+
+
+def significant_studies(experiment, count, settings):
+    """How many of `count` studies, each with fresh keys of the masks, find p < 0.05."""
+    train = trainer(experiment, settings)
+    fresh = jax.jit(lambda study: jax.random.split(jax.random.key(study), 10))
+    errors = np.array([train(fresh(study)) for study in range(count)])
+    found = sum(paired_t(row).p < 0.05 for row in errors[:, 5:] - errors[:, :5])
+    print(f"{found} of {count}; mean error {errors.mean():.3f}, spread", errors.std(0))
+    return found
+
+
+def trainer(experiment, settings):
+    """A function: keys of the masks, one a member -> each member's test error."""
+    start, steps = start_state(experiment), experiment.timeline.total
+    step, _ = compile_step(experiment, start)
+    batches = [batch for batch, _ in zip(loop.batches(experiment, 0), range(steps))]
+    evaluate = make_member_evaluate(experiment.objective)
+    mapped = partial(jax.jit(map_members(evaluate, experiment.mesh)), settings)
+    test = experiment.data.test
+    ids = np.arange(test.size, dtype=np.int32)
+
+    def errors(keys):
+        state = jax.tree.map(jax.numpy.copy, start)
+        for batch in batches:
+            state, _ = step(state, batch, settings._replace(key=keys))
+        scores = loop.evaluate(experiment, mapped, state, test, ids)
+        return [1 - each.accuracy for each in scores]
+
+    return errors
