@@ -188,7 +188,8 @@ def conclusion(lines: list[Line]) -> list[str]:
 def _verdict(line: Line) -> str:
     assert line.test and line.corrected is not None
     difference = f"{_estimate(line.test.difference, 2, '+')} points"
-    found = f"{difference}, p = {p_text(line.corrected)}"
+    p = p_text(line.corrected)
+    found = f"{difference}, p {p if p[0] == '<' else f'= {p}'}"
     if line.corrected >= 0.05:
         return f"no difference found ({found}) to"
     word = "lower" if line.test.difference.mean < 0 else "higher"

@@ -9,20 +9,36 @@ from studies.comparison import HEADER, NOTE, Line, cells, conclusion
 
 
 def show(lines: list[Line], console: Console) -> None:
-    """Prints the table, a section a quantity, and what follows from the first."""
+    """Prints the table, a section a quantity, and what follows from the first.
+
+    Where the console is too narrow for the names of the arms, numbers stand for them.
+    """
+    found = cells(lines)
+    names = [row[0] for row in next(iter(found.values()))]
+    labels = {name: name for name in names}
+    if _width(found) > console.width:
+        labels = {name: str(number) for number, name in enumerate(names, 1)}
+        for name, label in labels.items():
+            console.print(f"{label:>3}  {name}", highlight=False, markup=False)
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column(HEADER[0], overflow="fold")
+    table.add_column(HEADER[0], min_width=max(map(len, found)))
     for name in HEADER[1:]:
         table.add_column(name, no_wrap=True, justify="right")
-    for name, rows in cells(lines).items():
+    for quantity, rows in found.items():
         table.add_section()
-        table.add_row(f"[bold]{name}[/bold]")
-        for row in rows:
-            table.add_row(*map(escape, row))
+        table.add_row(f"[bold]{quantity}[/bold]")
+        for name, *values in rows:
+            table.add_row(escape(labels[name]), *map(escape, values))
     console.print(table)
     for sentence in conclusion(lines):
         console.print(sentence, highlight=False, markup=False)
     console.print(NOTE, style="dim", highlight=False)
+
+
+def _width(found: dict[str, list[tuple[str, ...]]]) -> int:
+    """How wide a table with these rows is, every column as wide as it wants."""
+    rows = [HEADER, *(row for rows in found.values() for row in rows)]
+    return sum(max(map(len, column)) + 2 for column in zip(*rows))
 
 
 def markdown(lines: list[Line]) -> str:
