@@ -165,11 +165,17 @@ def measure_tempered(
 
 
 def measure_outside(inside: Samples, outside: Samples) -> Measures:
-    """How well each uncertainty tells examples of another data set."""
-    return {
-        f"AUROC by {name}": metrics.out_of_distribution_auroc(of(inside), of(outside))
-        for name, of in UNCERTAINTIES.items()
-    }
+    """How well each uncertainty tells examples of another data set.
+
+    Samples do not disagree where there is but one: those that measure it are left out.
+    """
+    found = {}
+    for name, of in UNCERTAINTIES.items():
+        values = of(inside), of(outside)
+        if any(part.any() for part in values):
+            auroc = metrics.out_of_distribution_auroc(*values)
+            found[f"AUROC by {name}"] = auroc
+    return found
 
 
 def measure_corrupted(

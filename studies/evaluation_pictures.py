@@ -98,6 +98,7 @@ def error_by_samples(answers: Answers, sampled: str) -> Figure:
                 )[index]
                 axes.axhline(value, color=COLOURS[rule], linestyle="--", label=rule)
         axes.set(xlabel="samples averaged", ylabel=name, xscale="log")
+        axes.xaxis.set_major_formatter("{x:g}")
         axes.grid(alpha=0.3)
     figure.axes[0].legend(fontsize="small")
     return figure

@@ -14,6 +14,7 @@ from small_run import train
 from variant_cases import QUICK
 
 from studies import evaluation
+from studies.evaluation_tables import over_runs, table
 from studies.report import write_report
 from training import metrics, monte_carlo
 
@@ -44,7 +45,8 @@ def test_weight_scaling_gives_the_scores_of_training(run, finished):
 
 def test_errors_by_samples_begin_with_one_and_end_with_all():
     random = np.random.default_rng(0)
-    samples = np.float32(jax.nn.log_softmax(random.normal(0, 2, (6, 50, 3))))
+    logits = random.normal(0, 2, (6, 50, 3)).astype(np.float32)
+    samples = np.asarray(jax.nn.log_softmax(logits))
     labels = random.integers(0, 3, 50)
     found = evaluation.errors_by_samples(samples, labels, [1, 3, 6], 4)
     whole = metrics.averaged(samples)
@@ -136,3 +138,15 @@ def test_usage_errors_are_one_line(arguments, message):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode != 0
     assert message in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_tables_hold_means_differences_and_gaps():
+    first = {"scaling": {"loss": 0.5}, "mc": {"loss": 0.25, "ratio": 0.125}}
+    second = {"scaling": {"loss": 0.7}, "mc": {"loss": 0.35, "ratio": 0.375}}
+    lines = [line.split() for line in table(first)]
+    assert lines[1:] == [["loss", "0.50000", "0.25000"], ["ratio", "-", "0.12500"]]
+    loss, ratio = over_runs([first, second])[2:]
+    # Two values: the mean, and the half range times the quantile 12.706 of t_1.
+    assert "0.60000 [-0.67062, 1.87062]" in loss and loss.endswith("2/2")
+    assert "-0.30000 [-0.93531, 0.33531]" in loss
+    assert ratio.split()[1] == "-" and "0.25000 [" in ratio

@@ -76,7 +76,7 @@ def test_chunks_fit_into_memory_and_fewer_samples_are_the_first_of_more(
     run, predicted, monkeypatch
 ):
     experiment, state, images = run
-    monkeypatch.setattr(monte_carlo, "MEMORY", 2**14)
+    monkeypatch.setattr(monte_carlo, "CACHE", 2**14)
     sizes, padded = [], monte_carlo._padded
 
     def recorded(array, size):

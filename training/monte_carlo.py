@@ -40,6 +40,7 @@ MODES: dict[str, Mode | None] = {
 }
 SAMPLED = ("mc", "shared_mc", "gaussian")
 MEMORY = 2**29  # bytes that a chunk of images may take
+CACHE = 2**22  # and on a CPU, where what stays in its cache takes half the time
 CHUNK = 512  # images, where they fit
 
 Images = Num[Array, "n height width channels"]
@@ -99,7 +100,7 @@ def make_answer(objective: Objective, rule: str, samples: int) -> Answer:
 def make_predict(
     experiment: Experiment, state: State, rule: str, samples: int, most: int = CHUNK
 ) -> Predict:
-    """Compiles a rule once, for chunks of `most` images, or as many as fit `MEMORY`.
+    """Compiles a rule once, for chunks of `most` images, or as many as fit.
 
     What it returns takes (state, key, images, examples), arrays of any length, shows
     its progress, and gives log-probabilities in NumPy.
@@ -148,12 +149,13 @@ def _dropper(
 
 def _fitting(compiled: Callable[[int], Any], most: int, mesh: Mesh) -> tuple[Any, int]:
     """The program for as many images as fit, and how many they are."""
+    memory = CACHE if mesh.devices.flat[0].platform == "cpu" else MEMORY
     size = most + -most % mesh.size
     program = compiled(size)
     needed = program.memory_analysis().temp_size_in_bytes
-    if needed <= MEMORY:
+    if needed <= memory:
         return program, size
-    fitting = size * MEMORY // (needed * mesh.size) * mesh.size
+    fitting = size * memory // (needed * mesh.size) * mesh.size
     size = max(mesh.size, int(fitting))
     return compiled(size), size
 
