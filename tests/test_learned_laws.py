@@ -20,14 +20,9 @@ from dropout import (
     penalty,
     resolve,
 )
-from dropout.variants.learned import (
-    concrete_mean,
-    kingma_divergence,
-    molchanov_divergence,
-    sparse_prune,
-    spatial_concrete_penalty,
-    variational_penalty,
-)
+from dropout.variants.concrete import concrete_mean, spatial_concrete_penalty
+from dropout.variants.sparse_variational import molchanov_divergence, sparse_prune
+from dropout.variants.variational import kingma_divergence, variational_penalty
 from models.convolution import convolution
 
 KEY = jax.random.key(11)

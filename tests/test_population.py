@@ -180,6 +180,29 @@ def test_a_member_of_a_real_network_is_its_solo_run(small, model, tmp_path):
             assert abs(its[accuracy] - solo[accuracy]) <= 1e-3
 
 
+@pytest.mark.slow
+def test_the_variance_shifts_of_a_member_are_those_of_its_solo_run(small, tmp_path):
+    config = replace(
+        small, model="resnet(depth=8, width=2)", dropout="*/branch:bernoulli:0.3",
+        telemetry=True, epochs=2,
+    )  # fmt: skip
+    members = [Member(0, 1.0, 1e-3, 0.0), Member(1, 2.0, 1e-3, 0.0)]
+    train_population(config, members, tmp_path / "population")
+    train(replace(config, **members[1]._asdict()), tmp_path / "solo")
+    lines = read_metrics(tmp_path / "population")
+    found, others, solo = (
+        [shifts(line) for line in each if line["split"] == "test"]
+        for each in (lines[1::2], lines[::2], read_metrics(tmp_path / "solo"))
+    )
+    assert len(found) == 2 and len(found[0]) == 7
+    np.testing.assert_allclose(found, solo, rtol=1e-4)
+    assert not np.allclose(others, solo, rtol=1e-2)
+
+
+def shifts(line):
+    return [line[name] for name in line if name.startswith("variance_shift/")]
+
+
 @pytest.mark.parametrize(
     ("mesh", "members", "message"),
     [

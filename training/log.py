@@ -1,8 +1,11 @@
 """What a run writes of itself on the way: training, validation and test lines."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Int32
 
 from dropout import rates_at
 from training.batch_norm import statistics_over, variance_shift
@@ -50,15 +53,23 @@ def log_test(session: Session, state: State, step: int) -> None:
     test = session.experiment.data.test
     ids = np.arange(test.size, dtype=np.int32)
     scores = scores_on(session.experiment, session.evaluate, state, test, ids)
-    shifts = {}
-    if session.statistics is not None:
-        met = statistics_over(session.statistics, state, test, ids)
-        shifts = {
-            f"variance_shift/{name}": float(shift)
-            for name, shift in variance_shift(state.stats, met).items()
-        }
     for number, its_scores in _going_on(session, state, scores):
+        shifts = variance_shifts(session, state, number, ids)
         _write(session, step, "test", number, its_scores, shifts)
+
+
+def variance_shifts(
+    session: Session, state: State, number: int, ids: Int32[np.ndarray, " n"]
+) -> dict[str, float]:
+    """The variance shift of each norm of a run on the test split, if it is watched."""
+    if session.statistics is None:
+        return {}
+    experiment = session.experiment
+    state, settings = of_run(experiment, (state, session.settings), number)
+    statistics = partial(session.statistics, settings)
+    met = statistics_over(statistics, state, experiment.data.test, ids)
+    shifts = variance_shift(state.stats, met)
+    return {f"variance_shift/{name}": float(shift) for name, shift in shifts.items()}
 
 
 def dropout_values(experiment: Experiment, params: Tree, step: int) -> dict[str, float]:

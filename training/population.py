@@ -13,9 +13,11 @@ import optax
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Key
 
+from training.batch_norm import make_batch_statistics
 from training.devices import over_members, place, replicated
 from training.evaluation import make_evaluate_batch
 from training.experiment import Experiment, mask_key, optimizer_for
+from training.network import Tree
 from training.objective import Objective
 from training.optimizer import Scalar
 from training.state import Batch, State, Totals
@@ -90,6 +92,20 @@ def make_member_evaluate(
         return evaluate(state, images, labels, weights)
 
     return member_evaluate
+
+
+def make_member_statistics(
+    objective: Objective,
+) -> Callable[[Settings, State, Array, Array], Tree]:
+    """`make_batch_statistics` of one member."""
+
+    def member_statistics(
+        settings: Settings, state: State, images: Array, weights: Array
+    ) -> Tree:
+        statistics = make_batch_statistics(with_rates(objective, settings.rates))
+        return statistics(state, images, weights)
+
+    return member_statistics
 
 
 def with_rates(objective: Objective, rates: Float[Array, " rows"]) -> Objective:

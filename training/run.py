@@ -15,7 +15,6 @@ from tensorboardX import SummaryWriter
 
 from models.convolution import compiler_options
 from training import loop
-from training.batch_norm import make_batch_statistics
 from training.batches import batches_from
 from training.checkpoints import Position, locked, open_checkpoints, restore_latest
 from training.config import Config, canonical, flag_lines, with_members
@@ -38,6 +37,7 @@ from training.members import Member
 from training.population import (
     experiment_step,
     make_member_evaluate,
+    make_member_statistics,
     map_members,
     settings_of,
 )
@@ -119,9 +119,9 @@ def _evaluate(experiment: Experiment) -> Callable[..., Totals]:
 def _statistics(experiment: Experiment) -> Callable[..., Any] | None:
     """What telemetry asks batch norms at test; None where there are none to ask."""
     network, config = experiment.network, experiment.config
-    if not network.stats or not config.telemetry or experiment.members:
+    if not network.stats or not config.telemetry:
         return None
-    statistics = make_batch_statistics(experiment.objective)
+    statistics = make_member_statistics(experiment.objective)
     return jax.jit(statistics, compiler_options=compiler_options())
 
 

@@ -4,14 +4,17 @@ from dropout.kinds import ACTIVATIONS
 from dropout.variants import (
     attention,
     blocks,
+    concrete,
     elementwise,
     kernels,
-    learned,
     paths,
     pooling,
     recurrent,
     regions,
+    sparse_variational,
+    standout,
     structured,
+    variational,
 )
 from dropout.variants.entry import Learned, Variant
 
@@ -192,63 +195,63 @@ ENTRIES = (
     ),
     # Learned rates.
     Variant(
-        learned.concrete,
+        concrete.concrete,
         kinds=FEATURES,
         domain="(0, 1)",
         exempt={"rate": SOFT},
         learned=Learned(
-            learned.concrete_init, learned.concrete_rate, learned.concrete_penalty
+            concrete.concrete_init, concrete.concrete_rate, concrete.concrete_penalty
         ),
     ),
     Variant(
-        learned.spatial_concrete,
+        concrete.spatial_concrete,
         kinds=FEATURES,
         domain="(0, 1)",
-        expectation=learned.concrete_mean,
+        expectation=concrete.concrete_mean,
         exempt={
             "mean": "its mask is soft: E[y] is 0.95 x at rates 0.1 to 0.3",
             "rate": SOFT,
         },
         learned=Learned(
-            learned.concrete_init,
-            learned.concrete_rate,
-            learned.spatial_concrete_penalty,
+            concrete.concrete_init,
+            concrete.concrete_rate,
+            concrete.spatial_concrete_penalty,
         ),
     ),
     Variant(
-        learned.variational,
+        variational.variational,
         kinds=(*FEATURES, "kernel"),
         domain="(0, 0.5]",
-        evaluate=learned.plain_product,
+        evaluate=variational.plain_product,
         kernel_form="product",
         exempt={"rate": NOTHING_DROPPED},
         learned=Learned(
-            learned.variational_init,
-            learned.variational_rate,
-            learned.variational_penalty,
+            variational.variational_init,
+            variational.variational_rate,
+            variational.variational_penalty,
         ),
     ),
     Variant(
-        learned.sparse_variational,
+        sparse_variational.sparse_variational,
         kinds=("kernel",),
         domain="(0, 1)",
-        evaluate=learned.pruned_product,
+        evaluate=sparse_variational.pruned_product,
         kernel_form="product",
         exempt={
             "rate": NOTHING_DROPPED,
             "memory": "the variance of each output is kept",
         },
         learned=Learned(
-            learned.sparse_init,
-            learned.sparse_rate,
-            learned.sparse_penalty,
-            learned.sparse_prune,
+            sparse_variational.sparse_init,
+            sparse_variational.sparse_rate,
+            sparse_variational.sparse_penalty,
+            sparse_variational.sparse_prune,
         ),
     ),
     Variant(
-        learned.standout,
+        standout.standout,
         kinds=("pre",),
-        evaluate=learned.expected_standout,
+        evaluate=standout.expected_standout,
         exempt={
             "rate": "its rate is that of a unit at 0; the others follow their values",
             "gradient": "the mask follows x without a gradient",

@@ -1,0 +1,127 @@
+"""Variational dropout: Gaussian noise whose variance is learned as a posterior."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import logit
+from jaxtyping import Array, Float
+
+from dropout import bits
+from dropout.bits import Seeds, row_seeds
+from dropout.keys import AnyKey
+from dropout.noise import remake, scale
+from dropout.variants.entry import Parameters
+
+Batch = Float[Array, "n ..."]
+Kernel = Float[Array, "*taps inputs outputs"]
+Scalar = Float[Array, ""]
+Operation = Callable[[Array, Array], Array]
+Share = Literal["layer", "channel", "weight"]
+
+KINGMA = (0.5, 1.16145124, -1.50204118, 0.58629921)
+
+
+def variational(
+    key: AnyKey,
+    x: Batch,
+    rate: Parameters,
+    kernel: Kernel | None = None,
+    operation: Operation = jnp.matmul,
+    *,
+    share: Share = "layer",
+) -> Array:
+    """Gaussian dropout whose variance alpha is learned, as a posterior over weights.
+
+    Formula: at an activation y = x (1 + sqrt(alpha) e), e ~ N(0, 1); at a kernel, by
+        local reparameterisation, y = x W + sqrt(x^2 (alpha W^2)) e. alpha is one a
+        layer, channel (the last axis) or weight, rate = alpha / (1 + alpha). The
+        regulariser is, over the number of training examples, the divergence from the
+        log-uniform prior, minus (0.5 log a + 1.16145124 a - 1.50204118 a^2
+        + 0.58629921 a^3) for each weight of the kernel.
+    Mask: real noise, the shape of x, or of the product.
+    At test: the identity, or the plain product.
+    Domain: rate in (0, 0.5], where it starts and stays: the fit holds for alpha <= 1.
+    Source: Kingma et al. 2015, "Variational Dropout and the Local Reparameterization
+        Trick", NeurIPS, sections 3.1, 3.2 and appendix C.
+    """
+    log_alpha = jnp.minimum(rate["log_alpha"], 0)
+    if kernel is not None:
+        alpha = _over_last(jnp.exp(log_alpha), kernel.ndim)
+        variance = (alpha * squared(kernel)).astype(x.dtype)
+        return reparameterised(key, x, kernel, variance, operation)
+    if share == "weight":
+        raise ValueError("variational(share='weight'): expected a kernel site.")
+    spread = jnp.exp(log_alpha / 2)
+
+    @remake
+    def spread_out(seeds: Seeds, spread: Array, x: Batch) -> Batch:
+        noise = _over_last(spread, x.ndim) * bits.normal(seeds, x.shape)
+        return scale(x, 1 + noise)
+
+    return spread_out(row_seeds(key, x.shape[0]), spread, x)
+
+
+def plain_product(
+    x: Batch,
+    rate: Parameters,
+    kernel: Kernel | None = None,
+    operation: Operation = jnp.matmul,
+    *,
+    share: Share = "layer",
+) -> Array:
+    """Variational dropout's rule at test."""
+    return x if kernel is None else operation(x, kernel)
+
+
+def variational_init(rate: Scalar, x: Array, *, share: Share = "layer") -> Parameters:
+    """The logarithm of alpha = rate / (1 - rate): one a layer, channel or weight."""
+    shapes = {"layer": (), "channel": x.shape[-1:], "weight": x.shape}
+    return {"log_alpha": jnp.full(shapes[share], logit(rate))}
+
+
+def variational_rate(rate: Parameters, kernel: Kernel) -> Scalar:
+    """The mean of alpha / (1 + alpha)."""
+    return jax.nn.sigmoid(jnp.minimum(rate["log_alpha"], 0)).mean()
+
+
+def variational_penalty(
+    rate: Parameters, kernel: Kernel, channels: int, *, share: Share = "layer"
+) -> Scalar:
+    """The divergence of all weights, each alpha counting for those that it governs."""
+    return kernel.size * kingma_divergence(jnp.minimum(rate["log_alpha"], 0)).mean()
+
+
+def kingma_divergence(log_alpha: Float[Array, "..."]) -> Float[Array, "..."]:
+    """KL(q || log-uniform) of a weight with alpha <= 1, up to a constant.
+
+    Source: Kingma et al. 2015, equation 14: a cubic in alpha beside the logarithm.
+    """
+    a, (c0, *cubic) = jnp.exp(log_alpha), KINGMA
+    return -(c0 * log_alpha + sum(c * a**k for k, c in enumerate(cubic, 1)))
+
+
+def reparameterised(
+    key: AnyKey, x: Batch, kernel: Kernel, variances: Kernel, operation: Operation
+) -> Array:
+    """A draw of `operation(x, W)`, W ~ N(kernel, variances) anew for each output."""
+    mean, variance = operation(x, kernel), operation(jnp.square(x), variances)
+
+    @remake
+    def drawn(seeds: Seeds, mean: Array, variance: Array) -> Array:
+        spread = jnp.sqrt(jnp.where(variance > 0, variance, 1).astype(jnp.float32))
+        noisy = mean + (spread * bits.normal(seeds, mean.shape)).astype(mean.dtype)
+        return jnp.where(variance > 0, noisy, mean)
+
+    return drawn(row_seeds(key, x.shape[0]), mean, variance)
+
+
+def squared(kernel: Kernel) -> Kernel:
+    """The squares of weights, in float32."""
+    return jnp.square(kernel.astype(jnp.float32))
+
+
+def _over_last(values: Array, rank: int) -> Array:
+    """A number, a vector over the last axis, or all of them, in the given rank."""
+    return values.reshape((1,) * (rank - values.ndim) + values.shape)
