@@ -4,6 +4,7 @@
     python scripts/bench.py --parts=steps --dataset=mnist --data_dir=DIR --models=cnn
     python scripts/bench.py --parts=variants --out=docs/costs
     python scripts/bench.py --parts=populations --members=4,16 --batch_sizes=64,128
+    python scripts/bench.py --parts=telemetry --models=cnn --batch_sizes=128
 
 Every table is measured with its contestants interleaved, round by round, in one
 process; times are medians, with the quartiles as their spread. Prints the tables and
@@ -13,41 +14,40 @@ and Keras; without them their columns are left out.
 
 import itertools
 import json
-import os
-import platform
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import date
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import matplotlib
 import numpy as np
 from absl import app, flags
 from flax import linen, nnx
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402
-
-from dropout import VARIANTS, Variant, kind_of  # noqa: E402
-from dropout.kinds import ACTIVATIONS  # noqa: E402
-from models.convolution import compiler_options  # noqa: E402
-from scripts import bench_variants  # noqa: E402
-from scripts.bench_peers import ARCHITECTURES, Arrays, Train, installed  # noqa: E402
-from training import loop  # noqa: E402
+from dropout import VARIANTS, Variant, kind_of
+from dropout.kinds import ACTIVATIONS
+from models.convolution import compiler_options
+from scripts import bench_variants
+from scripts.bench_peers import ARCHITECTURES, Arrays, Train, installed
+from scripts.bench_tables import (
+    Measured,
+    Results,
+    as_json,
+    as_table,
+    draw,
+    machine,
+)
+from training import loop
 from training.batches import batches_from
-from training.config import Config, canonical  # noqa: E402
-from training.experiment import Experiment, prepare, start_state  # noqa: E402
-from training.population import settings_of  # noqa: E402
-from training.run import compile_step  # noqa: E402
+from training.config import Config, canonical
+from training.experiment import Experiment, prepare, start_state
+from training.population import settings_of
+from training.run import compile_step
 
 PARTS = flags.DEFINE_list("parts", ["operations", "steps", "sites"], "what to measure")
 MODELS = flags.DEFINE_list("models", list(ARCHITECTURES), "networks of the steps")
@@ -63,24 +63,6 @@ OUT = flags.DEFINE_string("out", "runs/bench", "where the numbers and the chart 
 
 SHAPE = (128, 26, 26, 32)
 EXAMPLES = 32_768  # at least so many for the peers
-
-
-class Measured(NamedTuple):
-    """Milliseconds of one contestant: quartiles over the rounds.
-
-    Attributes:
-        ratio: of its median to that of the first contestant.
-        kept: bytes that its forward pass keeps for the backward pass, if known.
-    """
-
-    lower: float
-    median: float
-    upper: float
-    ratio: float
-    kept: int | None = None
-
-
-Results = dict[str, Measured]
 
 
 def main(argv: list[str]) -> None:
@@ -243,6 +225,18 @@ def measure_sites():
         yield title, measure(title, contestants)
 
 
+def measure_telemetry():
+    """Training steps that are watched at every site with a rule, against the same."""
+    for model, text in itertools.product(MODELS.value, BATCH_SIZES.value):
+        plain = configuration(model, int(text), "fc*:bernoulli:0.5 *:bernoulli:0.1")
+        contestants = {
+            "off": our_training(prepare(plain)),
+            "on": our_training(prepare(replace(plain, telemetry=True))),
+        }
+        title = f"telemetry in the training step of {model}, batch {text}"
+        yield title, measure(title, contestants)
+
+
 def measure_populations():
     """A member's step in populations against that of a solo run."""
     for model, text in itertools.product(MODELS.value, BATCH_SIZES.value):
@@ -271,6 +265,7 @@ MEASUREMENTS = {
     "steps": measure_steps,
     "sites": measure_sites,
     "populations": measure_populations,
+    "telemetry": measure_telemetry,
 }
 
 
@@ -319,52 +314,6 @@ def training_arrays(experiment: Experiment) -> Arrays:
     images = np.asarray(experiment.objective.standardise(jnp.asarray(images)))
     repeats = -(-EXAMPLES // len(labels))
     return np.tile(images, (repeats, 1, 1, 1)), np.tile(np.asarray(labels), repeats)
-
-
-def machine() -> dict[str, str | int]:
-    """What the numbers depend on."""
-    return {
-        "date": date.today().isoformat(),
-        "device": jax.devices()[0].device_kind,
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count() or 0,
-        "jax": jax.__version__,
-    }
-
-
-def as_table(title: str, results: Results) -> Table:
-    """A printed table of one comparison."""
-    table = Table("", "median ms", "quartiles", "ratio", "bytes kept", title=title)
-    for name, found in results.items():
-        kept = "" if found.kept is None else f"{found.kept:,}"
-        spread = f"{found.lower:.2f}-{found.upper:.2f}"
-        table.add_row(name, f"{found.median:.2f}", spread, f"{found.ratio:.2f}", kept)
-    return table
-
-
-def as_json(tables: dict[str, Results]) -> dict[str, dict]:
-    """The tables as plain dictionaries."""
-    return {
-        title: {name: found._asdict() for name, found in results.items()}
-        for title, results in tables.items()
-    }
-
-
-def draw(tables: dict[str, Results], path: Path) -> None:
-    """One bar chart a table, bars with their quartiles, lengths in milliseconds."""
-    rows = [len(results) for results in tables.values()]
-    figure, axes = plt.subplots(
-        len(tables), figsize=(8, 0.8 * len(rows) + 0.3 * sum(rows)), squeeze=False,
-        height_ratios=rows, layout="constrained",
-    )  # fmt: skip
-    for axis, (title, results) in zip(axes[:, 0], tables.items()):
-        found = list(results.values())
-        medians = np.array([each.median for each in found])
-        low, high = ([getattr(m, side) for m in found] for side in ("lower", "upper"))
-        axis.barh(list(results), medians, xerr=[medians - low, high - medians])
-        axis.set(title=title, xlabel="ms")
-        axis.invert_yaxis()
-    figure.savefig(path, dpi=150)
 
 
 if __name__ == "__main__":

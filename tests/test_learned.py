@@ -43,15 +43,23 @@ SHAPES = {"fc1/kernel": (4, 3), "fc1/pre": (8, 3), "fc1": (8, 3), "fc2/kernel": 
 
 @pytest.fixture(scope="module")
 def learned(small, tmp_path_factory):
+    """A run with all that adapts or is watched: its training lines, too."""
     workdir = tmp_path_factory.mktemp("learned") / "run"
-    config = replace(small, dropout=PLAN, dropout_learning_rate=0.05, weight_decay=0.1)
-    return workdir, train(config, workdir)
-
-
-def test_a_run_mixes_fixed_and_learned_rules_in_one_compilation(learned):
-    workdir, summary = learned
-    assert summary["compilations"] == 1
+    config = replace(
+        small, dropout=PLAN, dropout_learning_rate=0.05, weight_decay=0.1,
+        telemetry=True, microbatches=2, samples_per_step=2, consistency="rdrop",
+    )  # fmt: skip
+    summary = train(config, workdir)
     lines = [line for line in read_metrics(workdir) if line["split"] == "train"]
+    return workdir, summary, lines
+
+
+def test_a_run_with_all_of_it_on_compiles_once(learned):
+    assert learned[1]["compilations"] == 1
+
+
+def test_a_run_mixes_fixed_and_learned_rules(learned):
+    _, _, lines = learned
     rates = {
         name: [line[name] for line in lines] for name in lines[0] if "rate/" in name
     }
@@ -65,10 +73,23 @@ def test_a_run_mixes_fixed_and_learned_rules_in_one_compilation(learned):
     assert all(np.isfinite(line["penalty"]) for line in lines)
 
 
+def test_telemetry_watches_every_site_that_has_a_rule(learned):
+    _, _, lines = learned
+    for line in lines:
+        for site in [name[5:] for name in line if name.startswith("rate/")]:
+            for name in ("mean_ratio", "variance_ratio", "gradient_norm"):
+                assert np.isfinite(line[f"{name}/{site}"]), (name, site)
+            assert 0 <= line[f"dead_channels/{site}"] <= 1
+    # 2 draws of 4 steps of 2 x 12 rows of 100 pixels: five standard deviations.
+    dropped = [line["drop_rate/input"] for line in lines]
+    assert all(abs(rate - 0.1) < 0.011 for rate in dropped[:2]), dropped
+    assert dropped[2:] == [0, 0]
+
+
 def test_what_is_logged_last_is_what_the_saved_state_holds(learned):
-    workdir, _ = learned
+    workdir, _, lines = learned
     config, state = restore(str(workdir))
-    last = [line for line in read_metrics(workdir) if line["split"] == "train"][-1]
+    last = lines[-1]
     for site, rate in rates_of(state.params, prepare(config).objective.places).items():
         assert last[f"rate/{site}"] == pytest.approx(float(rate), rel=1e-6)
 

@@ -15,7 +15,6 @@ from training.batches import batches_from
 from training.config import canonical
 from training.experiment import prepare, start_state
 from training.objective import summed_loss
-from training.record import read_metrics
 from training.step import make_train_step
 from training.telemetry import WATCHED_ROWS, empty_sums, figures, with_zeros
 
@@ -52,33 +51,6 @@ def test_figures_are_those_of_the_tensors_themselves():
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         assert found[name] == pytest.approx(value, rel=1e-4), name
-
-
-@pytest.fixture(scope="module")
-def watched(small, tmp_path_factory):
-    config = replace(
-        small, telemetry=True, microbatches=2, samples_per_step=2,
-        dropout="conv2:bernoulli:0.3 pool2:concrete:0.3 fc/kernel:bernoulli:0.2 "
-        "fc:bernoulli:0.5@early",
-    )  # fmt: skip
-    workdir = tmp_path_factory.mktemp("telemetry") / "run"
-    return workdir, train(config, workdir)
-
-
-def test_a_run_with_all_of_it_on_compiles_once_and_logs_every_site(watched):
-    workdir, summary = watched
-    assert summary["compilations"] == 1
-    lines = [line for line in read_metrics(workdir) if line["split"] == "train"]
-    for line in lines:
-        for site in ("conv2", "pool2", "fc/kernel", "fc"):
-            for name in ("mean_ratio", "variance_ratio", "gradient_norm"):
-                assert np.isfinite(line[f"{name}/{site}"]), (name, site)
-            assert 0 <= line[f"dead_channels/{site}"] <= 1
-    # Four steps of 2 x 12 rows, of 4 x 4 x 3 or 8 elements, about half of them active.
-    rates = [line["drop_rate/conv2"] for line in lines]
-    assert all(abs(rate - 0.3) < 0.06 for rate in rates), rates
-    early = [line["drop_rate/fc"] for line in lines]
-    assert early[2] == early[3] == 0 and abs(early[0] - 0.5) < 0.15, early
 
 
 @pytest.mark.slow

@@ -1,0 +1,75 @@
+"""What `scripts/bench.py` prints and writes of its measurements."""
+
+import os
+import platform
+from datetime import date
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from matplotlib.figure import Figure
+from rich.table import Table
+
+
+class Measured(NamedTuple):
+    """Milliseconds of one contestant: quartiles over the rounds.
+
+    Attributes:
+        ratio: of its median to that of the first contestant.
+        kept: bytes that its forward pass keeps for the backward pass, if known.
+    """
+
+    lower: float
+    median: float
+    upper: float
+    ratio: float
+    kept: int | None = None
+
+
+Results = dict[str, Measured]
+
+
+def machine() -> dict[str, str | int]:
+    """What the numbers depend on."""
+    return {
+        "date": date.today().isoformat(),
+        "device": jax.devices()[0].device_kind,
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count() or 0,
+        "jax": jax.__version__,
+    }
+
+
+def as_table(title: str, results: Results) -> Table:
+    """A printed table of one comparison."""
+    table = Table("", "median ms", "quartiles", "ratio", "bytes kept", title=title)
+    for name, found in results.items():
+        kept = "" if found.kept is None else f"{found.kept:,}"
+        spread = f"{found.lower:.2f}-{found.upper:.2f}"
+        table.add_row(name, f"{found.median:.2f}", spread, f"{found.ratio:.2f}", kept)
+    return table
+
+
+def as_json(tables: dict[str, Results]) -> dict[str, dict]:
+    """The tables as plain dictionaries."""
+    return {
+        title: {name: found._asdict() for name, found in results.items()}
+        for title, results in tables.items()
+    }
+
+
+def draw(tables: dict[str, Results], path: Path) -> None:
+    """One bar chart a table, bars with their quartiles, lengths in milliseconds."""
+    rows = [len(results) for results in tables.values()]
+    size = (8, 0.8 * len(rows) + 0.3 * sum(rows))
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(len(tables), squeeze=False, height_ratios=rows)
+    for axis, (title, results) in zip(axes[:, 0], tables.items()):
+        found = list(results.values())
+        medians = np.array([each.median for each in found])
+        low, high = ([getattr(m, side) for m in found] for side in ("lower", "upper"))
+        axis.barh(list(results), medians, xerr=[medians - low, high - medians])
+        axis.set(title=title, xlabel="ms")
+        axis.invert_yaxis()
+    figure.savefig(path, dpi=150)
