@@ -54,6 +54,8 @@ FAMILIES = {
     "learned": "Learned and adaptive rates, at the rate that they start with",
 }
 
+LINEAR_FORMS = tuple(Call(name, (("shape", "linear"),)) for name in ("early", "late"))
+
 Picture = Float[Array, "height width"]
 
 
@@ -117,21 +119,20 @@ def show(axis: Axes, image: np.ndarray, highest: float) -> None:
 
 def draw_schedules(path: Path) -> None:
     """The factor of each schedule over a run, with its default options."""
-    timeline, columns = Timeline(1000, 100), 4
-    rows = -(-len(SCHEDULES) // columns)
+    timeline, columns = Timeline(1000, 100), 5
+    calls = [*map(Call, SCHEDULES), *LINEAR_FORMS]
+    rows = -(-len(calls) // columns)
     figure, axes = plt.subplots(
         rows, columns, figsize=(15, 3.2 * rows), sharey=True, layout="constrained"
     )
-    for axis in axes.flat[len(SCHEDULES) :]:
+    for axis in axes.flat[len(calls) :]:
         axis.axis("off")
     steps = jnp.arange(timeline.total)
-    for axis, name in zip(axes.flat, SCHEDULES):
-        factors = jax.vmap(
-            lambda step, name=name: factor_at(Call(name), step, timeline)
-        )
+    for axis, call in zip(axes.flat, calls):
+        factors = jax.vmap(lambda step, call=call: factor_at(call, step, timeline))
         axis.fill_between(steps / timeline.total, factors(steps), alpha=0.25)
         axis.plot(steps / timeline.total, factors(steps), linewidth=2.5)
-        axis.set_title(f"{name}\n{defaults(name)}", size=14, family="monospace")
+        axis.set_title(f"{call.name}\n{options_of(call)}", size=12, family="monospace")
         axis.set(xlim=(0, 1), ylim=(-0.03, 1.08))
         axis.tick_params(labelsize=11)
         axis.grid(alpha=0.3)
@@ -141,16 +142,19 @@ def draw_schedules(path: Path) -> None:
     plt.close(figure)
 
 
-def defaults(name: str) -> str:
+def options_of(call: Call) -> str:
     """The options of a schedule as in flags, one a line."""
-    parameters = inspect.signature(SCHEDULES[name]).parameters
-    options = option_types(SCHEDULES[name])
-    return "\n".join(f"{option}={parameters[option].default}" for option in options)
+    parameters = inspect.signature(SCHEDULES[call.name]).parameters
+    given = dict(call.options)
+    return "\n".join(
+        f"{name}={given[name] if name in given else parameters[name].default}"
+        for name in option_types(SCHEDULES[call.name])
+    )
 
 
 def family(entry: Variant) -> str:
-    """The module that a variant lives in."""
-    return entry.draw.__module__.rpartition(".")[2]
+    """The module, or the folder of modules, that a variant lives in."""
+    return entry.draw.__module__.split(".")[2]
 
 
 def picture(entry: Variant, rate: float | Array) -> Picture:

@@ -20,9 +20,12 @@ from dropout import (
     penalty,
     resolve,
 )
-from dropout.variants.concrete import concrete_mean, spatial_concrete_penalty
-from dropout.variants.sparse_variational import molchanov_divergence, sparse_prune
-from dropout.variants.variational import kingma_divergence, variational_penalty
+from dropout.variants.learned.concrete import concrete_mean, spatial_concrete_penalty
+from dropout.variants.learned.sparse_variational import (
+    molchanov_divergence,
+    sparse_prune,
+)
+from dropout.variants.learned.variational import kingma_divergence, variational_penalty
 from models.convolution import convolution
 
 KEY = jax.random.key(11)

@@ -4,19 +4,21 @@ from dropout.kinds import ACTIVATIONS
 from dropout.variants import (
     attention,
     blocks,
-    concrete,
     elementwise,
     kernels,
     paths,
     pooling,
     recurrent,
     regions,
-    sparse_variational,
-    standout,
     structured,
-    variational,
 )
 from dropout.variants.entry import Learned, Variant
+from dropout.variants.learned import (
+    concrete,
+    sparse_variational,
+    standout,
+    variational,
+)
 
 FEATURES = ("activation", "input", "pre", "branch")
 TOKENS = ("activation", "input", "branch")

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from dropout.keys import AnyKey
 from dropout.variants.entry import Parameters
-from dropout.variants.variational import (
+from dropout.variants.learned.variational import (
     Batch,
     Kernel,
     Operation,

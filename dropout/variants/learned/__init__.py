@@ -1,0 +1,1 @@
+"""Variants whose rate is learned with the network, or follows what it computes."""
