@@ -31,10 +31,11 @@ from training.network import functional
 from training.record import read_metrics
 from training.step import make_train_step
 
+MODEL = "mlp(widths=(6, 5))"
 PLAN = (
-    "conv1/kernel:sparse_variational:0.05@linear conv1:spatial_concrete:0.2 "
-    "pool2:concrete:0.3 fc/pre:standout:0.3 fc:variational(share='channel'):0.3 "
-    "out/kernel:variational(share='weight'):0.2 input:bernoulli:0.1@early"
+    "input:bernoulli:0.1@early fc1/kernel:sparse_variational:0.05@linear "
+    "fc1/pre:standout:0.3 fc1:concrete:0.2 fc2:variational(share='channel'):0.3 "
+    "out/kernel:variational(share='weight'):0.2"
 )
 LEARNED = [name for name in VARIANTS if VARIANTS[name].learned]
 TIMELINE = Timeline(100, 10)
@@ -46,8 +47,8 @@ def learned(small, tmp_path_factory):
     """A run with all that adapts or is watched: its training lines, too."""
     workdir = tmp_path_factory.mktemp("learned") / "run"
     config = replace(
-        small, dropout=PLAN, dropout_learning_rate=0.05, weight_decay=0.1,
-        telemetry=True, microbatches=2, samples_per_step=2, consistency="rdrop",
+        small, model=MODEL, dropout=PLAN, dropout_learning_rate=0.05, telemetry=True,
+        weight_decay=0.1, microbatches=2, samples_per_step=2, consistency="rdrop",
     )  # fmt: skip
     summary = train(config, workdir)
     lines = [line for line in read_metrics(workdir) if line["split"] == "train"]
@@ -61,14 +62,16 @@ def test_a_run_with_all_of_it_on_compiles_once(learned):
 def test_a_run_mixes_fixed_and_learned_rules(learned):
     _, _, lines = learned
     rates = {
-        name: [line[name] for line in lines] for name in lines[0] if "rate/" in name
+        name: [line[name] for line in lines]
+        for name in lines[0]
+        if name.startswith("rate/")
     }
     assert [site[5:] for site in rates] == [
-        "input", "conv1/kernel", "conv1", "pool2", "fc/pre", "fc", "out/kernel",
+        "input", "fc1/kernel", "fc1/pre", "fc1", "fc2", "out/kernel",
     ]  # fmt: skip
     np.testing.assert_allclose(rates["rate/input"], [0.1, 0.1, 0, 0], rtol=1e-6)
-    np.testing.assert_allclose(rates["rate/fc/pre"], [0.3] * 4, rtol=1e-6)
-    for site in ("conv1/kernel", "conv1", "pool2", "fc", "out/kernel"):
+    np.testing.assert_allclose(rates["rate/fc1/pre"], [0.3] * 4, rtol=1e-6)
+    for site in ("fc1/kernel", "fc1", "fc2", "out/kernel"):
         assert len(set(rates[f"rate/{site}"])) == 4, site
     assert all(np.isfinite(line["penalty"]) for line in lines)
 
@@ -95,7 +98,7 @@ def test_what_is_logged_last_is_what_the_saved_state_holds(learned):
 
 
 def test_parameters_start_at_the_rates_of_the_plan(small, tmp_path):
-    config = replace(small, dropout=PLAN, workdir=str(tmp_path))
+    config = replace(small, model=MODEL, dropout=PLAN, workdir=str(tmp_path))
     experiment = prepare(canonical(config))
     params, places = start_state(experiment).params, experiment.objective.places
     expected = {row.site: row.rate for row in experiment.rows}
@@ -150,12 +153,11 @@ def test_a_schedule_weighs_the_regulariser(key):
 def test_weight_decay_and_bounds_leave_the_parameters_alone(small, tmp_path):
     """Two runs that differ only in weight decay, after one step at a learning rate of
     which decay is a part: parameters of dropout are the same."""
-    plan = "fc:concrete:0.3"
     found = []
     for decay in (0.0, 10.0):
         config = replace(
-            small, dropout=plan, weight_decay=decay, max_norm=0.1,
-            optimizer="adamw", workdir=str(tmp_path),
+            small, model=MODEL, dropout="fc1:concrete:0.3", weight_decay=decay,
+            max_norm=0.1, optimizer="adamw", workdir=str(tmp_path),
         )  # fmt: skip
         experiment = prepare(canonical(config))
         step = make_train_step(
@@ -167,7 +169,7 @@ def test_weight_decay_and_bounds_leave_the_parameters_alone(small, tmp_path):
         )
         found.append(after.params)
     assert found[0]["dropout"] == found[1]["dropout"]
-    assert (found[0]["fc"]["kernel"] != found[1]["fc"]["kernel"]).any()
+    assert (found[0]["fc1"]["kernel"] != found[1]["fc1"]["kernel"]).any()
 
 
 @pytest.mark.parametrize(
