@@ -48,7 +48,7 @@ def learned(small, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("learned") / "run"
     config = replace(
         small, model=MODEL, dropout=PLAN, dropout_learning_rate=0.05, telemetry=True,
-        weight_decay=0.1, microbatches=2, samples_per_step=2, consistency="rdrop",
+        weight_decay=0.1, samples_per_step=2, consistency="rdrop",
     )  # fmt: skip
     summary = train(config, workdir)
     lines = [line for line in read_metrics(workdir) if line["split"] == "train"]
@@ -83,9 +83,9 @@ def test_telemetry_watches_every_site_that_has_a_rule(learned):
             for name in ("mean_ratio", "variance_ratio", "gradient_norm"):
                 assert np.isfinite(line[f"{name}/{site}"]), (name, site)
             assert 0 <= line[f"dead_channels/{site}"] <= 1
-    # 2 draws of 4 steps of 2 x 12 rows of 100 pixels: five standard deviations.
+    # 2 draws of the first 16 rows, 4 steps, 100 pixels: five standard deviations.
     dropped = [line["drop_rate/input"] for line in lines]
-    assert all(abs(rate - 0.1) < 0.011 for rate in dropped[:2]), dropped
+    assert all(abs(rate - 0.1) < 0.0133 for rate in dropped[:2]), dropped
     assert dropped[2:] == [0, 0]
 
 

@@ -14,33 +14,30 @@ from dropout import Moment, bind, rates_at
 from training.batches import batches_from
 from training.config import canonical
 from training.experiment import prepare, start_state
-from training.objective import summed_loss
-from training.step import make_train_step
+from training.step import accumulate, make_train_step
 from training.telemetry import WATCHED_ROWS, empty_sums, figures, with_zeros
 
 KEY = jax.random.key(9)
 CHANNELS = (("fc", 7),)
 
 
-def test_figures_are_those_of_the_tensors_themselves():
+@pytest.mark.parametrize("parts", [1, 2])
+def test_figures_are_those_of_the_tensors_themselves(parts):
+    """Of the first rows of each micro-batch together."""
     goal, state = objective("fc:bernoulli:0.5"), state_at(5)
     table = state.params["table"]["kernel"].at[:, 2].set(0.0)
-    part = jax.tree.map(lambda leaf: leaf[0], batch_of(ALL))
     params = with_zeros({"table": {"kernel": table}}, empty_sums(CHANNELS))
-
-    def loss(params):
-        return summed_loss(goal, params, {}, state.step, part, KEY)[0]
-
-    gradient = jax.jit(jax.grad(loss), compiler_options=QUICK)(params)
+    step = jax.jit(accumulate, static_argnums=0, compiler_options=QUICK)
+    gradient, *_ = step(goal, state._replace(params=params), batch_of(ALL, parts), KEY)
     found = {k: float(v) for k, v in figures(gradient["telemetry"]).items()}
     drop = bind(
         goal.rows, rates_at(goal.rows, 5, goal.timeline),
         Moment(KEY, jnp.asarray(ALL), 0, 5),
     )  # fmt: skip
-    x = np.float64(table)[:WATCHED_ROWS]
-    y = np.float64(drop("fc", table))[:WATCHED_ROWS]
+    rows = ALL.reshape(parts, -1)[:, :WATCHED_ROWS].reshape(-1)
+    x, y = np.float64(table)[rows], np.float64(drop("fc", table))[rows]
     p = np.exp(y) / np.exp(y).sum(-1, keepdims=True)
-    error = p - np.eye(7)[ALL[:WATCHED_ROWS] % 7]
+    error = p - np.eye(7)[rows % 7]
     expected = {
         "drop_rate/fc": (y[x != 0] == 0).mean(),
         "mean_ratio/fc": y.mean() / x.mean(),
