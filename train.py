@@ -14,7 +14,7 @@ from absl import app, flags, logging
 from jax.errors import JaxRuntimeError
 
 from training.config import Config, canonical, members_of
-from training.devices import request_cpu_devices, resolve_mesh
+from training.devices import keep_freed_memory, request_cpu_devices, resolve_mesh
 from training.experiment import prepare
 from training.hosts import Place, by_leader, join, leave
 from training.interrupt import Stopped
@@ -86,6 +86,7 @@ def say(text: str) -> None:
 def set_up(config: Config, place: Place) -> Config:
     """Sets JAX up before its first operation; the configuration with its mesh."""
     make_directory("cache_dir", config.cache_dir)
+    keep_freed_memory()
     request_cpu_devices(config.mesh, join(place))
     if config.deterministic:
         # XLA reads its flags once, when the backend starts.

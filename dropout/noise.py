@@ -18,6 +18,7 @@ from dropout.keys import AnyKey
 Rate = Float[Array, ""] | float
 Shape = tuple[int, ...]
 Noise = Callable[..., Float[Array, "..."]]  # (seeds, rate, shape, *given) -> factor
+Linear = Callable[..., Array]  # (seeds, rate, x, *given) -> y
 
 SMALLEST_KEEP = 2.0**-24
 
@@ -52,30 +53,55 @@ def multiply(
             flows into it.
         backward: another noise for the derivative, where a variant asks for one.
     """
+    other = backward or noise
+    return remade(
+        partial(_times, noise), key, x, rate, *given, backward=partial(_times, other)
+    )
+
+
+def remade(
+    linear: Linear,
+    key: AnyKey,
+    x: Float[Array, "n ..."],
+    rate: Rate,
+    *given: Array,
+    backward: Linear | None = None,
+) -> Float[Array, "n ..."]:
+    """`linear(seeds, rate, x, *given)`, whose derivative is the same of the cotangent.
+
+    It draws again from the row seeds, so that nothing of the size of `x` is kept. The
+    arguments are those of `multiply`; `linear` and `backward` are linear in x and their
+    own transposes, as all that acts element by element.
+    """
     seeds = row_seeds(key, x.shape[0])
-    return _multiply(noise, backward or noise, seeds, fixed_rate(rate), given, x)
+    return _remade(linear, backward or linear, seeds, fixed_rate(rate), given, x)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _multiply(
-    noise: Noise, backward: Noise, seeds: Seeds, rate: Array, given: tuple, x: Array
+def _remade(
+    linear: Linear, backward: Linear, seeds: Seeds, rate: Array, given: tuple, x: Array
 ) -> Array:
-    return scale(x, noise(seeds, rate, x.shape, *given))
+    return linear(seeds, rate, x, *given)
 
 
 def _forward(
-    noise: Noise, backward: Noise, seeds: Seeds, rate: Array, given: tuple, x: Array
+    linear: Linear, backward: Linear, seeds: Seeds, rate: Array, given: tuple, x: Array
 ) -> tuple:
-    return _multiply(noise, backward, seeds, rate, given, x), (seeds, rate, given)
+    return linear(seeds, rate, x, *given), (seeds, rate, given)
 
 
 def _backward(
-    noise: Noise, backward: Noise, residuals: tuple, cotangent: Array
+    linear: Linear, backward: Linear, residuals: tuple, cotangent: Array
 ) -> tuple:
-    return None, None, None, _multiply(backward, backward, *residuals, cotangent)
+    seeds, rate, given = residuals
+    return None, None, None, _remade(backward, backward, seeds, rate, given, cotangent)
 
 
-_multiply.defvjp(_forward, _backward)
+_remade.defvjp(_forward, _backward)
+
+
+def _times(noise: Noise, seeds: Seeds, rate: Array, x: Array, *given: Array) -> Array:
+    return scale(x, noise(seeds, rate, x.shape, *given))
 
 
 def scale(x: Array, factor: Float[Array, "..."]) -> Array:
@@ -88,6 +114,13 @@ def scale(x: Array, factor: Float[Array, "..."]) -> Array:
 def keep_scale(rate: Float[Array, "..."]) -> Float[Array, "..."]:
     """1 / (1 - rate), finite at rate 1."""
     return 1 / jnp.maximum(1 - rate, SMALLEST_KEEP)
+
+
+def drop_elements(seeds: Seeds, rate: Float[Array, ""], x: Array) -> Array:
+    """`x / (1 - rate)` with probability 1 - rate, else 0, element by element."""
+    # A mask and one scale: a factor an element costs a fifth more.
+    kept = keep_mask(seeds, rate, x.shape)
+    return jnp.where(kept, scale(x, keep_scale(rate)), 0)
 
 
 def keep_or_drop(

@@ -11,10 +11,11 @@ from dropout.keys import AnyKey
 from dropout.noise import (
     Rate,
     Shape,
+    drop_elements,
     fixed_rate,
-    keep_or_drop,
     keep_scale,
     multiply,
+    remade,
     remake,
 )
 
@@ -33,7 +34,7 @@ def bernoulli(key: AnyKey, x: Batch, rate: Rate) -> Batch:
     Domain: rate in [0, 1]; 1 gives zeros.
     Source: Srivastava et al. 2014, JMLR 15, in the inverted form.
     """
-    return multiply(keep_or_drop, key, x, rate)
+    return remade(drop_elements, key, x, rate)
 
 
 def gaussian(key: AnyKey, x: Batch, rate: Rate) -> Batch:
@@ -47,7 +48,7 @@ def gaussian(key: AnyKey, x: Batch, rate: Rate) -> Batch:
     Domain: rate in [0, 1), since the variance is unbounded; a traced 1 gives zeros.
     Source: Srivastava et al. 2014, section 10.
     """
-    return multiply(_gaussian_noise, key, x, rate)
+    return remade(_with_normal_noise, key, x, rate)
 
 
 def uniform(key: AnyKey, x: Batch, rate: Rate) -> Batch:
@@ -140,9 +141,11 @@ def _alpha_terms(rate: Float[Array, ""]) -> tuple[Array, Array, Array]:
     return scale, -scale * rate * a, scale * (1 - rate) * a
 
 
-def _gaussian_noise(seeds: Seeds, rate: Float[Array, ""], shape: Shape) -> Array:
+def _with_normal_noise(seeds: Seeds, rate: Float[Array, ""], x: Batch) -> Batch:
     deviation = jnp.sqrt(rate * keep_scale(rate))
-    return jnp.where(rate < 1, 1 + deviation * bits.normal(seeds, shape), 0)
+    factor = 1 + deviation * bits.normal(seeds, x.shape)
+    noisy = (x.astype(jnp.float32) * factor).astype(x.dtype)
+    return jnp.where(rate == 0, x, jnp.where(rate < 1, noisy, 0))
 
 
 def _uniform_noise(seeds: Seeds, rate: Float[Array, ""], shape: Shape) -> Array:

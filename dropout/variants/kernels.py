@@ -12,11 +12,13 @@ from dropout.keys import AnyKey
 from dropout.noise import (
     Rate,
     Shape,
+    drop_elements,
     fixed_rate,
     keep_or_drop,
     keep_scale,
     multiply,
     ranks,
+    remade,
     shared,
 )
 
@@ -37,7 +39,7 @@ def dropconnect(key: AnyKey, x: Kernels, rate: Rate) -> Kernels:
     Source: Wan et al. 2013, "Regularization of Neural Networks using DropConnect",
         ICML, in the inverted form.
     """
-    return multiply(keep_or_drop, key, x, rate)
+    return remade(drop_elements, key, x, rate)
 
 
 def kernel_dropout(

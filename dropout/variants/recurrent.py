@@ -5,7 +5,16 @@ from jaxtyping import Array, Float
 
 from dropout.bits import Seeds, keep_mask, row_seeds
 from dropout.keys import AnyKey
-from dropout.noise import Rate, fixed_rate, keep_or_drop, multiply, remake, shared
+from dropout.noise import (
+    Rate,
+    drop_elements,
+    fixed_rate,
+    keep_or_drop,
+    multiply,
+    remade,
+    remake,
+    shared,
+)
 
 State = Float[Array, "n ..."]
 
@@ -36,7 +45,7 @@ def recurrent(key: AnyKey, x: State, rate: Rate) -> State:
     Domain: rate in [0, 1]; 1 gives zeros: the memory only fades.
     Source: Semeniuta et al. 2016, "Recurrent Dropout without Memory Loss", COLING.
     """
-    return multiply(keep_or_drop, key, x, rate)
+    return remade(drop_elements, key, x, rate)
 
 
 def zoneout(key: AnyKey, new: State, rate: Rate, old: State) -> State:
