@@ -35,7 +35,7 @@ def test_figures_are_those_of_the_tensors_themselves(parts):
         Moment(KEY, jnp.asarray(ALL), 0, 5),
     )  # fmt: skip
     rows = ALL.reshape(parts, -1)[:, :WATCHED_ROWS].reshape(-1)
-    x, y = np.float64(table)[rows], np.float64(drop("fc", table))[rows]
+    x, y = (np.asarray(a, np.float64)[rows] for a in (table, drop("fc", table)))
     p = np.exp(y) / np.exp(y).sum(-1, keepdims=True)
     error = p - np.eye(7)[rows % 7]
     expected = {
