@@ -55,7 +55,8 @@ def _draw_runs(
         value = math.nan if line[quantity] is None else line[quantity]
         at.setdefault(line["epoch"], []).append(value)
     means = [sum(values) / len(values) for values in at.values()]
-    axes.plot(list(at), means, color=colour, label=label)
+    marker = "o" if len(at) == 1 else None
+    axes.plot(list(at), means, color=colour, label=label, marker=marker)
     if "member" in lines[0]:
         low, high = (list(map(bound, at.values())) for bound in (min, max))
         axes.fill_between(list(at), low, high, color=colour, alpha=0.2, linewidth=0)
