@@ -224,7 +224,6 @@ ENTRIES = (
         variational.variational,
         kinds=(*FEATURES, "kernel"),
         domain="(0, 0.5]",
-        evaluate=variational.plain_product,
         kernel_form="product",
         exempt={"rate": NOTHING_DROPPED},
         learned=Learned(

@@ -63,18 +63,6 @@ def variational(
     return spread_out(row_seeds(key, x.shape[0]), spread, x)
 
 
-def plain_product(
-    x: Batch,
-    rate: Parameters,
-    kernel: Kernel | None = None,
-    operation: Operation = jnp.matmul,
-    *,
-    share: Share = "layer",
-) -> Array:
-    """Variational dropout's rule at test."""
-    return x if kernel is None else operation(x, kernel)
-
-
 def variational_init(rate: Scalar, x: Array, *, share: Share = "layer") -> Parameters:
     """The logarithm of alpha = rate / (1 - rate): one a layer, channel or weight."""
     shapes = {"layer": (), "channel": x.shape[-1:], "weight": x.shape}
