@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 
 from studies import evaluation, evaluation_pictures
 from studies.evaluation import Measures, Run, Severities
-from studies.evaluation_pictures import Answers
+from studies.evaluation_pictures import TITLES, Answers
 from studies.evaluation_tables import over_runs, table
 from training.corruptions import rotate
 from training.monte_carlo import SAMPLED
@@ -209,7 +209,9 @@ def write(
     write_atomically(path / "evaluation.json", json.dumps(record, indent=2) + "\n")
     for name, figure in figures.items():
         figure.savefig(path / f"evaluation-{name}.png", dpi=90)
-    pictures = [f"![{name}](evaluation-{name}.png)" for name in figures]
+    pictures = [
+        f"## {TITLES[name]}\n\n![{name}](evaluation-{name}.png)" for name in figures
+    ]
     plan = plan_table(run.experiment)
     page = [f"# Evaluation of {path.name}", "```", *plan, "```", "```", *lines, "```"]
     write_atomically(path / "evaluation.md", "\n\n".join(["\n".join(page), *pictures]))

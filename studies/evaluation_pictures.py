@@ -19,6 +19,15 @@ COLOURS: dict[str, str] = dict(
         strict=True,
     )
 )
+TITLES = {
+    "reliability": "Accuracy against confidence",
+    "risk-coverage": "Error among the most confident examples",
+    "uncertain": "The most uncertain test images",
+    "samples": "Error and likelihood by number of samples",
+    "rotation": "A turned test image",
+    "entropy": "Uncertainty in and out of distribution",
+    "corruptions": "Accuracy and calibration under corruption",
+}
 CORRUPTED_SCORES = {"accuracy": (0, 1.02), "ECE, equal width": (0, 0.8)}
 ORDERS = 20
 SHOWN = 24
@@ -149,7 +158,7 @@ def rotated(
         axes.plot(places[0], points.mean(0), "o", color=colour, label=f"class {label}")
     axes.set(ylabel="probability", xlim=(-0.6, len(images) - 0.4), ylim=(-0.03, 1.03))
     axes.set_xticks(range(len(images)), [f"{angle:.0f}°" for angle in degrees])
-    axes.legend(fontsize="small", loc="center right")
+    figure.legend(fontsize="small", loc="outside right center")
     axes.set_title(f"{len(samples)} samples, and their means as dots", fontsize=10)
     for place, image in enumerate(images):
         left = (place + 0.15) / len(images)
