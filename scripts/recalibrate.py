@@ -12,7 +12,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from absl import app
+from absl import app, logging
 
 from models.convolution import compiler_options
 from training.batch_norm import (
@@ -27,6 +27,7 @@ from training.experiment import prepare
 
 def main(argv: list[str]) -> None:
     """Reads the workdir; usage errors are one line."""
+    logging.set_verbosity(logging.WARNING)
     if len(argv) != 2:
         sys.exit("recalibrate.py: expected one argument, the workdir of a run.")
     try:
