@@ -98,11 +98,11 @@ def rate_response(table: pl.DataFrame) -> Picture | None:
 
 
 def rate_by_layer(table: pl.DataFrame) -> Picture | None:
-    """The mean test error for each layer and rate, where there are two of both."""
+    """The mean test error by layer and rate, where a layer of several has two rates."""
     points = [point for point in _points(table) if point.rate > 0]
     layers = list(dict.fromkeys(point.family for point in points))
     rates = sorted({point.rate for point in points})
-    if len(layers) < 2 or len(rates) < 2:
+    if len(layers) < 2 or len(points) == len(layers):
         return None
     errors = np.full((len(layers), len(rates)), np.nan)
     for point in points:

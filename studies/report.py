@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import shutil
 from html import escape
 from pathlib import Path
@@ -12,7 +13,7 @@ from markdown_it import MarkdownIt
 
 from studies.comparison import compare
 from studies.pictures import Picture, pictures, save
-from studies.tables import markdown
+from studies.tables import literal, markdown
 from training.record import write_atomically
 
 STYLE = (Path(__file__).parent / "report.css").read_text()
@@ -47,7 +48,7 @@ def section(directory: Path, images: Path, prefix: str) -> str:
     seeds = record["seeds"]
     lines = compare(table, directory)
     parts = [
-        f"# {record['question']}",
+        f"# {literal(record['question'])}",
         f"{len(record['arms'])} arms, {len(seeds)} seeds "
         f"({', '.join(map(str, seeds))}), {len(table)} runs.",
         f"## What was found\n\n{markdown(lines)}",
@@ -100,11 +101,11 @@ def page(text: str, out: Path) -> str:
             encoded = base64.b64encode(path.read_bytes()).decode()
             link = f'src="report-images/{path.name}"'
             body = body.replace(link, f'src="data:{media};base64,{encoded}"')
-    title = escape(text.partition("\n")[0].removeprefix("# "))
+    title = re.sub(r"\\(.)", r"\1", text.partition("\n")[0].removeprefix("# "))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>\n{STYLE}</style></head>\n"
+        f"<title>{escape(title)}</title><style>\n{STYLE}</style></head>\n"
         f"<body>\n{body}</body></html>\n"
     )
 
@@ -124,7 +125,7 @@ def _plans(table: pl.DataFrame, directory: Path) -> str:
         run = table.filter(arm=arm)["run"][0]
         lines = (directory / run / "plan.txt").read_text().splitlines()
         acting = [line for line in lines if not line.endswith("  -")]
-        parts.append("\n".join([f"**{arm}**", "", "```", *acting, "```"]))
+        parts.append("\n".join([f"**{literal(str(arm))}**", "", "```", *acting, "```"]))
     return "\n\n".join(parts)
 
 

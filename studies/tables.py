@@ -1,5 +1,7 @@
 """Tables of a comparison: on the terminal and in Markdown."""
 
+import re
+
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
@@ -21,9 +23,9 @@ def show(lines: list[Line], console: Console) -> None:
         for name, label in labels.items():
             console.print(f"{label:>3}  {name}", highlight=False, markup=False)
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column(HEADER[0], min_width=max(map(len, found)))
+    table.add_column(HEADER[0])
     for name in HEADER[1:]:
-        table.add_column(name, no_wrap=True, justify="right")
+        table.add_column(_broken(name), no_wrap=True, justify="right")
     for quantity, rows in found.items():
         table.add_section()
         table.add_row(f"[bold]{quantity}[/bold]")
@@ -38,19 +40,32 @@ def show(lines: list[Line], console: Console) -> None:
 def _width(found: dict[str, list[tuple[str, ...]]]) -> int:
     """How wide a table with these rows is, every column as wide as it wants."""
     rows = [HEADER, *(row for rows in found.values() for row in rows)]
-    return sum(max(map(len, column)) + 2 for column in zip(*rows))
+    return sum(
+        max(len(line) for cell in column for line in _broken(cell).split("\n")) + 2
+        for column in zip(*rows)
+    )
+
+
+def _broken(header: str) -> str:
+    """A header in two lines where it has two parts."""
+    return header.replace("p, ", "p,\n")
 
 
 def markdown(lines: list[Line]) -> str:
     """The same as Markdown, what follows first."""
-    parts = ["\n".join(f"- {sentence}" for sentence in conclusion(lines))]
+    parts = ["\n".join(f"- {literal(sentence)}" for sentence in conclusion(lines))]
     for name, rows in cells(lines).items():
         parts.append(f"**{name}**\n\n{markdown_table(HEADER, rows)}")
     return "\n\n".join([*parts, NOTE]) + "\n"
 
 
 def markdown_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """A table in Markdown, bars within cells kept."""
+    """A table in Markdown, its cells as they are."""
     lines = [header, ("---",) * len(header), *rows]
-    escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+    escaped = [[literal(cell) for cell in line] for line in lines]
     return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
+
+
+def literal(text: str) -> str:
+    """Markdown that shows a text as it is: the stars of a plan are no emphasis."""
+    return re.sub(r"([\\`*_|\[\]])", r"\\\1", text)

@@ -74,6 +74,8 @@ def test_the_page_has_all_parts_and_needs_no_other_file(study, tmp_path):
     ]  # fmt: skip
     for quantity in ("test error, %", "NLL", "ECE, %", "epochs to target"):
         assert f"<strong>{quantity}</strong>" in page
+    assert "<strong>conv*:bernoulli:0.2</strong>" in page
+    assert "<td>conv*:bernoulli:0.2</td>" in page and "<em>:" not in page
     assert "--plans='none; fc:bernoulli:0.2'" in page and "jax 0.0.1" in page
     references = re.findall(r'(?:src|href)\s*=\s*"?([^">]*)|url\(([^)]*)\)', page)
     assert references

@@ -204,7 +204,7 @@ def test_the_table_says_how_many_reached_the_target(finished_study):
         epochs_to_target=pl.when(seed=3).then(pl.lit(2.0)), seconds_to_target=None
     )
     (row, *_) = cells(compare(some, study.directory))["epochs to target"]
-    assert row[:2] == ("a", "2.00 (1 of 2)")
+    assert row[:2] == ("a", "2.00 (1/2)")
 
 
 def sites(model):
