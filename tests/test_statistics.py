@@ -9,8 +9,9 @@ import pytest
 from scipy import stats
 
 from studies.statistics import crossed_bootstrap, holm, interval, mcnemar, paired_t
-from training import loop
+from training.batches import batches_from
 from training.config import canonical
+from training.evaluation import scores_on
 from training.experiment import prepare, start_state
 from training.population import make_member_evaluate, map_members, settings_of
 from training.run import compile_step
@@ -181,7 +182,7 @@ def trainer(experiment, settings):
     """A function: keys of the masks, one a member -> each member's test error."""
     start, steps = start_state(experiment), experiment.timeline.total
     step, _ = compile_step(experiment, start)
-    batches = [batch for batch, _ in zip(loop.batches(experiment, 0), range(steps))]
+    batches = [batch for batch, _ in zip(batches_from(experiment, 0), range(steps))]
     evaluate = make_member_evaluate(experiment.objective)
     mapped = partial(jax.jit(map_members(evaluate, experiment.mesh)), settings)
     test = experiment.data.test
@@ -191,7 +192,7 @@ def trainer(experiment, settings):
         state = jax.tree.map(jax.numpy.copy, start)
         for batch in batches:
             state, _ = step(state, batch, settings._replace(key=keys))
-        scores = loop.evaluate(experiment, mapped, state, test, ids)
+        scores = scores_on(experiment, mapped, state, test, ids)
         return [1 - each.accuracy for each in scores]
 
     return errors
