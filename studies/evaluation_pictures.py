@@ -28,7 +28,7 @@ TITLES = {
     "entropy": "Uncertainty in and out of distribution",
     "corruptions": "Accuracy and calibration under corruption",
 }
-CORRUPTED_SCORES = {"accuracy": (0, 1.02), "ECE, equal width": (0, 0.8)}
+CORRUPTED_SCORES = ("accuracy", "ECE, equal width")
 ORDERS = 20
 SHOWN = 24
 
@@ -222,7 +222,7 @@ def _severities(
         axes.plot(values.mean(0), color=colour, label=label, marker=".")
         low, high = values.min(0), values.max(0)
         axes.fill_between(range(len(low)), low, high, color=colour, alpha=0.2)
-    axes.set(ylim=CORRUPTED_SCORES[score], xticks=range(6))
+    axes.set(ylim=(0, 1.02), xticks=range(6))
     axes.grid(alpha=0.3)
     axes.tick_params(labelsize="small")
 
