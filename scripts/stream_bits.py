@@ -3,8 +3,8 @@
     python scripts/stream_bits.py | dieharder -a -g 200
     python scripts/stream_bits.py --bits=jax | dieharder -a -g 200
 
-In the order in which training consumes them: epoch by epoch and batch by batch the sites
-of `cnn`, of each the words of all examples, element by element.
+In the order in which training consumes them: in each epoch, batch by batch, the sites
+of `cnn`, and of each the words of all examples, element by element.
 """
 
 import itertools

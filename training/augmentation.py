@@ -161,16 +161,7 @@ def draw(
     keys, partners = draw_keys(key, epoch, examples, train_ids)
     if calls[-1].name not in MIXING:
         return Draws(keys, None)
-    return Draws(keys, Partners(*map(jnp.asarray, fetch_shaped(fetch, partners))))
-
-
-def fetch_shaped(fetch: Fetch, ids: Ids) -> tuple[AnyArray, AnyArray]:
-    """The images and labels of ids of any shape."""
-    images, labels = fetch(ids.reshape(-1))
-    return (
-        images.reshape(*ids.shape, *images.shape[1:]),
-        labels.reshape(*ids.shape, *labels.shape[1:]),
-    )
+    return Draws(keys, Partners(*map(jnp.asarray, fetch(partners))))
 
 
 def augment(

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int32
 
 from training import data
-from training.augmentation import draw, fetch_shaped
+from training.augmentation import draw
 from training.devices import over_member_rows, over_rows, own_rows, place
 from training.experiment import Experiment
 from training.state import Batch
@@ -53,6 +53,6 @@ def make_batch(
     fetch = experiment.data.train.fetch
     calls, key = experiment.objective.augmentations, experiment.keys["data"]
     draws = draw(calls, key, epoch, examples, experiment.train_ids, fetch)
-    arrays = (*fetch_shaped(fetch, examples), examples, weights, draws)
+    arrays = (*fetch(examples), examples, weights, draws)
     spread = over_member_rows if experiment.members else over_rows
     return Batch(*place(arrays, spread(experiment.mesh)))

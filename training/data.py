@@ -19,6 +19,7 @@ SAMPLE = 10_000  # Images that stand for a streamed split in its mean and std.
 STD_FLOOR = 1e-6  # A channel that never varies is divided by this.
 
 Ids = Int32[Array, " n"] | Int32[np.ndarray, " n"]
+ShapedIds = Int32[Array, "*ids"] | Int32[np.ndarray, "*ids"]
 PerChannel = Float32[Array, " channels"] | Float32[np.ndarray, " channels"]
 
 
@@ -40,7 +41,7 @@ class ArraySplit:
         """Height, width and channels."""
         return self.images.shape[1:]
 
-    def fetch(self, ids: Ids) -> tuple[Array, Array]:
+    def fetch(self, ids: ShapedIds) -> tuple[Array, Array]:
         """The images and labels of `ids`, gathered on the device that holds them."""
         return _gather(self.images, self.labels, ids)
 
@@ -67,11 +68,12 @@ class RecordSplit:
         """The number of examples."""
         return len(self.records)
 
-    def fetch(self, ids: Ids) -> tuple[np.ndarray, np.ndarray]:
+    def fetch(self, ids: ShapedIds) -> tuple[np.ndarray, np.ndarray]:
         """The images and labels of `ids`, decoded now."""
-        rows = self.records.__getitems__(np.asarray(ids).tolist())
+        rows = self.records.__getitems__(np.ravel(ids).tolist())
         labels = np.array([row["label"] for row in rows], np.int32)
-        return np.stack([row["image"] for row in rows]), labels
+        images = np.stack([row["image"] for row in rows])
+        return images.reshape(*ids.shape, *self.image_shape), labels.reshape(ids.shape)
 
     def image_chunks(self) -> Iterator[np.ndarray]:
         """`SAMPLE` evenly spaced images (all of fewer), `CHUNK` at a time."""

@@ -10,7 +10,6 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, Int32
 
 from training import data
-from training.augmentation import fetch_shaped
 from training.devices import over_rows, own_rows, place
 from training.experiment import Experiment
 from training.objective import Objective, correct_weight, cross_entropy, drop_at
@@ -86,6 +85,6 @@ def scores_on(
     parts = []
     own = own_rows(mesh, size)
     for rows in zip(examples[..., own], weights[..., own]):
-        arrays = (*fetch_shaped(split.fetch, rows[0]), rows[1])
+        arrays = (*split.fetch(rows[0]), rows[1])
         parts.append(evaluate_batch(state, *place(arrays, sharding)))
     return mean_scores(parts)
