@@ -26,7 +26,6 @@ from studies.outcomes import outcome
 from studies.search import answered, ask, open_search, tell
 from studies.space import SAMPLERS, Sample, draw, fill, parse_space
 from studies.study import Study, claim, collect, pending
-from studies.tasks import shard
 from training.config import Config, canonical
 from training.interrupt import Stopped
 
@@ -64,7 +63,7 @@ def sweep(base: Config) -> Study:
     """Trains the shard's part of all points."""
     samples = draw(SAMPLER.value, parse_space(SPACE.value), SAMPLES.value, base.seed)
     study = study_at(base, samples)
-    train(study, shard(pending(study, MEMBERS.value), SHARD.value))
+    train(study, pending(study, MEMBERS.value, SHARD.value))
     return study
 
 

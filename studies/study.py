@@ -8,7 +8,7 @@ import polars as pl
 
 from studies.arms import Arm, Trial, trials
 from studies.outcomes import append, outcome
-from studies.tasks import Task, finished, group
+from studies.tasks import Task, finished, group, shard
 from training.config import flag_lines
 from training.record import make_directory, versions, write_atomically
 
@@ -36,10 +36,14 @@ class Study(NamedTuple):
         return trials(self.arms, self.seeds)
 
 
-def pending(study: Study, most: int) -> list[Task]:
-    """The tasks that are not finished, at most `most` runs each."""
-    directory = study.directory
-    return group((t for t in study.trials if not finished(t, directory)), most)
+def pending(study: Study, most: int, part: str = "0/1") -> list[Task]:
+    """The tasks of a part, `i/n`, that are not finished, at most `most` runs each.
+
+    Parts are those of the whole study, whatever of it is finished meanwhile.
+    """
+    tasks = shard(group(study.trials, most), part)
+    own = (trial for task in tasks for trial in task.trials)
+    return group((t for t in own if not finished(t, study.directory)), most)
 
 
 def claim(study: Study) -> None:

@@ -28,7 +28,7 @@ CANDIDATES = (
 )
 CHOICE_SHARE = 0.5  # Of the time, to choose a plan; the rest compares it with none.
 FRESH_SEED = 1000  # The first of the seeds that chose nothing.
-FEWEST_SEEDS = 3
+SEEDS = 3  # Compared together; at least once so many.
 
 Elapsed = Callable[[], float]
 
@@ -45,7 +45,7 @@ def suggest(
 
     A round trains what is left of the plans at one more seed, and halves them by mean
     validation loss. The last one is compared with none at seeds that chose nothing, as
-    many as there is time for, and never fewer than `FEWEST_SEEDS`.
+    many as there is time for, and never fewer than `SEEDS`.
     """
     begin = time.monotonic()
 
@@ -54,33 +54,53 @@ def suggest(
 
     plan = choose(base, plans, directory, elapsed)
     arms = [arm_of(base, "none"), arm_of(base, plan)]
-    seeds, round_begin, longest = 0, elapsed(), 0.0
-    while seeds < FEWEST_SEEDS or elapsed() + longest < 1:
-        rows = train(arms, FRESH_SEED + seeds, directory)
-        table = rows if not seeds else pl.concat([table, rows])
-        seeds, longest = seeds + 1, max(longest, elapsed() - round_begin)
+    tables: list[pl.DataFrame] = []
+    round_begin, longest = elapsed(), 0.0
+    while not tables or elapsed() + longest < 1:
+        first = FRESH_SEED + SEEDS * len(tables)
+        tables.append(train(arms, tuple(range(first, first + SEEDS)), directory))
+        longest = max(longest, elapsed() - round_begin)
         round_begin = elapsed()
-    return plan, compare(table, directory)
+    return plan, compare(pl.concat(tables), directory)
 
 
 def choose(base: Config, plans: list[str], directory: Path, elapsed: Elapsed) -> str:
-    """The plan that is left when half of them go after each seed, or time is up."""
-    left, seed = [arm_of(base, plan) for plan in plans], 0
-    tables = []
+    """The plan that is left when half of them go after each seed, or time is up.
+
+    Those that the first seed had no time for go too; of a later seed that is not whole
+    nothing is used.
+    """
+    left, tables = [arm_of(base, plan) for plan in plans], []
     while len(left) > 1 and elapsed() < CHOICE_SHARE:
-        tables.append(train(left, seed, directory))
+        seeds = (len(tables),)
+        rows = train(left, seeds, directory, lambda: elapsed() >= CHOICE_SHARE)
+        whole = rows["arm"].n_unique() == len(left)
+        if tables and not whole:
+            break
+        tables.append(rows)
         losses = pl.concat(tables).group_by("arm").agg(pl.col("validation_loss").mean())
         mean = dict(losses.iter_rows())
-        left = sorted(left, key=lambda arm: mean[arm.name])[: (len(left) + 1) // 2]
-        seed += 1
+        left = sorted(
+            (arm for arm in left if arm.name in mean), key=lambda arm: mean[arm.name]
+        )
+        left = left[: (len(left) + 1) // 2]
     return left[0].name
 
 
-def train(arms: list[Arm], seed: int, directory: Path) -> pl.DataFrame:
-    """Trains arms at one seed; their rows."""
-    found = trials(arms, (seed,))
-    run_tasks(group(found, len(found)), directory)
-    rows = [outcome(trial, directory, 0.0) for trial in found]
+def train(
+    arms: list[Arm],
+    seeds: tuple[int, ...],
+    directory: Path,
+    enough: Callable[[], bool] = lambda: False,
+) -> pl.DataFrame:
+    """Trains arms at some seeds, until it is enough; the rows of what is trained."""
+    rows = []
+    found = trials(arms, seeds)
+    for task in group(found, len(found)):
+        if rows and enough():
+            break
+        run_tasks([task], directory)
+        rows += [outcome(trial, directory, 0.0) for trial in task.trials]
     return pl.DataFrame(rows, infer_schema_length=None)
 
 

@@ -128,6 +128,20 @@ def test_shards_are_a_partition():
             shard(tasks, text)
 
 
+def test_shards_one_after_another_leave_nothing_and_do_nothing_twice(tmp_path):
+    study = Study("?", parse_arms(BASE, "none; fc:bernoulli:0.5", ""), tuple(range(9)),
+                  tmp_path, 0.0, "command")  # fmt: skip
+    trained = []
+    for part in ("2/3", "0/3", "0/3", "1/3"):
+        for trial in (
+            trial for task in pending(study, 2, part) for trial in task.trials
+        ):
+            (tmp_path / trial.run).mkdir()
+            (tmp_path / trial.run / "predictions.npz").touch()
+            trained.append(trial)
+    assert len(trained) == 18 and pending(study, 2) == []
+
+
 def test_equal_arms_differ_by_0_with_p_1(finished_study):
     study, table = finished_study
     lines = compare(table, study.directory)
