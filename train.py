@@ -48,7 +48,7 @@ def main(argv: list[str]) -> None:
     """Reads the flags, trains, and prints the result; usage errors are one line."""
     if len(argv) > 1:
         sys.exit(f"train.py: unexpected argument {argv[1]!r}; flags start with --.")
-    logging.set_verbosity(logging.WARNING)
+    logging.set_verbosity(logging.FATAL)
     try:
         experiment = prepare(set_up(canonical(given_config()), place()))
         say(describe(experiment))

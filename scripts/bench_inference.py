@@ -31,7 +31,7 @@ REPEATS = flags.DEFINE_integer("repeats", 3, "of each measurement", lower_bound=
 
 def main(argv: list[str]) -> None:
     """Measures every placement and prints the table."""
-    logging.set_verbosity(logging.WARNING)
+    logging.set_verbosity(logging.FATAL)
     try:
         lines = [measure(site) for site in SITES.value or placements()]
     except ValueError as error:

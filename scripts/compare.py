@@ -35,7 +35,7 @@ def main(argv: list[str]) -> None:
     """Trains what is not finished yet and prints the table; errors are one line."""
     if len(argv) > 1:
         sys.exit(f"compare.py: unexpected argument {argv[1]!r}; flags start with --.")
-    logging.set_verbosity(logging.WARNING)
+    logging.set_verbosity(logging.FATAL)
     try:
         study = given_study()
         train(study, pending(study, MEMBERS.value))

@@ -50,7 +50,7 @@ TURNED = 100  # samples for each angle
 
 def main(argv: list[str]) -> None:
     """Evaluates every workdir; usage errors are one line."""
-    logging.set_verbosity(logging.WARNING)
+    logging.set_verbosity(logging.FATAL)
     try:
         corruptions = evaluation.check_corruptions(CORRUPTIONS.value)
         if len(argv) < 2:

@@ -47,7 +47,7 @@ Row = dict[str, Any]
 
 def main(argv: list[str]) -> None:
     """Trains every arm and seed and draws both pictures."""
-    logging.set_verbosity(logging.WARNING)
+    logging.set_verbosity(logging.FATAL)
     out = Path(OUT.value)
     out.mkdir(parents=True, exist_ok=True)
     rows = [row for arm in track(list(arms()), "training") for row in train_arm(*arm)]

@@ -19,7 +19,7 @@ OUT = flags.DEFINE_string("out", "", "where the report goes (default: first work
 
 def main(argv: list[str]) -> None:
     """Writes the report and says where it is; usage errors are one line."""
-    logging.set_verbosity(logging.WARNING)
+    logging.set_verbosity(logging.FATAL)
     directories = list(map(Path, argv[1:]))
     if not directories:
         sys.exit("report.py: expected workdirs of studies or evaluated runs.")

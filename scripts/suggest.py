@@ -31,7 +31,7 @@ def main(argv: list[str]) -> None:
     """Runs the study and prints the answer; usage errors are one line."""
     if len(argv) > 1:
         sys.exit(f"suggest.py: unexpected argument {argv[1]!r}; flags start with --.")
-    logging.set_verbosity(logging.WARNING)
+    logging.set_verbosity(logging.FATAL)
     try:
         config = set_up(canonical(replace(given_config(), dropout="none")), place())
         experiment = prepare(config)

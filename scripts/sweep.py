@@ -46,7 +46,7 @@ def main(argv: list[str]) -> None:
     """Trains the points that are not finished and prints the table."""
     if len(argv) > 1:
         sys.exit(f"sweep.py: unexpected argument {argv[1]!r}; flags start with --.")
-    logging.set_verbosity(logging.WARNING)
+    logging.set_verbosity(logging.FATAL)
     try:
         base = base_config()
         study = search(base) if SAMPLER.value == "optuna" else sweep(base)

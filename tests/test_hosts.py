@@ -15,6 +15,7 @@ import pytest
 from small_run import train
 
 from training.hosts import Place, join, launched_processes
+from training.lost_process import FATAL, LOST, clear
 from training.record import read_metrics
 
 ROOT = Path(__file__).parent.parent
@@ -75,12 +76,12 @@ def wait_for_checkpoint(workdir, pair, later_than=0):
 
 
 def assert_ends_clearly(process, begin):
-    """It ends within the time-out, and says what to do."""
+    """It ends within the time-out, and says in one line what to do."""
     said = process.communicate(timeout=3 * TIMEOUT)[1]
     assert time.monotonic() - begin < 2 * TIMEOUT
     assert process.returncode not in (0, None)
-    assert "Traceback" not in said
-    return said
+    (line,) = filter(None, said.splitlines())
+    assert line.startswith("train.py: ") and "the same commands" in line
 
 
 @pytest.mark.slow
@@ -119,8 +120,7 @@ def test_a_pair_that_loses_a_process_ends_and_resumes_exactly(shared, tmp_path):
         saved = wait_for_checkpoint(workdir, pair, saved)
         begin = time.monotonic()
         pair[victim].kill()
-        said = assert_ends_clearly(pair[1 - victim], begin)
-        print(f"process {victim} killed after {saved}, the other: {said[-2000:]}")
+        assert_ends_clearly(pair[1 - victim], begin)
         pair[victim].communicate()
     pair = start_pair(config, workdir)
     wait_for_checkpoint(workdir, pair, saved)
@@ -131,6 +131,29 @@ def test_a_pair_that_loses_a_process_ends_and_resumes_exactly(shared, tmp_path):
     assert summary["params_digest"] == undisturbed["params_digest"]
     texts = [(w / "metrics.jsonl").read_text() for w in (workdir, tmp_path / "whole")]
     assert texts[0] == texts[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("present", [0, 1])
+def test_a_process_that_nobody_joins_ends_clearly(shared, tmp_path, present):
+    pair = start_pair(shared, tmp_path / "run")
+    pair[1 - present].kill()
+    assert_ends_clearly(pair[present], time.monotonic())
+    pair[1 - present].communicate()
+
+
+def test_of_what_the_runtime_says_of_a_loss_one_line_remains():
+    before = [
+        "a warning of XLA\n",
+        "E1125 coordination_service.cc:1] unhealthy\n",
+        "1\n",
+    ]
+    fatal = [f"F1125 client.h:80] Terminating process because {FATAL}\n", "@ 0x7f\n"]
+    ours = "train.py: a reason (process 0)\n"
+    assert list(clear([*before, *fatal])) == [before[0], LOST]
+    assert list(clear([*before, ours, *fatal])) == [before[0], ours]
+    # A process that is not ended so loses no line.
+    assert list(clear(before)) == before
 
 
 @pytest.mark.slow

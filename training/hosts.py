@@ -15,6 +15,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from training.lost_process import report_in_one_line
+
 # What a launcher sets where it has started several processes, and how many they are.
 LAUNCHERS = {
     ("SLURM_PROCID", "SLURM_STEP_NODELIST"): "SLURM_NTASKS",
@@ -71,6 +73,7 @@ def launched_processes(environment: Mapping[str, str]) -> int:
 
 
 def _initialize(own: tuple, timeout: int) -> None:
+    report_in_one_line()
     try:
         jax.distributed.initialize(
             *own, initialization_timeout=timeout, heartbeat_timeout_seconds=timeout
@@ -120,5 +123,7 @@ def leave(message: str) -> NoReturn:
     again = "the same commands go on from the last saved step"
     print(f"{line} (process {jax.process_index()}; {again})", file=sys.stderr)
     sys.stderr.flush()
+    os.close(sys.stderr.fileno())
+    os.wait()  # Until what passes the lines on has done so.
     # An orderly exit would wait for processes that may be lost.
     os._exit(1)
