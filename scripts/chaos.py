@@ -40,6 +40,8 @@ SECONDS = 300  # A run that takes longer is stuck.
 
 def main(argv: list[str]) -> None:
     """Runs undisturbed, then disturbed until all kills are done; says what differs."""
+    if len(argv) > 1:
+        sys.exit(f"chaos.py: unexpected argument {argv[1]!r}; flags start with --.")
     chosen, left, tally = random.Random(SEED.value), KILLS.value, Counter()
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(OUT.value or scratch)

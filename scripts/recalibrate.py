@@ -30,6 +30,7 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)
     if len(argv) != 2:
         sys.exit("recalibrate.py: expected one argument, the workdir of a run.")
+    logging.set_verbosity(logging.FATAL)
     try:
         recalibrate(Path(argv[1]))
     except ValueError as error:

@@ -9,7 +9,6 @@ identical; otherwise says what differs, since which step, and which versions do.
 """
 
 import itertools
-import json
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from absl import app, flags
+
+from training.config import parse_flag_lines
+from training.record import read_metrics, read_summary
 
 INTO = flags.DEFINE_string("into", "", "keeps the rerun there (default: nowhere)")
 
@@ -37,7 +39,10 @@ def main(argv: list[str]) -> None:
         sys.exit(f"rerun.py: --into={INTO.value}: expected a directory not yet there.")
     with tempfile.TemporaryDirectory() as scratch:
         again = Path(INTO.value or f"{scratch}/again")
-        repeat(workdir, again)
+        try:
+            repeat(workdir, again)
+        except ValueError as error:
+            sys.exit(f"rerun.py: {error}")
         differing = differences(workdir, again)
         if differing:
             sys.exit(
@@ -47,25 +52,52 @@ def main(argv: list[str]) -> None:
 
 
 def repeat(workdir: Path, again: Path) -> None:
-    """Runs `train.py` with the flags of a run's record."""
+    """Runs `train.py` with the flags of a run's record, once that is seen to be whole.
+
+    Raises:
+        ValueError: the record is damaged, or the run cannot be repeated.
+    """
+    matches(workdir)
+    parse_flag_lines((workdir / "run.flags").read_text())
     command = [
         sys.executable, str(ROOT / "train.py"), f"--flagfile={workdir / 'run.flags'}",
         f"--workdir={again}",
     ]  # fmt: skip
     done = subprocess.run(command)
     if done.returncode:
-        sys.exit(f"rerun.py: train.py ended with exit status {done.returncode}.")
+        raise ValueError(f"train.py ended with exit status {done.returncode}.")
 
 
 def differences(expected: Path, found: Path) -> list[str]:
     """What differs between two finished runs, one line each."""
-    first, second = (summary(workdir) for workdir in (expected, found))
+    first, second = (results(workdir) for workdir in (expected, found))
     lines = [
-        f"{name}: {second[name]}, was {first[name]}"
-        for name in COMPARED
-        if first[name] != second[name]
+        f"{name}: {second.get(name)}, was {first.get(name)}"
+        for name in {**first, **second}
+        if first.get(name) != second.get(name)
     ]
-    return lines + first_difference(metrics(expected), metrics(found))
+    return lines + first_difference(read_metrics(expected), read_metrics(found))
+
+
+def results(workdir: Path) -> dict[str, Any]:
+    """What a rerun has to repeat; of a population of each member.
+
+    Raises:
+        ValueError: the record lacks it.
+    """
+    recorded = read_summary(workdir)
+    try:
+        if "members" not in recorded:
+            return {name: recorded[name] for name in COMPARED}
+        return {
+            f"member {member['member']}: {name}": member[name]
+            for member in recorded["members"]
+            for name in COMPARED
+        }
+    except KeyError as missing:
+        raise ValueError(
+            f"{workdir / 'summary.json'} has no {missing}; expected a finished run."
+        ) from None
 
 
 def first_difference(expected: list[dict], found: list[dict]) -> list[str]:
@@ -79,16 +111,18 @@ def first_difference(expected: list[dict], found: list[dict]) -> list[str]:
                 f"{name} {new.get(name)}, was {old.get(name)}" for name in changed
             )
             place = {**new, **old}
+            where = ", member ".join(
+                str(place[name]) for name in ("split", "member") if name in place
+            )
             return [
-                f"metrics since step {place['step']} ({place['split']}): "
-                f"{'; '.join(values)}"
+                f"metrics since step {place['step']} ({where}): {'; '.join(values)}"
             ]
     return []
 
 
 def circumstances(expected: Path, found: Path) -> list[str]:
     """Under which other circumstances the rerun took place."""
-    first, second = (summary(workdir) for workdir in (expected, found))
+    first, second = (read_summary(workdir) for workdir in (expected, found))
     return [
         f"{name} {second.get(name)}, was {first.get(name)}"
         for name in CIRCUMSTANCES
@@ -98,23 +132,13 @@ def circumstances(expected: Path, found: Path) -> list[str]:
 
 def matches(workdir: Path) -> list[str]:
     """What has been found equal."""
-    recorded = summary(workdir)
-    return [
-        f"{len(metrics(workdir))} lines of metrics",
-        f"parameters {recorded['params_digest'][:16]}",
-        f"masks {recorded['masks_digest'][:16]}",
+    found = results(workdir)
+    digests = [
+        f"{name.replace('params', 'parameters').removesuffix('_digest')} {value[:16]}"
+        for name, value in found.items()
+        if name.endswith("_digest")
     ]
-
-
-def summary(workdir: Path) -> dict[str, Any]:
-    """The record of a run's end."""
-    return json.loads((workdir / "summary.json").read_text())
-
-
-def metrics(workdir: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics."""
-    lines = (workdir / "metrics.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
+    return [f"{len(read_metrics(workdir))} lines of metrics", *digests]
 
 
 if __name__ == "__main__":

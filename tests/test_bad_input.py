@@ -11,6 +11,7 @@ import pytest
 from absl import app, flags
 from absl.testing import flagsaver
 from small_run import write_stripes
+from tiny_data import example, pixels, prepare, record_of, write_records
 
 import train
 
@@ -227,6 +228,60 @@ def test_data_directories(arguments, words, place, capsys):
     split = [argument.format(**place) for argument in arguments]
     said = complaint(split, capsys, place["directory"])
     assert_names(said, words, place["directory"])
+
+
+def truncated(folder):
+    file = folder / "tiny-train.array_record-00000-of-00001"
+    file.write_bytes(file.read_bytes()[:1000])
+
+
+def flipped(folder):
+    file = folder / "tiny-train.array_record-00000-of-00001"
+    content = file.read_bytes()
+    middle = len(content) // 3
+    inverted = bytes(255 - byte for byte in content[middle : middle + 2000])
+    file.write_bytes(content[:middle] + inverted + content[middle + 2000 :])
+
+
+def records(record):
+    """A spoiler that puts `record` in the middle of the training records."""
+
+    def spoil(folder):
+        whole = [example(image, 0) for image in pixels(30, (4, 5, 3))]
+        write_records(folder, "tiny", "train", [*whole[:9], record, *whole[10:]])
+
+    return spoil
+
+
+PIXELS = pixels(1, (4, 5, 3))[0]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        truncated,
+        flipped,
+        records(b"no example"),
+        records(b""),
+        records(record_of(b"no image", 0)),
+        records(example(PIXELS[:3], 0)),
+        records(example(PIXELS[..., 0], 0)),
+        records(example(PIXELS, 7)),
+        records(example(PIXELS, -1)),
+    ],
+    ids=[
+        "truncated", "flipped", "no example", "empty", "no image", "3 rows",
+        "1 channel", "label 7", "label -1",
+    ],
+)  # fmt: skip
+def test_corrupted_records(spoil, tmp_path, capsys):
+    spoil(prepare(tmp_path / "data"))
+    split = ["--dataset=tiny", f"--data_dir={tmp_path / 'data'}"]
+    said = complaint(split, capsys, tmp_path)
+    assert len(said.splitlines()) == 1 and "cannot" in said and "expected" in said
+    # The library that decodes names its own when it cannot read a file at all.
+    assert "labels 0 to 6" in said or "array_record" in said
+    assert not list((tmp_path / "cache_dir").glob("*.npz"))
 
 
 @pytest.mark.parametrize(

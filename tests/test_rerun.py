@@ -60,6 +60,41 @@ def test_other_parameters_and_circumstances_are_named(finished, tmp_path):
     assert why.startswith("devices") and "'count': 3" in why
 
 
+def test_members_are_compared_one_by_one(finished, tmp_path):
+    def population(digest):
+        def members(text):
+            one = {**json.loads(text), "member": 0}
+            return json.dumps({"members": [one, {**one, **digest, "member": 1}]})
+
+        return members
+
+    same = changed(finished, tmp_path / "same", "summary.json", population({}))
+    other = population({"params_digest": "0" * 64})
+    other = changed(finished, tmp_path / "other", "summary.json", other)
+    (found,) = rerun.differences(same, other)
+    assert found.startswith("member 1: params_digest: 000") and "was" in found
+    assert len(rerun.matches(same)) == 1 + 2 * 2
+    line = {"step": 4, "split": "train", "member": 1, "loss": 1.0}
+    (found,) = rerun.first_difference([line], [{**line, "loss": 2.0}])
+    assert found == "metrics since step 4 (train, member 1): loss 2.0, was 1.0"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("summary.json", "{", "summary.json is damaged"),
+        ("summary.json", "[1]", "summary.json is damaged"),
+        ("summary.json", "{}", "has no 'steps'; expected a finished run"),
+        ("metrics.jsonl", "{\n", "metrics.jsonl is damaged"),
+        ("run.flags", "--epochs=many\n", "--epochs=many: expected int"),
+    ],
+)
+def test_a_damaged_record_is_refused(finished, tmp_path, name, content, words):
+    workdir = changed(finished, tmp_path, name, lambda text: content)
+    with pytest.raises(ValueError, match=words):
+        rerun.repeat(workdir, tmp_path / "again")
+
+
 def test_missing_lines_are_a_difference():
     line = {"step": 4, "split": "train", "loss": 1.0}
     assert rerun.first_difference([line], [line]) == []

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from small_run import train
 
 from training.checkpoints import locked, restore
+from training.interrupt import Stopped
 
 ROOT = Path(__file__).parent.parent
 
@@ -33,15 +35,20 @@ def start(config, workdir):
     )
 
 
-def wait_for_checkpoint(workdir, process, later_than=0):
-    """Waits until a checkpoint after a step has been saved."""
+def newest(workdir):
+    """The step of the newest checkpoint, 0 where there is none."""
+    saved = workdir.glob("checkpoints/[0-9]*[0-9]")
+    return max((int(path.name) for path in saved), default=0)
+
+
+def wait_for_checkpoint(workdir, process):
+    """Waits until a first checkpoint has been saved."""
     deadline = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < deadline:
-        saved = [int(path.name) for path in workdir.glob("checkpoints/[0-9]*[0-9]")]
-        if any(step > later_than for step in saved):
-            return max(saved)
+        if newest(workdir):
+            return
         time.sleep(0.01)
-    raise AssertionError("no checkpoint appeared")
+    raise AssertionError(f"no checkpoint appeared: {process.communicate()[1]}")
 
 
 def assert_same_end(workdir, summary, expected_workdir, expected):
@@ -55,24 +62,56 @@ def assert_same_end(workdir, summary, expected_workdir, expected):
         np.testing.assert_array_equal(first, second)
 
 
-def test_a_run_that_is_stopped_and_killed_ends_bit_for_bit_the_same(small, tmp_path):
-    config = replace(small, epochs=60, save_every=10, log_every=7)
+@pytest.fixture
+def stray_signals_ignored():
+    """A SIGTERM that comes when no run is listening ends nothing."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def stop_after_a_checkpoint(workdir, later_than):
+    """Sends this process SIGTERM as soon as a checkpoint after a step is saved."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and newest(workdir) <= later_than:
+        time.sleep(0.005)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_run_that_is_killed_and_stopped_ends_bit_for_bit_the_same(
+    small, tmp_path, stray_signals_ignored
+):
+    config = replace(small, epochs=40, save_every=10, log_every=7)
     undisturbed = train(config, tmp_path / "whole")
     workdir = tmp_path / "disturbed"
     process = start(config, workdir)
-    saved = wait_for_checkpoint(workdir, process)
-    process.send_signal(signal.SIGTERM)
-    _, message = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert "stopped by SIGTERM after step" in message and "same command" in message
-    process = start(config, workdir)
-    wait_for_checkpoint(workdir, process, later_than=saved + 20)
+    wait_for_checkpoint(workdir, process)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     process.stderr.close()
+    saved = newest(workdir)
+    stopper = threading.Thread(target=stop_after_a_checkpoint, args=(workdir, saved))
+    stopper.start()
+    with pytest.raises(Stopped, match="by SIGTERM after step .*the same command"):
+        train(config, workdir)
+    stopper.join()
+    assert saved < newest(workdir) < 160
     assert not (workdir / "summary.json").exists()
     summary = train(config, workdir)
     assert_same_end(workdir, summary, tmp_path / "whole", undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_program_says_how_to_go_on(small, tmp_path, number):
+    process = start(replace(small, epochs=400, save_every=10), tmp_path / "run")
+    wait_for_checkpoint(tmp_path / "run", process)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    (line,) = filter(None, said.splitlines())
+    assert line.startswith(f"train.py: stopped by {number.name} after step ")
+    assert "the same command goes on" in line
 
 
 def unfinished(finished, tmp_path):

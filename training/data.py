@@ -56,12 +56,13 @@ class ArraySplit:
 class RecordSplit:
     """Examples that are decoded on the host whenever they are asked for.
 
-    `records[i]` is a dictionary with a uint8 "image" and an integer "label"; a pytree
-    without leaves.
+    `records[i]` is a dictionary with a uint8 "image" and an integer "label" below
+    `classes`; a pytree without leaves.
     """
 
     records: Any
     image_shape: tuple[int, ...]
+    classes: int
 
     @property
     def size(self) -> int:
@@ -69,10 +70,28 @@ class RecordSplit:
         return len(self.records)
 
     def fetch(self, ids: ShapedIds) -> tuple[np.ndarray, np.ndarray]:
-        """The images and labels of `ids`, decoded now."""
-        rows = self.records.__getitems__(np.ravel(ids).tolist())
-        labels = np.array([row["label"] for row in rows], np.int32)
-        images = np.stack([row["image"] for row in rows])
+        """The images and labels of `ids`, decoded now.
+
+        Raises:
+            ValueError: a record is damaged, or holds something else.
+        """
+        rows = np.ravel(ids).tolist()
+        try:
+            found = self.records.__getitems__(rows)
+            images = np.stack([each["image"] for each in found])
+            labels = np.array([each["label"] for each in found], np.int32)
+            whole = images.shape[1:] == self.image_shape
+            if not whole or labels.min() < 0 or labels.max() >= self.classes:
+                raise ValueError(
+                    f"images of {images.shape[1:]}, labels {labels.min()} to "
+                    f"{labels.max()}"
+                )
+        except Exception as error:  # Of array_record, protobuf, the images' decoder.
+            reason = " ".join(str(error).split("\n")[0].split())[:200]
+            raise ValueError(
+                f"cannot decode examples {rows[0]} to {rows[-1]}: {reason}; expected "
+                f"images of {self.image_shape}, labels 0 to {self.classes - 1}."
+            ) from error
         return images.reshape(*ids.shape, *self.image_shape), labels.reshape(ids.shape)
 
     def image_chunks(self) -> Iterator[np.ndarray]:

@@ -46,7 +46,8 @@ def open_prepared(dataset: str, data_dir: str) -> Prepared:
         ) from error
     shape, classes = _shape_and_classes(dataset, features)
     name = _fingerprint(directory, data_dir)
-    return Prepared(RecordSplit(train, shape), RecordSplit(test, shape), classes, name)
+    splits = (RecordSplit(records, shape, classes) for records in (train, test))
+    return Prepared(*splits, classes, name)
 
 
 def _shape_and_classes(dataset: str, features: dict) -> tuple[tuple[int, ...], int]:

@@ -130,9 +130,13 @@ def truncate_metrics(workdir: Path, size: int) -> None:
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
-    """The lines of `metrics.jsonl`."""
-    lines = (workdir / "metrics.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
+    """The lines of `metrics.jsonl`.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    path = workdir / "metrics.jsonl"
+    return [_object(path, line) for line in _text(path).splitlines()]
 
 
 def read_summary(workdir: Path) -> dict[str, Any]:
@@ -142,13 +146,31 @@ def read_summary(workdir: Path) -> dict[str, Any]:
         ValueError: the file is damaged.
     """
     path = workdir / "summary.json"
+    return _object(path, _text(path))
+
+
+def _text(path: Path) -> str:
     try:
-        return json.loads(path.read_text())
+        return path.read_text()
     except ValueError as error:
-        raise ValueError(
-            f"{path} is damaged ({error}); expected JSON. Once it is moved away the "
-            "same command writes it again."
-        ) from None
+        raise _damaged(path, str(error)) from None
+
+
+def _object(path: Path, text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise _damaged(path, str(error)) from None
+    if not isinstance(found, dict):
+        raise _damaged(path, repr(text[:40]))
+    return found
+
+
+def _damaged(path: Path, reason: str) -> ValueError:
+    return ValueError(
+        f"{path} is damaged ({reason}); expected JSON. Once it is moved away the same "
+        "command writes it again."
+    )
 
 
 def versions() -> dict[str, str]:

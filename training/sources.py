@@ -176,10 +176,10 @@ def _decode_into(
             whole = Path(scratch, path.name)
             np.savez(whole, **dict(zip(ARRAYS, arrays, strict=True)))
             os.replace(whole, path)
-    except (OSError, RuntimeError) as error:  # array_record raises the latter.
+    except OSError as error:
         raise ValueError(
-            f"cannot decode into {str(path)!r}: {error}; expected images that can be "
-            "read, and a cache_dir that can be written to."
+            f"cannot decode into {str(path)!r}: {error}; expected a cache_dir that can "
+            "be written to."
         ) from error
     return ArraySplit(*arrays[:2]), ArraySplit(*arrays[2:])
 
