@@ -1,6 +1,5 @@
 """What came of a trial: one row of measures, read from the record of its run."""
 
-import json
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from jaxtyping import Bool
 from studies.arms import Trial
 from training.config import Config
 from training.metrics import expected_calibration_error, negative_log_likelihood
-from training.record import read_metrics
+from training.record import read_metrics, read_summary
 
 Lines = list[dict[str, Any]]
 IDENTITY = ("run", "arm", "stop")
@@ -28,7 +27,7 @@ def outcome(trial: Trial, directory: Path, target: float) -> dict[str, Any]:
     """
     workdir = directory / trial.run
     lines = read_metrics(workdir)
-    summary = json.loads((workdir / "summary.json").read_text())
+    summary = read_summary(workdir)
     measure = _at_the_end if trial.stop == "last" else _at_best_validation
     return {
         "arm": trial.arm,
@@ -52,12 +51,28 @@ def append(path: Path, rows: list[dict[str, Any]]) -> pl.DataFrame:
     """Adds rows to a Parquet file; the same trial's row there is replaced."""
     table = pl.DataFrame(rows, infer_schema_length=None)
     if path.exists():
-        table = pl.concat([pl.read_parquet(path), table], how="diagonal_relaxed")
+        table = pl.concat([read_results(path), table], how="diagonal_relaxed")
     table = table.unique(IDENTITY, keep="last", maintain_order=True)
     temporary = path.with_name(path.name + ".partial")
     table.write_parquet(temporary)
     temporary.replace(path)
     return table
+
+
+def read_results(path: Path) -> pl.DataFrame:
+    """The rows of a study.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    try:
+        return pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"{path} is damaged ({reason}); expected the rows of a study. Once it is "
+            "moved away the study's command writes it again."
+        ) from None
 
 
 def _at_the_end(lines: Lines, summary: dict[str, Any], workdir: Path) -> dict[str, Any]:

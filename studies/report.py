@@ -12,12 +12,15 @@ import polars as pl
 from markdown_it import MarkdownIt
 
 from studies.comparison import compare
+from studies.outcomes import read_results
 from studies.pictures import Picture, pictures, save
+from studies.study import RESULTS
 from studies.tables import literal, markdown
 from training.record import write_atomically
 
 STYLE = (Path(__file__).parent / "report.css").read_text()
 EVALUATION = "evaluation.md"
+STUDY = "study.json"
 MEDIA = {".svg": "image/svg+xml", ".png": "image/png"}
 
 
@@ -25,8 +28,10 @@ def write_report(directories: list[Path], out: Path) -> Path:
     """Writes `report.html`, `report.md` and the pictures that the latter shows.
 
     Raises:
-        ValueError: a directory that holds no study.
+        ValueError: a directory that holds no study, or a damaged one.
     """
+    for directory in directories:
+        _check_holds_results(directory)
     images = out / "report-images"
     images.mkdir(parents=True, exist_ok=True)
     sections = [
@@ -41,7 +46,7 @@ def write_report(directories: list[Path], out: Path) -> Path:
 
 def section(directory: Path, images: Path, prefix: str) -> str:
     """The Markdown of one study or evaluated run; its pictures go to `images`."""
-    if not (directory / "study.json").exists() and (directory / EVALUATION).exists():
+    if not (directory / STUDY).exists():
         return evaluated(directory, images, prefix)
     record, table = read_study(directory)
     made = [p._replace(name=prefix + p.name) for p in pictures(table, directory)]
@@ -74,21 +79,29 @@ def read_study(directory: Path) -> tuple[dict[str, Any], pl.DataFrame]:
     """A study's record and its rows, arm by arm in the study's order.
 
     Raises:
-        ValueError: the directory holds no study, or none of its runs is finished.
+        ValueError: a file is damaged.
     """
-    path = directory / "study.json"
-    if not path.exists() or not (directory / "results.parquet").exists():
+    table = read_results(directory / RESULTS)
+    try:
+        record = json.loads((directory / STUDY).read_text())
+        order = pl.Enum([arm["name"] for arm in record["arms"]])
+        is_asked = pl.col("seed").is_in(record["seeds"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{directory / STUDY} is damaged ({error!r}); expected the record of a "
+            "study. The study's command writes it again."
+        ) from None
+    table = table.filter(pl.col("arm").is_in(order.categories), is_asked)
+    return record, table.sort(pl.col("arm").cast(order), "seed")
+
+
+def _check_holds_results(directory: Path) -> None:
+    study = all((directory / name).exists() for name in (STUDY, RESULTS))
+    if not study and not (directory / EVALUATION).exists():
         raise ValueError(
             f"{directory} holds no results; expected a workdir of compare.py, sweep.py "
             "or suggest.py, or a run that evaluate.py has evaluated."
         )
-    record = json.loads(path.read_text())
-    order = pl.Enum([arm["name"] for arm in record["arms"]])
-    table = pl.read_parquet(directory / "results.parquet")
-    table = table.filter(
-        pl.col("arm").is_in(order.categories), pl.col("seed").is_in(record["seeds"])
-    )
-    return record, table.sort(pl.col("arm").cast(order), "seed")
 
 
 def page(text: str, out: Path) -> str:

@@ -341,10 +341,13 @@ def test_unusual_data_sets_that_work(changes, tmp_path, capsys):
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["--epoch=3"], ["--epochs=-1"], ["--dataset=none.npz"],
-        ["--flagfile=none.flags"], ["--dropout=fc:bernoulli:nan"],
+        ["--epoch=3"],
+        ["--dataset=none.npz"],
+        pytest.param(["--epochs=-1"], marks=pytest.mark.slow),
+        pytest.param(["--flagfile=none.flags"], marks=pytest.mark.slow),
+        pytest.param(["--dropout=fc:bernoulli:nan"], marks=pytest.mark.slow),
     ],
-)  # fmt: skip
+)
 def test_the_program_itself_ends_with_one_line(arguments, tmp_path):
     places = [f"--workdir={tmp_path / 'run'}", f"--cache_dir={tmp_path / 'cache'}"]
     command = [sys.executable, str(ROOT / "train.py"), *arguments, *places]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from test_step import batch_of
+from variant_cases import QUICK
 
 from dropout import Moment, Timeline, bind, identity, parse, resolve
 from dropout.grammar import Call
@@ -48,9 +49,8 @@ def statistics(batch, devices=1, stats=NETWORK.stats, plan="none"):
         NETWORK.params, stats, make_optimizer(Call("sgd"), lambda _: 0.1, 0.0, 0.0)
     )
     state = jax.device_put(state, replicated(make_mesh(f"data:{devices}")))
-    found, after, _ = jax.jit(accumulate, static_argnums=0)(
-        objective, state, batch, jax.random.key(1)
-    )
+    compiled = jax.jit(accumulate, static_argnums=0, compiler_options=QUICK)
+    found, after, _ = compiled(objective, state, batch, jax.random.key(1))
     return np.asarray(found["table"]), jax.tree.map(np.asarray, after["norm"])
 
 

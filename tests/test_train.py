@@ -85,6 +85,7 @@ def test_training_learns_and_seeds_differ(finished, small, tmp_path):
     assert plain["params_digest"] != finished[1]["params_digest"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"microbatches": 2}, {"mesh": "data:4"}])
 def test_micro_batches_and_devices_change_only_rounding(
     finished, small, tmp_path, changes
@@ -102,7 +103,9 @@ def test_micro_batches_and_devices_change_only_rounding(
 @pytest.fixture(scope="module")
 def hundred_steps(small, tmp_path_factory):
     """A hundred steps on one device, of batches of 20, whose rounding grows slowly."""
-    config = replace(small, optimizer="sgd", batch_size=20, epochs=25, log_every=1)
+    config = replace(
+        small, optimizer="sgd", batch_size=20, epochs=25, log_every=1, test_every=100
+    )
     workdir = tmp_path_factory.mktemp("hundred") / "steps"
     return config, train(config, workdir), losses(workdir)
 
@@ -129,11 +132,12 @@ def test_devices_agree_over_a_hundred_steps(hundred_steps, tmp_path, changes):
     config, summary, expected = hundred_steps
     other = train(replace(config, **changes), tmp_path / "other")
     assert other["masks_digest"] == summary["masks_digest"]
-    assert len(expected) == 100 + 25
+    assert len(expected) == 100 + 1  # Each step, and the test.
     np.testing.assert_allclose(losses(tmp_path / "other"), expected, rtol=1e-5)
 
 
 def test_every_training_option_runs_together(small, tmp_path):
+    """With tests as often as asked, and at the end."""
     summary = train(
         replace(
             small,
@@ -148,6 +152,7 @@ def test_every_training_option_runs_together(small, tmp_path):
             epochs=0,
             steps=5,
             log_every=2,
+            test_every=4,
             save_every=3,
             bits="jax",
             augment="pad_crop(padding=1) flip cutmix",
@@ -158,20 +163,9 @@ def test_every_training_option_runs_together(small, tmp_path):
     lines = read_metrics(tmp_path / "all")
     splits = [(line["step"], line["split"]) for line in lines]
     assert splits == [
-        (2, "train"), (2, "validation"), (2, "test"),
+        (2, "train"), (2, "validation"),
         (4, "train"), (4, "validation"), (4, "test"),
         (5, "train"), (5, "validation"), (5, "test"),
-    ]  # fmt: skip
-
-
-def test_tests_come_as_often_as_asked_and_at_the_end(small, tmp_path):
-    config = replace(small, epochs=3, validation_examples=24, test_every=10**12)
-    train(config, tmp_path / "once")
-    lines = read_metrics(tmp_path / "once")
-    splits = [(line["step"], line["split"]) for line in lines]
-    assert splits == [
-        (3, "train"), (3, "validation"), (6, "train"), (6, "validation"),
-        (9, "train"), (9, "validation"), (9, "test"),
     ]  # fmt: skip
 
 
