@@ -237,10 +237,11 @@ def truncated(folder):
 
 def flipped(folder):
     file = folder / "tiny-train.array_record-00000-of-00001"
-    content = file.read_bytes()
-    middle = len(content) // 3
-    inverted = bytes(255 - byte for byte in content[middle : middle + 2000])
-    file.write_bytes(content[:middle] + inverted + content[middle + 2000 :])
+    content = np.frombuffer(file.read_bytes(), np.uint8).copy()
+    used = np.flatnonzero(content)
+    middle = used[len(used) // 2]
+    content[middle : middle + 40] ^= 255
+    file.write_bytes(content.tobytes())
 
 
 def records(record):
@@ -265,13 +266,12 @@ PIXELS = pixels(1, (4, 5, 3))[0]
         records(b""),
         records(record_of(b"no image", 0)),
         records(example(PIXELS[:3], 0)),
-        records(example(PIXELS[..., 0], 0)),
         records(example(PIXELS, 7)),
         records(example(PIXELS, -1)),
     ],
     ids=[
         "truncated", "flipped", "no example", "empty", "no image", "3 rows",
-        "1 channel", "label 7", "label -1",
+        "label 7", "label -1",
     ],
 )  # fmt: skip
 def test_corrupted_records(spoil, tmp_path, capsys):

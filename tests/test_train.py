@@ -1,12 +1,14 @@
 """Whole runs: one compilation, exact resumption, and what the record holds."""
 
 import json
+import struct
 from dataclasses import replace
 from itertools import islice
 
 import numpy as np
 import pytest
 from small_run import train
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from training.batches import batch_ids
 from training.checkpoints import restore
@@ -35,6 +37,34 @@ def test_the_record_is_readable_and_whole(finished):
     }  # fmt: skip
     assert (workdir / "curves.png").stat().st_size > 5000
     assert "seconds" not in (workdir / "metrics.jsonl").read_text()
+
+
+def events_of(path):
+    """The events in a file: each a length, its checksum, the event and its checksum."""
+    content, at = path.read_bytes(), 0
+    while at < len(content):
+        (length,) = struct.unpack_from("<Q", content, at)
+        yield Event.FromString(content[at + 12 : at + 12 + length])
+        at += 12 + length + 4
+
+
+def test_the_events_are_the_metrics(finished):
+    (path,) = (finished[0] / "tensorboard").iterdir()
+    version, begin, *events = events_of(path)
+    assert version.file_version == "brain.Event:2"
+    assert begin.session_log.status == SessionLog.START and begin.step == 0
+    found = {
+        (event.step, value.tag): value.simple_value
+        for event in events
+        for value in event.summary.value
+    }
+    expected = {
+        (line["step"], f"{line['split']}/{name}"): value
+        for line in read_metrics(finished[0])
+        for name, value in line.items()
+        if name not in ("step", "epoch", "split")
+    }
+    assert found == pytest.approx(expected, rel=1e-6)
 
 
 def test_rates_are_logged_as_the_plan_says(finished):

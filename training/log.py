@@ -114,5 +114,4 @@ def _write(
     line = {"step": step, "epoch": epoch, "split": split, **member, **values}
     append_line(session.workdir, line)
     tag = f"{split}/member{number}" if experiment.members else split
-    for name, value in values.items():
-        session.events.add_scalar(f"{tag}/{name}", value, step)
+    session.add_events({f"{tag}/{name}": values[name] for name in values}, step)

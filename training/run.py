@@ -1,5 +1,6 @@
 """One run from start to finish: take up what is saved, train, write the summary."""
 
+import contextlib
 import json
 import math
 import time
@@ -11,7 +12,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from tensorboardX import SummaryWriter
 
 from models.convolution import compiler_options
 from training import loop
@@ -21,6 +21,7 @@ from training.config import Config, canonical, flag_lines, with_members
 from training.curves import draw_curves
 from training.devices import resolve_mesh
 from training.evaluation import make_evaluate_batch, scores_on
+from training.events import open_events
 from training.experiment import (
     Experiment,
     mask_key,
@@ -29,7 +30,7 @@ from training.experiment import (
     start_state,
     state_sharding,
 )
-from training.hosts import by_leader, check_same, leads
+from training.hosts import by_leader, check_same
 from training.interrupt import stop_requests
 from training.learned import compression
 from training.log import frozen_members
@@ -135,6 +136,7 @@ def _train(experiment: Experiment, workdir: Path) -> Summary:
         stop_requests() as signals,
         open_checkpoints(workdir) as checkpoints,
         progress_bar() as bar,
+        contextlib.ExitStack() as exits,
     ):
         found = restore_latest(checkpoints, state, state_sharding(experiment))
         state, position = found or (state, Position())
@@ -144,9 +146,7 @@ def _train(experiment: Experiment, workdir: Path) -> Summary:
             experiment=experiment,
             workdir=workdir,
             checkpoints=checkpoints,
-            events=SummaryWriter(
-                str(workdir / "tensorboard"), purge_step=start, write_to_disk=leads()
-            ),
+            add_events=exits.enter_context(open_events(workdir, start)),
             bar=bar,
             task=bar.add_task(
                 "", total=timeline.total, completed=start, loss=0, accuracy=0, pace=0
@@ -163,7 +163,6 @@ def _train(experiment: Experiment, workdir: Path) -> Summary:
         )
         state = loop.run_steps(session, state)
         checkpoints.wait_until_finished()
-    session.events.close()
     measured = {"compile_seconds": compile_seconds, "compilations": len(traces)}
     summary = {**_results(session, state), **measured}
     _write_summary(session, summary)

@@ -8,8 +8,8 @@ from typing import Any
 
 import orbax.checkpoint as ocp
 from rich.progress import Progress, TaskID
-from tensorboardX import SummaryWriter
 
+from training.events import Add
 from training.experiment import Experiment
 from training.state import Batch, State, Totals
 from training.step import Metrics
@@ -20,6 +20,7 @@ class Session:
     """One process's part of a run, with what it measures on the way.
 
     Attributes:
+        add_events: adds the values of a step, by their tags, for TensorBoard.
         start: the step at which this process takes up the run.
         begin: when the run began, less the time between its processes.
         signals: those received that ask to stop.
@@ -32,7 +33,7 @@ class Session:
     experiment: Experiment
     workdir: Path
     checkpoints: ocp.CheckpointManager
-    events: SummaryWriter
+    add_events: Add
     bar: Progress
     task: TaskID
     batches: Iterator[Batch]
