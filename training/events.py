@@ -8,9 +8,12 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.event_pb2 import (
+    Event,  # pyright: ignore[reportAttributeAccessIssue]
+)
+from tensorboardX.record_writer import RecordWriter
 from tensorboardX.summary import scalar
 
 from training.hosts import leads
@@ -32,21 +35,24 @@ def open_events(workdir: Path, start: int) -> Iterator[Add]:
         return
     directory = workdir / "tensorboard"
     directory.mkdir(exist_ok=True)
-    events = EventsWriter(str(directory / "events"), f".{start}")
-    flushed = time.monotonic()
+    path = directory / f"events.out.tfevents.{time.time():.0f}.{start}"
+    records, flushed = RecordWriter(str(path)), time.monotonic()
+
+    def write(event: Any) -> None:
+        event.wall_time = time.time()
+        records.write(event.SerializeToString())
 
     def add(values: Mapping[str, float], step: int) -> None:
         nonlocal flushed
         for tag, value in values.items():
-            summary = scalar(tag, value)
-            events.write_event(Event(step=step, wall_time=time.time(), summary=summary))
+            write(Event(step=step, summary=scalar(tag, value)))
         if time.monotonic() - flushed > FLUSH_SECONDS:
-            events.flush()
+            records.flush()
             flushed = time.monotonic()
 
-    begin = SessionLog(status=SessionLog.START)
-    events.write_event(Event(step=start, wall_time=time.time(), session_log=begin))
     try:
+        write(Event(file_version="brain.Event:2"))
+        write(Event(step=start, session_log={"status": "START"}))
         yield add
     finally:
-        events.close()
+        records.close()

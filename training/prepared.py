@@ -46,8 +46,8 @@ def open_prepared(dataset: str, data_dir: str) -> Prepared:
         ) from error
     shape, classes = _shape_and_classes(dataset, features)
     name = _fingerprint(directory, data_dir)
-    splits = (RecordSplit(records, shape, classes) for records in (train, test))
-    return Prepared(*splits, classes, name)
+    first, second = (RecordSplit(each, shape, classes) for each in (train, test))
+    return Prepared(first, second, classes, name)
 
 
 def _shape_and_classes(dataset: str, features: dict) -> tuple[tuple[int, ...], int]:
