@@ -45,6 +45,7 @@ from scripts.bench_tables import (
 from training import loop
 from training.batches import batches_from
 from training.config import Config, canonical
+from training.devices import keep_freed_memory
 from training.experiment import Experiment, prepare, start_state
 from training.population import settings_of
 from training.run import compile_step
@@ -72,6 +73,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(
             f"--parts={PARTS.value}: expected some of {[*MEASUREMENTS]}."
         )
+    keep_freed_memory()
     out = Path(OUT.value)
     out.mkdir(parents=True, exist_ok=True)
     tables: dict[str, Results] = {}
