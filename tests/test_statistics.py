@@ -142,7 +142,7 @@ def tiny(small):
     config = replace(
         small, dataset="digits", model="mlp(widths=(24,))", mesh="members:1",
         dropout="fc*:bernoulli:0.5", train_examples=100, batch_size=25, epochs=10,
-        learning_rate=0.01, seeds="0,1,2,3,4,0,1,2,3,4",
+        learning_rate=0.002, seeds="0,1,2,3,4,0,1,2,3,4",
     )  # fmt: skip
     return prepare(canonical(config))
 
