@@ -79,8 +79,9 @@ def assert_ends_clearly(process):
     """It ends, and says in one line what to do."""
     said = process.communicate(timeout=3 * TIMEOUT)[1]
     assert process.returncode not in (0, None)
-    (line,) = filter(None, said.splitlines())
-    assert line.startswith("train.py: ") and "the same commands" in line
+    lines = said.splitlines()
+    assert len(lines) == 1, said
+    assert lines[0].startswith("train.py: ") and "the same commands" in lines[0]
 
 
 @pytest.mark.slow
