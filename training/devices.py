@@ -11,8 +11,9 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 AXES = ("members", "data")
-# From malloc.h: M_ARENA_MAX one, M_MMAP_MAX none, M_TRIM_THRESHOLD never.
-GLIBC_MALLOC = {-8: 1, -4: 0, -1: -1}
+# From malloc.h: M_MMAP_MAX none, M_TRIM_THRESHOLD never, M_TOP_PAD 256 MiB, without
+# which the heaps of other threads are given back whole.
+GLIBC_MALLOC = {-4: 0, -1: -1, -2: 2**28}
 
 
 def parse_mesh(text: str) -> tuple[int, int]:
@@ -46,7 +47,7 @@ def keep_freed_memory() -> None:
     """Has glibc keep the memory of large arrays when they are freed, for the next step.
 
     Given back to the system at every step, it would be cleared page by page at the
-    next: half of the time of a step with activations of 50 MB. No-op elsewhere.
+    next: a third of the time of a step with activations of 50 MB. No-op elsewhere.
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if hasattr(libc, "mallopt"):
