@@ -4,6 +4,8 @@ import io
 import json
 from pathlib import Path
 
+# It defines a flag, which a flagsaver would take away again if it came later.
+import array_record.python.array_record_data_source  # noqa: F401
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
 from PIL import Image
