@@ -47,7 +47,7 @@ def keep_freed_memory() -> None:
     """Has glibc keep the memory of large arrays when they are freed, for the next step.
 
     Given back to the system at every step, it would be cleared page by page at the
-    next: a third of the time of a step with activations of 50 MB. No-op elsewhere.
+    next. No-op elsewhere.
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if hasattr(libc, "mallopt"):
