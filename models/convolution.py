@@ -8,6 +8,7 @@ result of its output is made, and under `jit` what nobody reads is never compute
 """
 
 import functools
+import math
 import operator
 import weakref
 from collections.abc import Callable, Sequence
@@ -31,8 +32,6 @@ INPUT_TRANSFORM = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))
 KERNEL_TRANSFORM = ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1))
 OUTPUT_TRANSFORM = ((1, 1, 1, 0), (0, 1, -1, -1))
 
-FEW_TAPS = 32
-
 # The first makes `materialize` hold: XLA would fuse across it, and compute a pooled map
 # anew for each of its readers. With the second `gaussian` takes two thirds of its time.
 CPU_OPTIONS = {
@@ -53,10 +52,13 @@ def convolution(
     """
     same = [((size - 1) // 2, size // 2) for size in kernel.shape[:2]]
     pads = same if padding == "SAME" else [(0, 0), (0, 0)]
-    if stride != 1 or not _is_fast(x):
+    if stride > 2 or not _is_fast(x):
         return correlate(x, kernel, pads, stride)
-    y = _correlate(x, kernel, tuple(pads))
-    begin, size = (pads[0][0], pads[1][0]), (y.shape[1] // 2, y.shape[2] // 2)
+    begin = (pads[0][0], pads[1][0])
+    if stride == 2:
+        return _every_other(x, kernel, begin, output_size(x, kernel, pads, 2))
+    y = _convolve(x, kernel, pads)
+    size = (y.shape[1] // 2, y.shape[2] // 2)
     return _remember(y, lambda: largest(corners(x, kernel, begin, size)))
 
 
@@ -157,21 +159,61 @@ def _kernel_gradient(x: Images, cotangent: Images) -> Float[Array, "kh kwi o"]:
 _correlate.defvjp(_correlate_forward, _correlate_backward)
 
 
+def _convolve(x: Images, kernel: Kernel, pads: Sequence[Pair]) -> Images:
+    """The fastest of the ways to a convolution of stride 1."""
+    if not _suits_winograd(kernel):
+        return _correlate(x, kernel, tuple(pads))
+    height, width = output_size(x, kernel, pads, 1)
+    begin, size = (pads[0][0], pads[1][0]), (-(-height // 2), -(-width // 2))
+    return interleave(corners(x, kernel, begin, size))[:, :height, :width]
+
+
+def output_size(x: Images, kernel: Kernel, pads: Sequence[Pair], stride: int) -> Pair:
+    """The height and the width of a convolution's output."""
+    height, width = (
+        (extent + sum(pad) - taps) // stride + 1
+        for extent, pad, taps in zip(x.shape[1:3], pads, kernel.shape)
+    )
+    return height, width
+
+
+def interleave(images: list[Images]) -> Images:
+    """The image whose four `phases` are given."""
+    count, height, width, channels = images[0].shape
+    rows = [jnp.stack(pair, axis=3) for pair in (images[:2], images[2:])]
+    return jnp.stack(rows, axis=2).reshape(count, 2 * height, 2 * width, channels)
+
+
+def _suits_winograd(kernel: Kernel) -> bool:
+    # Tiles of few channels are slow.
+    return kernel.shape[:2] == (3, 3) and kernel.shape[2] >= 8
+
+
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def corners(x: Images, kernel: Kernel, begin: Pair, size: Pair) -> list[Images]:
     """The convolution at (2r, 2c), (2r, 2c + 1), (2r + 1, 2c) and (2r + 1, 2c + 1).
 
     Each is an image of the given size; `begin` is the padding at the top and the left.
     """
-    height, width, inputs, _ = kernel.shape
-    extent = (size[0] + height // 2, size[1] + width // 2)
-    grid = [[materialize(phase) for phase in row] for row in phases(x, begin, extent)]
-    if height * width * inputs <= FEW_TAPS:
+    grid = _grid(x, kernel, begin, size)
+    if math.prod(kernel.shape[:3]) <= 32:
         return _sums(grid, kernel, size)
-    # 0.8 of the time that `cnn` takes with patches; tiles of few channels are slow.
-    if (height, width) == (3, 3) and inputs >= 8:
+    # 0.8 of the time that `cnn` takes with patches.
+    if _suits_winograd(kernel):
         return _winograd(grid, kernel, size)
     return _patches(grid, kernel, size)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _every_other(x: Images, kernel: Kernel, begin: Pair, size: Pair) -> Images:
+    """The convolution at (2r, 2c)."""
+    return _corner(_grid(x, kernel, begin, size), kernel, size, (0, 0))
+
+
+def _grid(x: Images, kernel: Kernel, begin: Pair, size: Pair) -> Grid:
+    height, width = kernel.shape[:2]
+    extent = (size[0] + height // 2, size[1] + width // 2)
+    return [[materialize(phase) for phase in row] for row in phases(x, begin, extent)]
 
 
 def phases(x: Images, begin: Pair, size: Pair) -> Grid:
@@ -220,16 +262,16 @@ largest.defvjp(_winner, _pass_to_winner)
 
 
 def _patches(grid: Grid, kernel: Kernel, size: Pair) -> list[Images]:
-    height, width, _, outputs = kernel.shape
-    matrix = kernel.reshape(-1, outputs)
+    return [_corner(grid, kernel, size, place) for place in np.ndindex(2, 2)]
 
-    def corner(top: int, left: int) -> Images:
-        taps = [
-            _tap(grid, top + i, left + j, size) for i, j in np.ndindex(height, width)
-        ]
-        return _product(jnp.concatenate(taps, axis=-1), matrix)
 
-    return [corner(top, left) for top, left in np.ndindex(2, 2)]
+def _corner(grid: Grid, kernel: Kernel, size: Pair, place: Pair) -> Images:
+    top, left = place
+    taps = [
+        _tap(grid, top + i, left + j, size) for i, j in np.ndindex(kernel.shape[:2])
+    ]
+    matrix = kernel.reshape(-1, kernel.shape[-1])
+    return _product(jnp.concatenate(taps, axis=-1), matrix)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -238,12 +280,12 @@ def _sums(grid: Grid, kernel: Kernel, size: Pair) -> list[Images]:
 
     A product of matrices of so few columns takes three times as long.
     """
-    height, width, inputs, _ = kernel.shape
 
     def corner(top: int, left: int) -> Images:
         terms = [
-            _tap(grid, top + i, left + j, size)[..., k : k + 1] * kernel[i, j, k]
-            for i, j, k in np.ndindex(height, width, inputs)
+            _tap(grid, top + i, left + j, size)[..., k : k + 1]
+            * kernel[i : i + 1, j : j + 1, k : k + 1]
+            for i, j, k in np.ndindex(kernel.shape[:3])
         ]
         return functools.reduce(operator.add, terms)
 
@@ -285,13 +327,13 @@ def _product(x: Images, matrix: Float[Array, "inputs outputs"]) -> Images:
     return materialize(rows @ matrix).reshape(*x.shape[:3], -1)
 
 
-def _both_axes(matrix: Sequence[Sequence[float]], grid: Grid) -> Grid:
+def _both_axes(matrix: Sequence[Sequence[int | float]], grid: Grid) -> Grid:
     """A matrix applied to the rows and to the columns of a grid."""
     rows = [[_weighted_sum(w, column) for column in zip(*grid)] for w in matrix]
     return [[_weighted_sum(w, row) for w in matrix] for row in rows]
 
 
-def _weighted_sum(weights: Sequence[float], values: Sequence[Array]) -> Array:
+def _weighted_sum(weights: Sequence[int | float], values: Sequence[Array]) -> Array:
     terms = [weight * value for weight, value in zip(weights, values) if weight]
     return functools.reduce(operator.add, terms)
 

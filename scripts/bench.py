@@ -43,7 +43,7 @@ from scripts.bench_tables import (
     machine,
 )
 from training import loop
-from training.batches import batches_from
+from training.batches import batches_from, one_ahead
 from training.config import Config, canonical
 from training.devices import keep_freed_memory
 from training.experiment import Experiment, prepare, start_state
@@ -295,7 +295,7 @@ def our_training(experiment: Experiment) -> Train:
     """The steps of the training loop, with its batches."""
     state = start_state(experiment)
     step, _ = compile_step(experiment, state)
-    batches, settings = batches_from(experiment, 0), settings_of(experiment)
+    batches, settings = one_ahead(batches_from(experiment, 0)), settings_of(experiment)
     current = [state]
 
     def train(steps: int) -> None:

@@ -2,6 +2,8 @@
 
 import itertools
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Int32
@@ -11,6 +13,18 @@ from training.augmentation import draw
 from training.devices import over_member_rows, over_rows, own_rows, place
 from training.experiment import Experiment
 from training.state import Batch
+
+Item = TypeVar("Item")
+
+
+def one_ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """The same items, endless, each made while the one before it is in use."""
+    with ThreadPoolExecutor(1) as thread:
+        following = thread.submit(next, items)
+        while True:
+            item = following.result()
+            following = thread.submit(next, items)
+            yield item
 
 
 def batches_from(experiment: Experiment, first: int) -> Iterator[Batch]:

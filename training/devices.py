@@ -47,8 +47,10 @@ def keep_freed_memory() -> None:
     """Has glibc keep the memory of large arrays when they are freed, for the next step.
 
     Given back to the system at every step, it would be cleared page by page at the
-    next. No-op elsewhere.
+    next. Only the heap of the main thread grows past 64 MiB, so on the CPU computations
+    run in the thread that asks for them. No-op elsewhere.
     """
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if hasattr(libc, "mallopt"):
         for parameter, value in GLIBC_MALLOC.items():

@@ -15,7 +15,7 @@ import numpy as np
 
 from models.convolution import compiler_options
 from training import loop
-from training.batches import batches_from
+from training.batches import batches_from, one_ahead
 from training.checkpoints import Position, locked, open_checkpoints, restore_latest
 from training.config import Config, canonical, flag_lines, with_members
 from training.curves import draw_curves
@@ -151,7 +151,7 @@ def _train(experiment: Experiment, workdir: Path) -> Summary:
             task=bar.add_task(
                 "", total=timeline.total, completed=start, loss=0, accuracy=0, pace=0
             ),
-            batches=batches_from(experiment, start),
+            batches=one_ahead(batches_from(experiment, start)),
             step=compiled,
             evaluate=_evaluate(experiment),
             statistics=_statistics(experiment),
