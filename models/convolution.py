@@ -299,7 +299,8 @@ def _sums_forward(grid: Grid, kernel: Kernel, size: Pair) -> tuple:
 def _sums_backward(
     size: Pair, operands: tuple[Grid, Kernel], cotangents: list[Images]
 ) -> tuple[Grid, Kernel]:
-    return jax.vjp(lambda *args: _patches(*args, size), *operands)[1](cotangents)
+    patches = functools.partial(_patches, size=size)
+    return jax.vjp(patches, *operands)[1](cotangents)
 
 
 _sums.defvjp(_sums_forward, _sums_backward)

@@ -33,7 +33,8 @@ from dropout import VARIANTS, Variant, kind_of
 from dropout.kinds import ACTIVATIONS
 from models.convolution import compiler_options
 from scripts import bench_variants
-from scripts.bench_peers import ARCHITECTURES, Arrays, Train, installed
+from scripts.bench_networks import NETWORKS
+from scripts.bench_peers import Arrays, Train, installed
 from scripts.bench_tables import (
     Measured,
     Results,
@@ -51,7 +52,11 @@ from training.population import settings_of
 from training.run import compile_step
 
 PARTS = flags.DEFINE_list("parts", ["operations", "steps", "sites"], "what to measure")
-MODELS = flags.DEFINE_list("models", list(ARCHITECTURES), "networks of the steps")
+MODELS = flags.DEFINE_list(
+    "models",
+    ["cnn", "cnn_same", "lenet", "mlp"],
+    f"of the steps: {', '.join(NETWORKS)}",
+)
 BATCH_SIZES = flags.DEFINE_list("batch_sizes", ["32", "128", "512"], "of the steps")
 MICROBATCH = flags.DEFINE_integer("microbatch", 128, "largest micro-batch, ours only")
 MEMBERS = flags.DEFINE_list("members", ["4", "16"], "sizes of the populations")
@@ -197,12 +202,13 @@ def measure_steps():
     """Whole training steps, data included, against the peers."""
     for model in MODELS.value:
         for batch_size in map(int, BATCH_SIZES.value):
-            config = configuration(model, batch_size, "fc*:bernoulli:0.5")
+            dropout = "fc*:bernoulli:0.5" if "dropout" in NETWORKS[model] else "none"
+            config = configuration(model, batch_size, dropout)
             experiment = prepare(config)
             data = training_arrays(experiment)
             contestants = {"ours": our_training(experiment)}
             for name, make in installed().items():
-                contestants[name] = make(ARCHITECTURES[model], data, batch_size)
+                contestants[name] = make(NETWORKS[model], data, batch_size)
             title = f"training step of {model}, batch {batch_size}"
             yield title, measure(title, contestants)
 

@@ -1,53 +1,37 @@
 """The same training steps in plain Flax, PyTorch and Keras, as one first writes them.
 
-Each maker takes an architecture, the training data and a batch size, and gives a
-function of a number of steps; it trains that many, waits for the last, and includes
-fetching the data. PyTorch and Keras are left out where they are not installed.
+Each maker takes a network, the training data and a batch size, and gives a function of
+a number of steps; it trains that many, waits for the last, and includes fetching the
+data. PyTorch and Keras are left out where they are not installed.
 """
 
 import importlib.util
 import itertools
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from jaxtyping import Array, Float
+
+from scripts.bench_networks import Convolution, Dense, Layer, Layers, Residual
 
 Train = Callable[[int], None]
 Arrays = tuple[np.ndarray, np.ndarray]
+Features = Float[Array, "n ..."]
 
-
-class Architecture(NamedTuple):
-    """Convolutions, each followed by 2x2 max-pooling, then dense layers.
-
-    Attributes:
-        channels: outputs of each convolution.
-        size: of the kernels.
-        padding: SAME or VALID.
-        rectified: whether a ReLU follows each convolution.
-        dense: outputs of each hidden dense layer; dropout 0.5 follows each.
-    """
-
-    channels: tuple[int, ...]
-    size: int
-    padding: str
-    rectified: bool
-    dense: tuple[int, ...]
-
-
-ARCHITECTURES = {
-    "cnn": Architecture((32, 64), 3, "VALID", True, (128,)),
-    "cnn_same": Architecture((32, 64), 3, "SAME", True, (128,)),
-    "lenet": Architecture((20, 50), 5, "VALID", False, (500,)),
-    "mlp": Architecture((), 0, "", False, (1024, 1024)),
+FLAX_FUNCTIONS = {
+    "relu": nnx.relu,
+    "pool": partial(nnx.max_pool, window_shape=(2, 2), strides=(2, 2)),
+    "mean": lambda x: x.mean((1, 2)),
+    "flatten": lambda x: x.reshape(x.shape[0], -1),
 }
-CLASSES = 10
 
 
-def installed() -> dict[str, Callable[[Architecture, Arrays, int], Train]]:
+def installed() -> dict[str, Callable[[Layers, Arrays, int], Train]]:
     """The makers of the peers that can be imported."""
     found = {"flax": flax_training}
     if importlib.util.find_spec("torch"):
@@ -69,48 +53,9 @@ def shuffled_batches(data: Arrays, batch_size: int) -> Iterator[Arrays]:
             yield images[ids], labels[ids]
 
 
-def flattened_size(architecture: Architecture, image: tuple[int, ...]) -> int:
-    """The inputs of the first dense layer."""
-    height, width, _ = image
-    for _ in architecture.channels:
-        border = architecture.size - 1 if architecture.padding == "VALID" else 0
-        height, width = (height - border) // 2, (width - border) // 2
-    return height * width * (image[-1], *architecture.channels)[-1]
-
-
-class FlaxNetwork(nnx.Module):
-    """An architecture in plain Flax."""
-
-    def __init__(self, architecture: Architecture, image: tuple[int, ...]):
-        rngs = nnx.Rngs(0)
-        channels = (image[-1], *architecture.channels)
-        widths = (flattened_size(architecture, image), *architecture.dense)
-        window = (architecture.size,) * 2
-        self.architecture = architecture
-        self.convolutions = nnx.List(
-            nnx.Conv(a, b, window, padding=architecture.padding, rngs=rngs)
-            for a, b in itertools.pairwise(channels)
-        )
-        self.dense = nnx.List(
-            nnx.Linear(a, b, rngs=rngs) for a, b in itertools.pairwise(widths)
-        )
-        self.out = nnx.Linear(widths[-1], CLASSES, rngs=rngs)
-        self.dropout = nnx.Dropout(0.5, rngs=rngs)
-
-    def __call__(self, x):
-        """Images (n, h, w, c) -> logits."""
-        for layer in self.convolutions:
-            x = nnx.relu(layer(x)) if self.architecture.rectified else layer(x)
-            x = nnx.max_pool(x, (2, 2), (2, 2))
-        x = x.reshape(x.shape[0], -1)
-        for layer in self.dense:
-            x = self.dropout(nnx.relu(layer(x)))
-        return self.out(x)
-
-
-def flax_training(architecture: Architecture, data: Arrays, batch_size: int) -> Train:
+def flax_training(layers: Layers, data: Arrays, batch_size: int) -> Train:
     """Flax NNX and optax under one jit."""
-    network = FlaxNetwork(architecture, data[0].shape[1:])
+    network = flax_network(layers, jnp.asarray(data[0][:2]), nnx.Rngs(0))[0]
     graph, params, others = nnx.split(network, nnx.Param, ...)
     optimizer = optax.adam(1e-3)
     current = [params, others, optimizer.init(params)]
@@ -138,15 +83,58 @@ def flax_training(architecture: Architecture, data: Arrays, batch_size: int) -> 
     return train
 
 
-def torch_training(architecture: Architecture, data: Arrays, batch_size: int) -> Train:
+def flax_network(layers: Layers, x: Features, rngs: nnx.Rngs):
+    """The network, and what it makes of `x`, from which the layers take their sizes."""
+    found = []
+    for layer in layers:
+        found.append(flax_layer(layer, x, rngs))
+        x = found[-1](x)
+    return nnx.Sequential(*found), x
+
+
+def flax_layer(layer: Layer, x: Features, rngs: nnx.Rngs) -> Callable:
+    """One layer on features like `x`."""
+    inputs = x.shape[-1]
+    match layer:
+        case Convolution(channels, size, stride, padding, bias):
+            return nnx.Conv(
+                inputs, channels, (size, size), (stride, stride), padding=padding,
+                use_bias=bias, rngs=rngs,
+            )  # fmt: skip
+        case Dense(width):
+            return nnx.Linear(inputs, width, rngs=rngs)
+        case Residual(branch, stride, more):
+            return FlaxResidual(flax_network(branch, x, rngs)[0], stride, more)
+        case "norm" | "dense norm":
+            return nnx.BatchNorm(inputs, rngs=rngs)
+        case "dropout":
+            return nnx.Dropout(0.5, rngs=rngs)
+        case str(word):
+            return FLAX_FUNCTIONS[word]
+
+
+class FlaxResidual(nnx.Module):
+    """A branch and its shortcut."""
+
+    def __init__(self, branch: nnx.Sequential, stride: int, more: int):
+        self.branch, self.stride, self.more = branch, stride, more
+
+    def __call__(self, x: Features) -> Features:
+        """Features -> features."""
+        short = x[:, :: self.stride, :: self.stride]
+        return self.branch(x) + jnp.pad(short, ((0, 0),) * 3 + ((0, self.more),))
+
+
+def torch_training(layers: Layers, data: Arrays, batch_size: int) -> Train:
     """PyTorch, eager."""
     import torch  # pyright: ignore[reportMissingImports]
 
     torch.manual_seed(0)
-    model = torch_network(architecture, data[0].shape[1:])
-    optimizer = torch.optim.Adam(model.parameters())
     images = torch.from_numpy(np.ascontiguousarray(data[0].transpose(0, 3, 1, 2)))
     labels = torch.from_numpy(data[1].astype(np.int64))
+    model = torch.nn.Sequential(*map(torch_layer, layers))
+    model(images[:2])  # Lazy layers take their sizes.
+    optimizer = torch.optim.Adam(model.parameters())
 
     def train(steps: int) -> None:
         for ids in torch.randint(len(labels), (steps, batch_size)):
@@ -158,32 +146,53 @@ def torch_training(architecture: Architecture, data: Arrays, batch_size: int) ->
     return train
 
 
-def torch_network(architecture: Architecture, image: tuple[int, ...]):
-    """An architecture as a torch.nn.Sequential over NCHW."""
+def torch_layer(layer: Layer):
+    """One layer over NCHW."""
     from torch import nn  # pyright: ignore[reportMissingImports]
 
-    layers = []
-    channels = (image[-1], *architecture.channels)
-    border = (architecture.size - 1) // 2 if architecture.padding == "SAME" else 0
-    for a, b in itertools.pairwise(channels):
-        layers.append(nn.Conv2d(a, b, architecture.size, padding=border))
-        layers += [nn.ReLU()] if architecture.rectified else []
-        layers.append(nn.MaxPool2d(2))
-    layers.append(nn.Flatten())
-    widths = (flattened_size(architecture, image), *architecture.dense)
-    for a, b in itertools.pairwise(widths):
-        layers += [nn.Linear(a, b), nn.ReLU(), nn.Dropout(0.5)]
-    return nn.Sequential(*layers, nn.Linear(widths[-1], CLASSES))
+    match layer:
+        case Convolution(channels, size, stride, padding, bias):
+            border = (size - 1) // 2 if padding == "SAME" else 0
+            return nn.LazyConv2d(channels, size, stride, border, bias=bias)
+        case Dense(width):
+            return nn.LazyLinear(width)
+        case Residual(branch, stride, more):
+            return torch_residual(branch, stride, more)
+        case str(word):
+            return {
+                "norm": nn.LazyBatchNorm2d,
+                "dense norm": nn.LazyBatchNorm1d,
+                "relu": nn.ReLU,
+                "pool": partial(nn.MaxPool2d, 2),
+                "mean": lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+                "flatten": nn.Flatten,
+                "dropout": partial(nn.Dropout, 0.5),
+            }[word]()
 
 
-def keras_training(architecture: Architecture, data: Arrays, batch_size: int) -> Train:
+def torch_residual(branch: Layers, stride: int, more: int):
+    """A branch and its shortcut."""
+    from torch import nn  # pyright: ignore[reportMissingImports]
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.branch = nn.Sequential(*map(torch_layer, branch))
+
+        def forward(self, x):
+            short = x[:, :, ::stride, ::stride]
+            return self.branch(x) + nn.functional.pad(short, (0, 0, 0, 0, 0, more))
+
+    return Block()
+
+
+def keras_training(layers: Layers, data: Arrays, batch_size: int) -> Train:
     """Keras' own `model.fit` on arrays in memory, one epoch of the steps asked for."""
     import keras  # pyright: ignore[reportMissingImports]
 
     keras.utils.set_random_seed(0)
-    model = keras.Sequential(
-        [keras.Input(data[0].shape[1:]), *keras_layers(architecture)]
-    )
+    images = keras.Input(data[0].shape[1:])
+    model = keras.Model(images, keras_network(layers, images))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile("adam", loss)
 
@@ -194,23 +203,38 @@ def keras_training(architecture: Architecture, data: Arrays, batch_size: int) ->
     return train
 
 
-def keras_layers(architecture: Architecture) -> list:
-    """An architecture as a list of Keras layers."""
+def keras_network(layers: Layers, x):
+    """What the layers make of Keras' symbolic `x`."""
+    import keras  # pyright: ignore[reportMissingImports]
+
+    for layer in layers:
+        if isinstance(layer, Residual):
+            short = x[:, :: layer.stride, :: layer.stride]
+            short = keras.ops.pad(short, ((0, 0),) * 3 + ((0, layer.more_channels),))
+            x = keras.layers.add([keras_network(layer.branch, x), short])
+        else:
+            x = keras_layer(layer)(x)
+    return x
+
+
+def keras_layer(layer: Convolution | Dense | str):
+    """One layer but a residual one."""
     from keras import layers  # pyright: ignore[reportMissingImports]
 
-    activation = "relu" if architecture.rectified else None
-    found = []
-    for channels in architecture.channels:
-        found += [
-            layers.Conv2D(
-                channels,
-                architecture.size,
-                padding=architecture.padding.lower(),
-                activation=activation,
-            ),
-            layers.MaxPooling2D(),
-        ]
-    found.append(layers.Flatten())
-    for width in architecture.dense:
-        found += [layers.Dense(width, activation="relu"), layers.Dropout(0.5)]
-    return [*found, layers.Dense(CLASSES)]
+    match layer:
+        case Convolution(channels, size, stride, padding, bias):
+            return layers.Conv2D(
+                channels, size, stride, padding=padding.lower(), use_bias=bias
+            )
+        case Dense(width):
+            return layers.Dense(width)
+        case str(word):
+            return {
+                "norm": layers.BatchNormalization,
+                "dense norm": layers.BatchNormalization,
+                "relu": layers.ReLU,
+                "pool": layers.MaxPooling2D,
+                "mean": layers.GlobalAveragePooling2D,
+                "flatten": layers.Flatten,
+                "dropout": partial(layers.Dropout, 0.5),
+            }[word]()

@@ -1,0 +1,111 @@
+"""The networks of the bench as lists of layers, which each peer builds its own way."""
+
+from typing import NamedTuple
+
+CLASSES = 10
+
+
+class Convolution(NamedTuple):
+    """A square kernel; SAME or VALID."""
+
+    channels: int
+    size: int = 3
+    stride: int = 1
+    padding: str = "SAME"
+    bias: bool = True
+
+
+class Dense(NamedTuple):
+    """A matrix and a bias."""
+
+    width: int
+
+
+class Residual(NamedTuple):
+    """The input added to a branch, whose stride and channels the shortcut follows."""
+
+    branch: tuple["Layer", ...]
+    stride: int
+    more_channels: int
+
+
+# The words: norm and dense norm (batch norm), relu, pool (the largest of 2x2), mean
+# (over the map), flatten, dropout (0.5).
+Layer = Convolution | Dense | Residual | str
+Layers = tuple[Layer, ...]
+
+
+def pooled(channels: int, size: int, padding: str, *between: str) -> Layers:
+    """A convolution and a pooling."""
+    return (Convolution(channels, size, padding=padding), *between, "pool")
+
+
+def hidden(width: int, *between: str) -> Layers:
+    """A dense layer, rectified."""
+    return (Dense(width), *between, "relu")
+
+
+def normed(channels: int, stride: int = 1, bias: bool = False) -> Layers:
+    """A convolution and batch norm."""
+    return (Convolution(channels, stride=stride, bias=bias), "norm")
+
+
+def vgg_16(width: int) -> Layers:
+    """VGG-16 with batch norm and one hidden layer."""
+    stages = ((1, 1), (2, 2), (4, 4, 4), (8, 8, 8), (8, 8, 8))
+    convolutions: Layers = ()
+    for stage in stages:
+        for factor in stage:
+            convolutions += (*normed(factor * width, bias=True), "relu")
+        convolutions += ("pool",)
+    return (
+        *convolutions,
+        "flatten",
+        *hidden(512, "dense norm"),
+        "dropout",
+        Dense(CLASSES),
+    )
+
+
+def resnet_20() -> Layers:
+    """ResNet-20 for 32x32 images (He et al. 2016, section 4.2)."""
+    blocks: Layers = ()
+    for channels in (16, 32, 64):
+        for number in range(3):
+            first = number == 0 and channels > 16
+            stride, more = (2, channels // 2) if first else (1, 0)
+            branch = (*normed(channels, stride), "relu", *normed(channels))
+            blocks += (Residual(branch, stride, more), "relu")
+    return (*normed(16), "relu", *blocks, "mean", Dense(CLASSES))
+
+
+def all_conv() -> Layers:
+    """All-CNN-C (Springenberg et al. 2015)."""
+    body = [Convolution(96), Convolution(96), Convolution(96, stride=2)]
+    body += [Convolution(192), Convolution(192), Convolution(192, stride=2)]
+    body += [Convolution(192, padding="VALID")]
+    body += [Convolution(192, 1), Convolution(CLASSES, 1)]
+    return (*(layer for each in body for layer in (each, "relu")), "mean")
+
+
+# By what `--model` says.
+NETWORKS: dict[str, Layers] = {
+    "cnn": (
+        *pooled(32, 3, "VALID", "relu"), *pooled(64, 3, "VALID", "relu"),
+        "flatten", *hidden(128), "dropout", Dense(CLASSES),
+    ),
+    "cnn_same": (
+        *pooled(32, 3, "SAME", "relu"), *pooled(64, 3, "SAME", "relu"),
+        "flatten", *hidden(128), "dropout", Dense(CLASSES),
+    ),
+    "lenet": (
+        *pooled(20, 5, "VALID"), *pooled(50, 5, "VALID"),
+        "flatten", *hidden(500), "dropout", Dense(CLASSES),
+    ),
+    "mlp": (
+        "flatten", *hidden(1024), "dropout", *hidden(1024), "dropout", Dense(CLASSES),
+    ),
+    "vgg(width=16)": vgg_16(16),
+    "resnet(depth=20)": resnet_20(),
+    "all_conv": all_conv(),
+}  # fmt: skip
