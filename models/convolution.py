@@ -25,7 +25,7 @@ from models.corners import (
     Pair,
     corners,
     every_other,
-    interleave,
+    interleaved,
     largest,
     phases,
     suits_winograd,
@@ -55,12 +55,15 @@ def convolution(
     pads = same if padding == "SAME" else [(0, 0), (0, 0)]
     if stride > 2 or not _is_fast(x):
         return correlate(x, kernel, pads, stride)
-    begin = (pads[0][0], pads[1][0])
+    begin, size = (pads[0][0], pads[1][0]), output_size(x, kernel, pads, stride)
     if stride == 2:
-        return every_other(x, kernel, begin, output_size(x, kernel, pads, 2))
-    y = _convolve(x, kernel, pads)
-    size = (y.shape[1] // 2, y.shape[2] // 2)
-    return _remember(y, lambda: largest(corners(x, kernel, begin, size)))
+        return every_other(x, kernel, begin, size)
+    if suits_winograd(kernel):
+        y = interleaved(x, kernel, begin, size)
+    else:
+        y = _correlate(x, kernel, tuple(pads))
+    pooled_size = (size[0] // 2, size[1] // 2)
+    return _remember(y, lambda: largest(corners(x, kernel, begin, pooled_size)))
 
 
 def add_bias(x: Images, bias: Float[Array, "1 1 1 channels"]) -> Images:
@@ -158,15 +161,6 @@ def _kernel_gradient(x: Images, cotangent: Images) -> Float[Array, "kh kwi o"]:
 
 
 _correlate.defvjp(_correlate_forward, _correlate_backward)
-
-
-def _convolve(x: Images, kernel: Kernel, pads: Sequence[Pair]) -> Images:
-    """The fastest of the ways to a convolution of stride 1."""
-    if not suits_winograd(kernel):
-        return _correlate(x, kernel, tuple(pads))
-    height, width = output_size(x, kernel, pads, 1)
-    begin, size = (pads[0][0], pads[1][0]), (-(-height // 2), -(-width // 2))
-    return interleave(corners(x, kernel, begin, size))[:, :height, :width]
 
 
 def output_size(x: Images, kernel: Kernel, pads: Sequence[Pair], stride: int) -> Pair:

@@ -54,6 +54,16 @@ def every_other(x: Images, kernel: Kernel, begin: Pair, size: Pair) -> Images:
     return _corner(_grid(x, kernel, begin, size), kernel, size, (0, 0))
 
 
+def interleaved(x: Images, kernel: Kernel, begin: Pair, size: Pair) -> Images:
+    """The convolution at every place, an image of the given size."""
+    height, width = size
+    images = corners(x, kernel, begin, (-(-height // 2), -(-width // 2)))
+    rows = [jnp.stack(pair, axis=3) for pair in (images[:2], images[2:])]
+    count, half_height, half_width, channels = images[0].shape
+    shape = (count, 2 * half_height, 2 * half_width, channels)
+    return jnp.stack(rows, axis=2).reshape(shape)[:, :height, :width]
+
+
 def _grid(x: Images, kernel: Kernel, begin: Pair, size: Pair) -> Grid:
     height, width = kernel.shape[:2]
     extent = (size[0] + height // 2, size[1] + width // 2)
@@ -181,10 +191,3 @@ def _both_axes(matrix: Sequence[Sequence[int | float]], grid: Grid) -> Grid:
 def _weighted_sum(weights: Sequence[int | float], values: Sequence[Array]) -> Array:
     terms = [weight * value for weight, value in zip(weights, values) if weight]
     return functools.reduce(operator.add, terms)
-
-
-def interleave(images: list[Images]) -> Images:
-    """The image whose four `phases` are given."""
-    count, height, width, channels = images[0].shape
-    rows = [jnp.stack(pair, axis=3) for pair in (images[:2], images[2:])]
-    return jnp.stack(rows, axis=2).reshape(count, 2 * height, 2 * width, channels)

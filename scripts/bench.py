@@ -16,7 +16,6 @@ import itertools
 import json
 import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,15 +24,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
-from flax import linen, nnx
 from rich.console import Console
 from rich.progress import track
 
-from dropout import VARIANTS, Variant, kind_of
+from dropout import VARIANTS, kind_of
 from dropout.kinds import ACTIVATIONS
-from models.convolution import compiler_options
 from scripts import bench_variants
 from scripts.bench_networks import NETWORKS
+from scripts.bench_operations import (
+    bytes_kept,
+    draw_of,
+    forward_backward,
+    linen_dropout,
+    nnx_dropout,
+)
 from scripts.bench_peers import Arrays, Train, installed
 from scripts.bench_tables import (
     Measured,
@@ -77,6 +81,12 @@ def main(argv: list[str]) -> None:
     if unknown or len(argv) > 1:
         raise app.UsageError(
             f"--parts={PARTS.value}: expected some of {[*MEASUREMENTS]}."
+        )
+    strangers = set(MODELS.value) - set(NETWORKS)
+    if strangers and "steps" in PARTS.value:
+        raise app.UsageError(
+            f"--models={','.join(MODELS.value)}: for steps expected some of "
+            f"{[*NETWORKS]}."
         )
     keep_freed_memory()
     out = Path(OUT.value)
@@ -144,11 +154,6 @@ def measure_operations():
     )
 
 
-def draw_of(variant: Variant, key, rate, x):
-    """A variant with its default options."""
-    return variant(key, x, rate)
-
-
 def measure_variants():
     """Every variant at a site of its kind, against the plain network there."""
     key = jax.random.key(0)
@@ -160,42 +165,6 @@ def measure_variants():
         contestants = {n: forward_backward(f, arguments) for n, f in functions.items()}
         size = "x".join(map(str, shape))
         yield f"variants at {kind}, {size} float32", measure(kind, contestants)
-
-
-def linen_dropout(key, rate, x):
-    """Flax's Dropout, whose rate is a constant."""
-    layer = linen.Dropout(0.5, deterministic=False)
-    return layer.apply({}, x, rngs={"dropout": key})
-
-
-def nnx_dropout(key, rate, x):
-    """The newer one."""
-    return nnx.Dropout(0.5, deterministic=False)(x, rngs=nnx.Rngs(key))
-
-
-def forward_backward(function: Callable, arguments: tuple) -> Train:
-    """Calls of the function and its derivative under one jit."""
-
-    def both(key, rate, x, cotangent):
-        y, backward = jax.vjp(lambda x: function(key, rate, x), x)
-        return y, backward(cotangent)
-
-    compiled = jax.jit(both, compiler_options=compiler_options())
-
-    def run(calls: int) -> None:
-        for _ in range(calls):
-            jax.block_until_ready(compiled(*arguments))
-
-    return run
-
-
-def bytes_kept(function: Callable, key, rate, x) -> int:
-    """The size of all arrays that the derivative holds on to."""
-    backward = jax.eval_shape(
-        lambda key, rate, x: jax.vjp(lambda x: function(key, rate, x), x)[1],
-        key, rate, x,
-    )  # fmt: skip
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(backward))
 
 
 def measure_steps():

@@ -22,7 +22,7 @@ from training.augmentation import (
     pad_crop,
     parse_augmentations,
 )
-from training.batches import batches_from, one_ahead
+from training.batches import batches_from
 from training.config import canonical
 from training.devices import make_mesh, over_rows
 from training.experiment import prepare
@@ -221,21 +221,6 @@ def test_what_a_batch_is_augmented_by_depends_on_its_step_alone(small):
     for first, again in zip(whole, batches_from(experiment, 6)):
         for one, other in zip(*map(jax.tree.leaves, (first.draws, again.draws))):
             assert (one == other).all()
-
-
-def test_batches_made_ahead_are_the_same(small):
-    experiment = prepare(canonical(small))
-    ahead = one_ahead(batches_from(experiment, 3))
-    for batch, again in itertools.islice(zip(ahead, batches_from(experiment, 3)), 4):
-        for one, other in zip(*map(jax.tree.leaves, (batch, again))):
-            np.testing.assert_array_equal(one, other)
-
-
-def test_what_fails_ahead_fails_where_it_is_asked_for():
-    ahead = one_ahead(map(int, ["3", "x"]))
-    assert next(ahead) == 3
-    with pytest.raises(ValueError, match="'x'"):
-        next(ahead)
 
 
 def test_every_augmentation_is_in_a_text_here():

@@ -50,11 +50,11 @@ def keep_freed_memory() -> None:
     next. Only the heap of the main thread grows past 64 MiB, so on the CPU computations
     run in the thread that asks for them. No-op elsewhere.
     """
-    jax.config.update("jax_cpu_enable_async_dispatch", False)
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if hasattr(libc, "mallopt"):
         for parameter, value in GLIBC_MALLOC.items():
             libc.mallopt(parameter, value)
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
 def resolve_mesh(text: str, members: int = 0) -> str:
