@@ -91,7 +91,7 @@ def max_pool(
     if id(x) in _pooled:
         return materialize(_pooled[id(x)]())
     size = (x.shape[1] // 2, x.shape[2] // 2)
-    return materialize(largest(sum(phases(x, (0, 0), size), [])))
+    return materialize(largest(sum(phases(x, (0, 0), size, 2), [])))
 
 
 @functools.cache
