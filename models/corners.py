@@ -163,6 +163,8 @@ def _sums(grid: Grid, kernel: Kernel, size: Pair) -> list[Images]:
 
     A product of matrices of so few columns takes three times as long.
     """
+    # Else a member's kernel would be cut from the population's at every place.
+    kernel = materialize(kernel)
 
     def corner(top: int, left: int) -> Images:
         terms = [
