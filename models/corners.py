@@ -22,7 +22,7 @@ Pair = tuple[int, int]
 Grid = list[list[Array]]
 
 # Winograd's transforms of images, kernels and outputs, by the extent of a window:
-# F(2x2, 3x3) and F(4x4, 3x3) of Lavin & Gray 2015 (arXiv:1509.09308), sections 4.1, 4.3.
+# F(2x2, 3x3) and F(4x4, 3x3), Lavin & Gray 2015 (arXiv:1509.09308), sections 4.1, 4.3.
 TRANSFORMS = {
     2: (
         ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)),
