@@ -26,7 +26,7 @@ LAYERS: tuple[tuple[int, int, Padding, int], ...] = (
 
 
 class AllConv(nnx.Module):
-    """All-CNN-C (Springenberg et al. 2015, table 1): 1,369,738 parameters for CIFAR-10.
+    """All-CNN-C (Springenberg et al. 2015): 1,369,738 parameters for CIFAR-10.
 
     The last convolution has a map for each class, which is rectified and averaged.
     """

@@ -49,12 +49,15 @@ class Perceptron(nnx.Module):
 
 
 class Block(nnx.Module):
-    """Attention, then a perceptron, each normalised before and added to its input."""
+    """Attention, then a perceptron, each normalised before and added to its input.
+
+    The site `branch` is all that the block adds: without it, LayerDrop's skipped layer.
+    """
 
     sites = (
         "attention/qkv/kernel", "attention/logits", "attention/weights",
         "attention", "attention/out/kernel", "attention/branch",
-        "mlp/hidden/kernel", "mlp", "mlp/out/kernel", "mlp/branch",
+        "mlp/hidden/kernel", "mlp", "mlp/out/kernel", "mlp/branch", "branch",
     )  # fmt: skip
 
     def __init__(self, name: str, width: int, heads: int, key: Key[Array, ""]):
@@ -66,6 +69,7 @@ class Block(nnx.Module):
     def __call__(self, x: Tokens, drop: Drop) -> Tokens:
         """The same shape."""
         branch = self.attention(normalise(self.norm1, x, None), drop)
-        x = x + drop(f"{self.name}/attention/branch", branch)
-        branch = self.mlp(normalise(self.norm2, x, None), drop)
-        return x + drop(f"{self.name}/mlp/branch", branch)
+        added = drop(f"{self.name}/attention/branch", branch)
+        branch = self.mlp(normalise(self.norm2, x + added, None), drop)
+        added = added + drop(f"{self.name}/mlp/branch", branch)
+        return x + drop(f"{self.name}/branch", added)

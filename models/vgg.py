@@ -112,7 +112,7 @@ def vgg(
     """VGG of depth 11, 13, 16 or 19, its first stage `width` channels wide.
 
     Dropout as published, with depth 16: `conv1:bernoulli:0.3 fc:bernoulli:0.5
-    pool5:bernoulli:0.5 conv[3589]:bernoulli:0.4 conv1[12]:bernoulli:0.4`.
+    pool5:bernoulli:0.5 conv[35689]:bernoulli:0.4 conv1[12]:bernoulli:0.4`.
     """
     require_widths("vgg", (width, dense), 2)
     require_one_of("vgg", "depth", depth, STAGES)

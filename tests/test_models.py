@@ -21,8 +21,11 @@ PUBLISHED = {
     "all_conv": (CIFAR, 1_369_738),  # 1.37 M
     "vgg": (CIFAR, 14_991_946),
     "resnet": (CIFAR, 269_722),  # 0.27 M
+    "resnet(depth=32)": (CIFAR, 464_154),  # 0.46 M
     "resnet(depth=56)": (CIFAR, 853_018),  # 0.85 M
+    "resnet(depth=110)": (CIFAR, 1_727_962),  # 1.7 M
     "resnet_imagenet(depth=18)": (IMAGENET, 11_689_512),
+    "resnet_imagenet(depth=34)": (IMAGENET, 21_797_672),
     "resnet_imagenet": (IMAGENET, 25_557_032),
     "wrn(depth=28, width=10)": (CIFAR, 36_479_194),  # 36.5 M
     "wrn": (CIFAR, 2_748_890),  # 2.7 M

@@ -63,7 +63,9 @@ class Config:
     )
     optimizer: str = _option("adam", "adam, adamw or sgd, with options")
     learning_rate: float = _option(1e-3, "the highest learning rate", (0, 1e9))
-    learning_rate_schedule: str = _option("constant", "constant or cosine(warmup=0.05)")
+    learning_rate_schedule: str = _option(
+        "constant", "constant, cosine(warmup=0.05) or stepped(at=(0.5,), factor=0.1)"
+    )
     weight_decay: float = _option(0.0, "on kernels; decoupled for adamw", (0, 1e9))
     max_norm: float = _option(0.0, "bound on each unit's weights, 0: none", (0, 1e9))
     clip_norm: float = _option(0.0, "bound on the gradient's norm, 0: none", (0, 1e9))

@@ -77,7 +77,7 @@ def _locate(dataset: str, data_dir: str) -> Path:
         )
     versions = _versions(data_dir)
     name, _, version = dataset.partition(":")
-    if version not in ["", *versions.get(name, [])] or name not in versions:
+    if version not in (["", *versions[name]] if name in versions else []):
         pinned = [
             f"{name}:{version}" for name in versions for version in versions[name]
         ]
