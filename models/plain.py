@@ -8,7 +8,7 @@ from dropout import Drop, identity
 from models.convolution import relu
 from models.layers import Conv, Dense, Images, pool_2x2, require_size
 
-HE = jax.nn.initializers.he_normal()
+HE_FAN_IN = jax.nn.initializers.he_normal()
 
 
 class Plain(nnx.Module):
@@ -36,7 +36,7 @@ class Plain(nnx.Module):
         )
         for name, *channels in zip(self.names, inputs, widths):
             layer = Conv(
-                name, tuple(channels), 3, padding="SAME", key=key, kernel_init=HE
+                name, tuple(channels), 3, padding="SAME", key=key, kernel_init=HE_FAN_IN
             )
             setattr(self, name, layer)
         self.out = Dense("out", (widths[-1], classes), key=key)

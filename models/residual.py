@@ -9,8 +9,9 @@ from flax import nnx
 from jaxtyping import Array, Key
 
 from dropout import Drop
-from models.layers import ConvNorm, Images, rectified, rectify
-from models.norms import NormKind, RowWeights
+from models.convolution import relu
+from models.layers import HE, Conv, ConvNorm, Images, rectified, rectify
+from models.norms import NORMS, NormKind, RowWeights, normalise
 
 BASIC, BOTTLENECK = (3, 3), (1, 3, 1)
 
@@ -76,6 +77,42 @@ class Block(nnx.Module):
         else:
             x = enlarge(x[:, :: self.stride, :: self.stride], self.outputs)
         return rectify(name, branch + drop(f"{name}/shortcut", x), drop)
+
+
+class HalvedShortcut(nnx.Module):
+    """Every other pixel, and those up and to the left of them, through a 1x1 each.
+
+    Each convolution makes half of the channels; a norm follows (Gastaldi 2017).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        channels: tuple[int, int],
+        *,
+        stride: int,
+        norm: NormKind,
+        key: Key[Array, ""],
+    ):
+        self.stride, self.prenorm = stride, f"{name}/prenorm"
+        first = channels[1] // 2
+        self.conv1, self.conv2 = (
+            Conv(
+                f"{name}/conv{number}", (channels[0], half), 1, padding="VALID",
+                key=key, kernel_init=HE, stride=stride, bias=norm == "none",
+            )
+            for number, half in enumerate((first, channels[1] - first), 1)
+        )  # fmt: skip
+        self.norm = NORMS[norm](channels[1])
+        self.sites = (self.conv1.site, self.conv2.site, self.prenorm)
+
+    def __call__(self, x: Images, drop: Drop, row_weights: RowWeights) -> Images:
+        """(n, h, w, channels in) -> (n, h / stride, w / stride, channels out)."""
+        x = relu(x)
+        shifted = jnp.pad(x, ((0, 0), (1, 0), (1, 0), (0, 0)))[:, :-1, :-1]
+        halves = self.conv1(x, drop), self.conv2(shifted, drop)
+        x = drop(self.prenorm, jnp.concatenate(halves, axis=-1))
+        return normalise(self.norm, x, row_weights)
 
 
 def stages(counts: tuple[int, ...], width: int) -> Iterator[tuple[str, int, int]]:

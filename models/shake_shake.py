@@ -2,23 +2,14 @@
 
 from functools import partial
 
-import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from dropout import Drop, identity
 from models.convolution import relu
-from models.layers import (
-    HE,
-    Conv,
-    ConvNorm,
-    Dense,
-    Images,
-    rectified,
-    rectify,
-)
-from models.norms import NORMS, NormKind, RowWeights, normalise
-from models.residual import add_blocks, stages
+from models.layers import ConvNorm, Dense, Images, rectified, rectify
+from models.norms import NormKind, RowWeights
+from models.residual import HalvedShortcut, add_blocks, stages
 
 
 class Path(nnx.Module):
@@ -55,42 +46,6 @@ class Path(nnx.Module):
         return drop(self.last, self.conv2(x, drop, row_weights))
 
 
-class Shortcut(nnx.Module):
-    """Every other pixel, and those up and to the left of them, through a 1x1 each.
-
-    Each convolution makes half of the channels; a norm follows.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        channels: tuple[int, int],
-        *,
-        stride: int,
-        norm: NormKind,
-        key: Key[Array, ""],
-    ):
-        self.stride, self.prenorm = stride, f"{name}/prenorm"
-        first = channels[1] // 2
-        self.conv1, self.conv2 = (
-            Conv(
-                f"{name}/conv{number}", (channels[0], half), 1, padding="VALID",
-                key=key, kernel_init=HE, stride=stride, bias=norm == "none",
-            )
-            for number, half in enumerate((first, channels[1] - first), 1)
-        )  # fmt: skip
-        self.norm = NORMS[norm](channels[1])
-        self.sites = (self.conv1.site, self.conv2.site, self.prenorm)
-
-    def __call__(self, x: Images, drop: Drop, row_weights: RowWeights) -> Images:
-        """(n, h, w, channels in) -> (n, h / stride, w / stride, channels out)."""
-        x = relu(x)
-        shifted = jnp.pad(x, ((0, 0), (1, 0), (1, 0), (0, 0)))[:, :-1, :-1]
-        halves = self.conv1(x, drop), self.conv2(shifted, drop)
-        x = drop(self.prenorm, jnp.concatenate(halves, axis=-1))
-        return normalise(self.norm, x, row_weights)
-
-
 class Block(nnx.Module):
     """The mean of two paths from the rectified input, added to a shortcut.
 
@@ -113,7 +68,12 @@ class Block(nnx.Module):
         )
         changes = stride != 1 or channels[0] != channels[1]
         project = partial(
-            Shortcut, f"{name}/shortcut", channels, stride=stride, norm=norm, key=key
+            HalvedShortcut,
+            f"{name}/shortcut",
+            channels,
+            stride=stride,
+            norm=norm,
+            key=key,
         )
         self.shortcut = project() if changes else None
 
