@@ -1,7 +1,8 @@
 """Convolution, ReLU and max-pooling: fast on the CPU, plain XLA operations elsewhere.
 
 A convolution is computed on the CPU as four arrays (`models/corners.py`), one for each
-place in a window of 2x2: of stride 2 it is one of them, of stride 1 all interleaved.
+place in a window of 2x2: of stride 2 it is one of them, of stride 1 all interleaved
+(of windows of 4x4 where that is faster).
 Where it is pooled over such windows, pooling takes the largest of the four, and the
 convolution's own output never exists. Nothing else needs to know: bias and ReLU commute
 with the largest value, so each function here remembers how the pooled result of its
