@@ -38,7 +38,7 @@ def test_a_config_fits(path):
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_a_config_says_what_it_is(path):
     header = [line for line in path.read_text().splitlines() if line.startswith("#")]
-    for word in ("# Source:", "# Command:", "# Expected:", "# Time:"):
+    for word in ("# Source:", "# Command:", "# Expected:", "# Obtained:", "# Time:"):
         assert any(line.startswith(word) for line in header), word
 
 
