@@ -25,6 +25,11 @@ def takes_norm(text):
 
 
 NORMED = [text for text in TINY if takes_norm(text)]
+DEEP = ("resnet_imagenet", "shake_shake", "vgg")  # Seconds to compile.
+MARKED = [
+    pytest.param(text, marks=pytest.mark.slow) if text.startswith(DEEP) else text
+    for text in NORMED
+]
 
 
 def with_norm(text, norm):
@@ -70,7 +75,7 @@ def seen():
     return cache(values_at_sites)
 
 
-@pytest.mark.parametrize("text", ["mlp(widths=(6, 5))", *NORMED])
+@pytest.mark.parametrize("text", ["mlp(widths=(6, 5))", *MARKED])
 def test_a_site_before_a_non_linearity_sees_what_is_rectified(text, seen):
     values = seen(text)
     before = [site for site in values if site.endswith("/pre")]
@@ -81,7 +86,7 @@ def test_a_site_before_a_non_linearity_sees_what_is_rectified(text, seen):
         np.testing.assert_array_equal(rectified, np.maximum(values[site], 0))
 
 
-@pytest.mark.parametrize("text", NORMED)
+@pytest.mark.parametrize("text", MARKED)
 def test_a_site_before_a_norm_is_followed_by_what_is_normal(text, seen):
     """Each channel of the next site has mean 0, and variance v / (v + 1e-5)."""
     values = seen(text)
