@@ -114,7 +114,8 @@ def test_a_strided_convolution_and_its_gradients_are_those_of_xla(case, stride, 
 def test_of_values_that_tie_the_first_gets_the_gradient(case, between, key):
     """Small whole numbers: every sum is exact, and most windows hold a tie.
 
-    Windows of 4x4, which divide by six, serve where nothing pools: not here.
+    So it is in windows of 2x2, which these sizes take. Those of 4x4 divide by six: with
+    something between a convolution and its pooling, rounding may choose among ties.
     """
     arrays, padding = operands(case, key)
     arrays = [jnp.round(array) for array in arrays]

@@ -104,7 +104,6 @@ def test_a_site_before_a_norm_is_followed_by_what_is_normal(text, seen):
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("text", NORMED)
 def test_every_norm_fits_every_network_that_takes_one(text, norm):
-
     def logits(images):
         model = create(with_norm(text, norm), IMAGE, CLASSES, jax.random.key(0))
         return model(images, identity, jnp.ones(ROWS))
