@@ -10,7 +10,7 @@ from jaxtyping import Int32
 
 from training import data
 from training.augmentation import draw
-from training.devices import over_member_rows, over_rows, own_rows, place
+from training.devices import over_member_rows, over_rows, own_rows, placing
 from training.experiment import Experiment
 from training.state import Batch
 
@@ -60,13 +60,19 @@ def make_batch(
     """A batch in micro-batches, each padded to a multiple of the devices."""
     parts = ids.reshape(*ids.shape[:-1], experiment.config.microbatches, -1)
     padding = -parts.shape[-1] % experiment.mesh.shape["data"]
-    widths = [(0, 0)] * (parts.ndim - 1) + [(0, padding)]
     own = own_rows(experiment.mesh, parts.shape[-1] + padding)
-    examples = np.pad(parts, widths)[..., own]
-    weights = np.pad(np.ones(parts.shape, np.float32), widths)[..., own]
+    examples = _padded(parts, padding)[..., own]
+    weights = _padded(np.ones(parts.shape, np.float32), padding)[..., own]
     fetch = experiment.data.train.fetch
     calls, key = experiment.objective.augmentations, experiment.keys["data"]
     draws = draw(calls, key, epoch, examples, experiment.train_ids, fetch)
     arrays = (*fetch(examples), examples, weights, draws)
     spread = over_member_rows if experiment.members else over_rows
-    return Batch(*place(arrays, spread(experiment.mesh)))
+    return Batch(*placing(spread(experiment.mesh))(arrays))
+
+
+def _padded(parts: np.ndarray, padding: int) -> np.ndarray:
+    """With so many zeros at the end of the last axis."""
+    # numpy.pad takes longer than fetching the images.
+    zeros = np.zeros((*parts.shape[:-1], padding), parts.dtype)
+    return np.concatenate((parts, zeros), axis=-1)

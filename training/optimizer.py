@@ -69,30 +69,26 @@ def adamw(
 
 
 def scale_by_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
-    """`optax.scale_by_adam`, each product rounded before it is added.
+    """`optax.scale_by_adam`, with each moving average as m + (1 - b) (g - m).
 
-    Left to the compiler, some are and some are not, as the step around them has it, and
-    a member of a population would drift away from its solo run.
+    In b m + (1 - b) g the compiler fuses one of the products with the sum, now this
+    one, now that, as the step around them has it, and a member of a population would
+    drift away from its solo run.
     """
 
     def update(updates: Params, state: Any, params: Params = None):
         count = optax.safe_increment(state.count)
-        squared = materialize(jax.tree.map(jnp.square, updates))
-        mean = _moving_average(updates, state.mu, b1)
-        square = _moving_average(squared, state.nu, b2)
+        mean = jax.tree.map(lambda g, m: m + (1 - b1) * (g - m), updates, state.mu)
+        square = jax.tree.map(
+            lambda g, v: v + (1 - b2) * (g * g - v), updates, state.nu
+        )
         first, second = materialize((1 - b1**count, 1 - b2**count))
         scaled = jax.tree.map(
             lambda m, v: (m / first) / (jnp.sqrt(v / second) + eps), mean, square
         )
-        return materialize(scaled), optax.ScaleByAdamState(count, mean, square)
+        return scaled, optax.ScaleByAdamState(count, mean, square)
 
     return optax.GradientTransformation(optax.scale_by_adam(b1, b2).init, update)
-
-
-def _moving_average(new: Params, old: Params, decay: float) -> Params:
-    added = jax.tree.map(lambda n: (1 - decay) * n, new)
-    kept = jax.tree.map(lambda o: decay * o, old)
-    return jax.tree.map(jnp.add, *materialize((added, kept)))
 
 
 def sgd(
