@@ -20,17 +20,10 @@ from jax.core import Tracer
 from jax.lax import optimization_barrier as materialize
 from jaxtyping import Array, Float
 
-from models.corners import (
-    Images,
-    Kernel,
-    Pair,
-    corners,
-    every_other,
-    interleaved,
-    largest,
-    phases,
-    suits_winograd,
-)
+from models.corners import corners, every_other, interleaved, phases
+from models.pooling import largest, rectified
+from models.products import Images
+from models.winograd import Kernel, Pair, suits_winograd
 
 Padding = Literal["VALID", "SAME"]
 
@@ -69,12 +62,16 @@ def convolution(
 
 def add_bias(x: Images, bias: Float[Array, "1 1 1 channels"]) -> Images:
     """The sum, one bias for each channel."""
-    return _monotone(lambda x: x + bias, x)
+
+    def add(x: Images) -> Images:
+        return x + bias
+
+    return _monotone(x, add, add)
 
 
 def relu(x: Array) -> Array:
     """Rectified units: the positive part."""
-    return _monotone(jax.nn.relu, x)
+    return _monotone(x, jax.nn.relu, rectified)
 
 
 def max_pool(
@@ -179,10 +176,14 @@ def _is_fast(x: Array) -> bool:
     return traced and jax.default_backend() == "cpu" and x.dtype == jnp.float32
 
 
-def _monotone(function: Callable[[Array], Array], x: Array) -> Array:
-    """Applies what commutes with the largest value."""
+def _monotone(
+    x: Array,
+    function: Callable[[Array], Array],
+    of_pooled: Callable[[Images], Images],
+) -> Array:
+    """Applies what commutes with the largest value, and `of_pooled` to the pooled."""
     pooled = _pooled[id(x)] if id(x) in _pooled else None
-    return _remember(function(x), pooled and (lambda: function(pooled())))
+    return _remember(function(x), pooled and (lambda: of_pooled(pooled())))
 
 
 def _remember(x: Array, pooled: Callable[[], Images] | None) -> Array:
