@@ -316,8 +316,12 @@ def test_damaged_records(name, content, words, place, capsys):
             ),
             marks=pytest.mark.slow,
         ),
-        dict(
-            train_images=np.ones((24, 10, 10, 7)), test_images=np.ones((6, 10, 10, 7))
+        pytest.param(
+            dict(
+                train_images=np.ones((24, 10, 10, 7)),
+                test_images=np.ones((6, 10, 10, 7)),
+            ),
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             dict(train_images=np.ones((1, 10, 10, 1)), train_labels=np.array([2])),

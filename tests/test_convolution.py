@@ -12,6 +12,7 @@ from dropout import identity
 from dropout.grammar import parse_call
 from models import convolution as fast
 from models import create
+from models.products import product
 
 # (height, width), kernel size, channels in, channels out, padding
 CASES = {
@@ -39,6 +40,20 @@ def operands(case, key, count=3):
 def stage(x, kernel, bias, padding, between=lambda x: x):
     x = fast.add_bias(fast.convolution(x, kernel, padding=padding), bias)
     return fast.max_pool(between(fast.relu(x)))
+
+
+@pytest.mark.parametrize("count", [3, 1024])
+def test_a_product_and_its_gradients_are_those_of_matrices(count, key):
+    """In float64; of few rows, and of so many that they are read as columns."""
+    shapes = (count, 2, 2, 5), (5, 3), (count, 2, 2, 3)
+    arrays = [jax.random.normal(k, s) for k, s in zip(jax.random.split(key, 3), shapes)]
+    y, pull = jax.vjp(product, *arrays[:2])
+    x, matrix, errors = (
+        np.float64(each).reshape(-1, each.shape[-1]) for each in arrays
+    )
+    expected = x @ matrix, errors @ matrix.T, x.T @ errors
+    for found, exact in zip((y, *pull(arrays[2])), expected, strict=True):
+        np.testing.assert_allclose(found.reshape(exact.shape), exact, atol=2e-4)
 
 
 def plain_stage(x, kernel, bias, padding):
@@ -165,7 +180,10 @@ def test_members_of_a_population_are_each_what_they_are_alone(key):
     assert_close([result[1] for result in mapped], alone(x, *second))
 
 
-@pytest.mark.parametrize("between", [lambda x: x, jnp.sin], ids=["next", "far"])
+FAR = pytest.param(jnp.sin, id="far", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("between", [pytest.param(lambda x: x, id="next"), FAR])
 def test_a_scan_over_micro_batches_under_remat_gives_the_same(between, key):
     arrays, padding = operands("winograd", key, count=4)
     function = partial(stage, padding=padding, between=between)
@@ -181,7 +199,7 @@ def test_a_scan_over_micro_batches_under_remat_gives_the_same(between, key):
     assert_close(compiled(with_gradients(scanned, padding))(*arrays), expected)
 
 
-@pytest.mark.parametrize("between", [lambda x: x, jnp.sin], ids=["next", "far"])
+@pytest.mark.parametrize("between", [pytest.param(lambda x: x, id="next"), FAR])
 def test_a_sharded_batch_stays_sharded(between, key):
     mesh = Mesh(np.array(jax.devices()), ("data",))
     arrays, padding = operands("winograd", key, count=8)

@@ -21,7 +21,7 @@ VARIANT = {
     "weights": "attention",
 }  # fmt: skip
 IMAGE, CLASSES, ROWS, RATE, MEMBERS = (16, 16, 1), 3, 8, 0.1, 2
-DEEP = ("resnet", "vgg", "all_conv", "shake_shake")  # Minutes to trace.
+DEEP = ("resnet", "vgg", "all_conv", "shake_shake", "wrn")  # Long to trace.
 QUICK = {"xla_backend_optimization_level": 0}
 
 

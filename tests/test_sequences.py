@@ -181,12 +181,14 @@ def test_a_sequence_has_one_mask_of_the_recurrent_kernel(key, unit):
             "gru/hidden:locked:0.3 gru/state:zoneout:0.3 gru/candidate:recurrent:0.2",
         ),
         (LSTM, "lstm/kernel:dropconnect(unit='example'):0.3 lstm/state:zoneout:0.3"),
-        (
+        pytest.param(
             VIT,
             "tokens:patch:0.5 block*/*/branch:drop_path:0.5 block*/*/weights:drophead:"
             "0.5 block*/*/logits:dropkey:0.2 block*/mlp:bernoulli:0.3 "
             "block*/*/*/kernel:dropconnect(unit='example'):0.3",
+            marks=pytest.mark.slow,
         ),
+        (VIT, "tokens:patch:0.5 block*/*/weights:drophead:0.5"),
     ],
 )
 def test_masks_follow_the_example_through_the_network(key, text, plan):
