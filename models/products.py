@@ -21,16 +21,18 @@ def as_rows(x: Images) -> Float[Array, "rows channels"]:
 def _multiplied(
     rows: Float[Array, "rows inputs"], matrix: Float[Array, "inputs outputs"]
 ) -> Float[Array, "rows outputs"]:
-    """The product, whose gradient over many rows reads them as columns.
+    """The product, whose gradient over many short rows reads them as columns.
 
     XLA is slow at it with rows: `cnn` takes 0.91 of the time at batch 128. Fewer are
-    multiplied on one core, several at once, and there rows are as good.
+    multiplied on one core, several at once, and there, or where they are long, rows
+    are as good.
     """
     return materialize(rows @ matrix)
 
 
 def _multiplied_forward(rows: Array, matrix: Array) -> tuple:
-    columns = materialize(rows.T) if len(rows) >= 2048 else rows.T
+    count, length = rows.shape
+    columns = materialize(rows.T) if count >= 2048 and length <= 64 else rows.T
     return _multiplied(rows, matrix), (columns, matrix)
 
 
