@@ -37,7 +37,7 @@ def corners(x: Images, kernel: Kernel, begin: Pair, size: Pair) -> list[Images]:
         return _sums(grid, kernel, size)
     # 0.8 of the time that `cnn` takes with patches.
     if suits_winograd(kernel):
-        return sum(winograd(_tiles(grid, size), kernel), [])
+        return sum(winograd(_tiles(grid, kernel, size), kernel), [])
     return _patches(grid, kernel, size)
 
 
@@ -51,10 +51,10 @@ def every_other(x: Images, kernel: Kernel, begin: Pair, size: Pair) -> Images:
 def interleaved(x: Images, kernel: Kernel, begin: Pair, size: Pair) -> Images:
     """The convolution at every place, an image of the given size, by Winograd."""
     height, width = size
-    window = best_window(size)
+    window = best_window(kernel, size)
     tiles = (-(-height // window), -(-width // window))
     grid = _grid(x, kernel, begin, tiles, window)
-    places = winograd(_tiles(grid, tiles), kernel)
+    places = winograd(_tiles(grid, kernel, tiles), kernel)
     rows = jnp.stack([jnp.stack(row, axis=3) for row in places], axis=2)
     shape = (len(x), window * tiles[0], window * tiles[1], kernel.shape[-1])
     return rows.reshape(shape)[:, :height, :width]
@@ -146,9 +146,9 @@ def _sums_backward(
 _sums.defvjp(_sums_forward, _sums_backward)
 
 
-def _tiles(grid: Grid, size: Pair) -> Grid:
-    """The images at each tap of the windows that a kernel of 3x3 reads."""
-    taps = range(len(grid) + 2)
+def _tiles(grid: Grid, kernel: Kernel, size: Pair) -> Grid:
+    """The images at each tap of the windows that the kernel reads."""
+    taps = range(len(grid) + len(kernel) - 1)
     return [[_tap(grid, i, j, size) for j in taps] for i in taps]
 
 

@@ -22,6 +22,8 @@ CASES = {
     "one channel": ((7, 5), 3, 1, 3, "VALID"),
     "5x5": ((9, 8), 5, 2, 3, "VALID"),
     "5x5, padded": ((5, 7), 5, 3, 2, "SAME"),
+    "5x5, winograd": ((8, 9), 5, 8, 3, "VALID"),
+    "5x5, winograd, padded": ((7, 6), 5, 9, 2, "SAME"),
     "even kernel": ((6, 7), 2, 3, 2, "VALID"),
     "even kernel, padded": ((5, 6), 4, 2, 3, "SAME"),
     "1x1": ((4, 5), 1, 8, 3, "VALID"),
@@ -116,7 +118,8 @@ def test_a_strided_convolution_and_its_gradients_are_those_of_xla(case, stride, 
     def with_gradients_of(function):
         def both(x, kernel):
             y, backward = jax.vjp(function, x, kernel)
-            return y, *backward(jnp.cos(y))
+            pattern = jnp.cos(jnp.arange(y.size, dtype=jnp.float32))
+            return y, *backward(pattern.reshape(y.shape))
 
         return compiled(both)(x, kernel)
 
