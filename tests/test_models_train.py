@@ -21,7 +21,11 @@ VARIANT = {
     "weights": "attention",
 }  # fmt: skip
 IMAGE, CLASSES, ROWS, RATE, MEMBERS = (16, 16, 1), 3, 8, 0.1, 2
-DEEP = ("resnet", "vgg", "all_conv", "shake_shake", "wrn")  # Long to trace.
+# Long to trace, or much like another that is traced.
+DEEP = (
+    "all_conv", "lenet", "plain", "resnet", "shake_shake", "vgg", "vit_small",
+    "vit_tiny", "wrn",
+)  # fmt: skip
 QUICK = {"xla_backend_optimization_level": 0}
 
 

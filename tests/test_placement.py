@@ -25,7 +25,7 @@ def takes_norm(text):
 
 
 NORMED = [text for text in TINY if takes_norm(text)]
-DEEP = ("resnet_imagenet", "shake_shake", "vgg")  # Seconds to compile.
+DEEP = ("resnet_imagenet", "shake_shake", "vgg", "wrn")  # Seconds to compile.
 MARKED = [
     pytest.param(text, marks=pytest.mark.slow) if text.startswith(DEEP) else text
     for text in NORMED
