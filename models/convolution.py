@@ -22,7 +22,7 @@ from jaxtyping import Array, Float
 
 from models.corners import corners, every_other, interleaved, phases
 from models.pooling import largest, rectified
-from models.products import Images
+from models.products import Images, as_rows
 from models.winograd import Kernel, Pair, suits_winograd
 
 Padding = Literal["VALID", "SAME"]
@@ -147,13 +147,12 @@ def _correlate_backward(
 
 def _kernel_gradient(x: Images, cotangent: Images) -> Float[Array, "kh kwi o"]:
     """As products of matrices: XLA's own convolution for it runs on one core."""
-    _, height, width, outputs = cotangent.shape
+    _, height, width, _ = cotangent.shape
     rows = [x[:, :, left : left + width] for left in range(x.shape[2] - width + 1)]
     wide = jnp.concatenate(rows, axis=-1)
-    errors = materialize(cotangent.reshape(-1, outputs))
+    errors = as_rows(cotangent)
     taps = [
-        materialize(wide[:, top : top + height].reshape(-1, wide.shape[-1]))
-        for top in range(x.shape[1] - height + 1)
+        as_rows(wide[:, top : top + height]) for top in range(x.shape[1] - height + 1)
     ]
     return jnp.stack([tap.T @ errors for tap in taps])
 

@@ -43,20 +43,6 @@ def stage(x, kernel, bias, padding, between=lambda x: x):
     return fast.max_pool(between(fast.relu(x)))
 
 
-@pytest.mark.parametrize("count", [3, 1024])
-def test_a_product_and_its_gradients_are_those_of_matrices(count, key):
-    """In float64; of few rows, and of so many that they are read as columns."""
-    shapes = (count, 2, 2, 5), (5, 3), (count, 2, 2, 3)
-    arrays = [jax.random.normal(k, s) for k, s in zip(jax.random.split(key, 3), shapes)]
-    y, pull = jax.vjp(product, *arrays[:2])
-    x, matrix, errors = (
-        np.float64(each).reshape(-1, each.shape[-1]) for each in arrays
-    )
-    expected = x @ matrix, errors @ matrix.T, x.T @ errors
-    for found, exact in zip((y, *pull(arrays[2])), expected, strict=True):
-        np.testing.assert_allclose(found.reshape(exact.shape), exact, atol=2e-4)
-
-
 def plain_stage(x, kernel, bias, padding):
     numbers = ("NHWC", "HWIO", "NHWC")
     x = jax.lax.conv_general_dilated(
@@ -86,6 +72,20 @@ def assert_close(results, expected):
         assert result.shape == reference.shape and result.dtype == reference.dtype
         scale = float(jnp.abs(reference).max())
         np.testing.assert_allclose(result, reference, rtol=0, atol=4e-6 * scale)
+
+
+@pytest.mark.parametrize("count", [3, 1024])
+def test_a_product_and_its_gradients_are_those_of_matrices(count, key):
+    """In float64; of few rows, and of so many that they are read as columns."""
+    shapes = (count, 2, 2, 5), (5, 3), (count, 2, 2, 3)
+    arrays = [jax.random.normal(k, s) for k, s in zip(jax.random.split(key, 3), shapes)]
+    y, pull = jax.vjp(product, *arrays[:2])
+    x, matrix, errors = (
+        np.float64(each).reshape(-1, each.shape[-1]) for each in arrays
+    )
+    expected = x @ matrix, errors @ matrix.T, x.T @ errors
+    for found, exact in zip((y, *pull(arrays[2])), expected, strict=True):
+        np.testing.assert_allclose(found.reshape(exact.shape), exact, atol=2e-4)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -131,8 +131,9 @@ def test_a_strided_convolution_and_its_gradients_are_those_of_xla(case, stride, 
 def test_of_values_that_tie_the_first_gets_the_gradient(case, between, key):
     """Small whole numbers: every sum is exact, and most windows hold a tie.
 
-    So it is in windows of 2x2, which these sizes take. Those of 4x4 divide by six: with
-    something between a convolution and its pooling, rounding may choose among ties.
+    So it is with kernels of 3x3 in windows of 2x2, which these sizes take. Windows of
+    4x4, and kernels of 5x5 over many channels, divide by three: there rounding may
+    choose among ties.
     """
     arrays, padding = operands(case, key)
     arrays = [jnp.round(array) for array in arrays]
