@@ -5,6 +5,7 @@
     python scripts/bench.py --parts=variants --out=docs/costs
     python scripts/bench.py --parts=populations --members=4,16 --batch_sizes=64,128
     python scripts/bench.py --parts=telemetry --models=cnn --batch_sizes=128
+    python scripts/bench.py --parts=operations --rows=4096 --dtype=bfloat16
 
 Every table is measured with its contestants interleaved, round by round, in one
 process; times are medians, with the quartiles as their spread. Prints the tables and
@@ -37,6 +38,7 @@ from scripts.bench_operations import (
     forward_backward,
     linen_dropout,
     nnx_dropout,
+    torch_dropouts,
 )
 from scripts.bench_peers import Arrays, Train, installed
 from scripts.bench_tables import (
@@ -65,13 +67,17 @@ BATCH_SIZES = flags.DEFINE_list("batch_sizes", ["32", "128", "512"], "of the ste
 MICROBATCH = flags.DEFINE_integer("microbatch", 128, "largest micro-batch, ours only")
 MEMBERS = flags.DEFINE_list("members", ["4", "16"], "sizes of the populations")
 VARIANT_NAMES = flags.DEFINE_list("variants", [], "of the operations (default: all)")
+ROWS = flags.DEFINE_integer("rows", 128, "examples of the operations", lower_bound=1)
+DTYPE = flags.DEFINE_enum(
+    "dtype", "float32", ["float32", "bfloat16"], "of the operations"
+)
 ROUNDS = flags.DEFINE_integer("rounds", 15, "measurements of each", lower_bound=3)
 SECONDS = flags.DEFINE_float("seconds", 1.0, "length of one measurement")
 DATASET = flags.DEFINE_string("dataset", "digits", "as in train.py")
 DATA_DIR = flags.DEFINE_string("data_dir", "", "as in train.py")
 OUT = flags.DEFINE_string("out", "runs/bench", "where the numbers and the chart go")
 
-SHAPE = (128, 26, 26, 32)
+SHAPE = (26, 26, 32)  # of an example in the operations
 EXAMPLES = 32_768  # at least so many for the peers
 
 
@@ -133,9 +139,12 @@ def elapsed(run: Train, calls: int) -> float:
 
 def measure_operations():
     """Dropout forward and backward against a multiplication by a constant."""
-    key, rate = jax.random.key(0), jnp.float32(0.5)
-    x, cotangent = jax.random.normal(key, (2, *SHAPE))
-    functions = {"constant": lambda key, rate, x: x * 0.5}
+    key, rate, shape = jax.random.key(0), jnp.float32(0.5), (ROWS.value, *SHAPE)
+    x, cotangent = jax.random.normal(key, (2, *shape), DTYPE.value)
+    functions = {
+        "constant": lambda key, rate, x: x * jnp.asarray(0.5, x.dtype),
+        "copy": lambda key, rate, x: jnp.copy(x),
+    }
     for name, variant in VARIANTS.items():
         wanted = not VARIANT_NAMES.value or name in VARIANT_NAMES.value
         if wanted and {"activation", "branch"} & set(variant.kinds):
@@ -144,14 +153,12 @@ def measure_operations():
     functions["flax.nnx.Dropout"] = nnx_dropout
     arguments = (key, rate, x, cotangent)
     contestants = {n: forward_backward(f, arguments) for n, f in functions.items()}
-    results = measure("operations", contestants)
-    yield (
-        f"dropout forward and backward, {'x'.join(map(str, SHAPE))} float32",
-        {
-            name: found._replace(kept=bytes_kept(functions[name], key, rate, x))
-            for name, found in results.items()
-        },
-    )
+    results = measure("operations", contestants | torch_dropouts(shape, DTYPE.value))
+    for name, function in functions.items():
+        kept = bytes_kept(function, key, rate, x)
+        results[name] = results[name]._replace(kept=kept)
+    size = "x".join(map(str, shape))
+    yield f"dropout forward and backward, {size} {DTYPE.value}", results
 
 
 def measure_variants():
@@ -277,9 +284,9 @@ def our_training(experiment: Experiment) -> Train:
         in_flight = deque()
         for _ in range(steps):
             current[0], metrics = step(current[0], next(batches), settings)
-            in_flight.append(metrics)
+            in_flight.append(loop.on_their_way(metrics))
             if len(in_flight) > loop.STEPS_IN_FLIGHT:
-                jax.block_until_ready(in_flight.popleft())
+                jax.device_get(in_flight.popleft())
         jax.block_until_ready(current)
 
     return train

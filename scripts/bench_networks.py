@@ -106,6 +106,7 @@ NETWORKS: dict[str, Layers] = {
         "flatten", *hidden(1024), "dropout", *hidden(1024), "dropout", Dense(CLASSES),
     ),
     "vgg(width=16)": vgg_16(16),
+    "vgg(width=64)": vgg_16(64),
     "resnet(depth=20)": resnet_20(),
     "all_conv": all_conv(),
 }  # fmt: skip

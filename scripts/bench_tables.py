@@ -3,6 +3,8 @@
 import os
 import platform
 from datetime import date
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +12,8 @@ import jax
 import numpy as np
 from matplotlib.figure import Figure
 from rich.table import Table
+
+PACKAGES = ("jax", "flax", "torch", "tensorflow", "keras")
 
 
 class Measured(NamedTuple):
@@ -37,7 +41,7 @@ def machine() -> dict[str, str | int]:
         "device": jax.devices()[0].device_kind,
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count() or 0,
-        "jax": jax.__version__,
+        **{name: version(name) for name in PACKAGES if find_spec(name)},
     }
 
 

@@ -2,8 +2,9 @@
 
 import os
 
-# Before JAX starts its backend: tests see eight CPU devices and nothing else.
-os.environ["JAX_PLATFORMS"] = "cpu"
+# Before JAX starts its backend: tests see eight CPU devices and nothing else, unless
+# the environment says so (`make test-gpu`).
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 
 from pathlib import Path

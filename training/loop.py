@@ -64,7 +64,7 @@ def advance(session: Session, state: State, first: int, stop: int) -> State:
     begin = time.perf_counter()
     for step in range(first, stop):
         state, metrics = session.step(state, next(session.batches), session.settings)
-        in_flight.append(metrics)
+        in_flight.append(on_their_way(metrics))
         if step == session.start:
             jax.block_until_ready(state)
             begin = time.perf_counter()
@@ -79,6 +79,16 @@ def advance(session: Session, state: State, first: int, stop: int) -> State:
     for step, metrics in zip(range(done - len(in_flight), done), in_flight):
         _show(session, step, metrics)
     return state
+
+
+def on_their_way(metrics: Metrics) -> Metrics:
+    """Metrics that come to the host as soon as they are known, not when they are read.
+
+    On a GPU a step of a small network takes two thirds of the time.
+    """
+    for value in metrics.values():
+        value.copy_to_host_async()
+    return metrics
 
 
 def _stops_after(session: Session, step: int) -> bool:
@@ -96,18 +106,17 @@ def _position(session: Session) -> Position:
 
 def _show(session: Session, step: int, metrics: Metrics) -> None:
     """Moves the bar; fetching an older step's metrics keeps few steps in flight."""
-    losses, accuracies = (np.atleast_1d(metrics[name]) for name in ("loss", "accuracy"))
-    finite = np.atleast_1d(metrics["finite"])
+    losses, accuracies, finite = (
+        np.atleast_1d(metrics[name]) for name in ("loss", "accuracy", "finite")
+    )
     if session.experiment.config.on_nan == "stop":
         for number in np.flatnonzero(~finite).tolist():
             _report(session, step, number, float(losses[number]))
-    speed = session.bar.tasks[session.task].speed or 0
     session.bar.update(
         session.task,
         completed=step + 1,
         loss=losses[finite].mean() if finite.any() else math.nan,
         accuracy=accuracies[finite].mean() if finite.any() else math.nan,
-        pace=speed * session.experiment.config.batch_size * len(losses),
     )
 
 

@@ -149,7 +149,12 @@ def _train(experiment: Experiment, workdir: Path) -> Summary:
             add_events=exits.enter_context(open_events(workdir, start)),
             bar=bar,
             task=bar.add_task(
-                "", total=timeline.total, completed=start, loss=0, accuracy=0, pace=0
+                "",
+                total=timeline.total,
+                completed=start,
+                loss=0,
+                accuracy=0,
+                images=experiment.config.batch_size * len(experiment.runs),
             ),
             batches=one_ahead(batches_from(experiment, start)),
             step=compiled,
