@@ -15,33 +15,29 @@ and Keras; without them their columns are left out.
 
 import itertools
 import json
-import time
-from collections import deque
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from absl import app, flags
 from rich.console import Console
-from rich.progress import track
 
 from dropout import VARIANTS, kind_of
 from dropout.kinds import ACTIVATIONS
-from scripts import bench_variants
-from scripts.bench_networks import NETWORKS
-from scripts.bench_operations import (
+from scripts.benchmark import variants
+from scripts.benchmark.networks import NETWORKS
+from scripts.benchmark.operations import (
     bytes_kept,
     draw_of,
     forward_backward,
     linen_dropout,
     nnx_dropout,
-    torch_dropouts,
 )
-from scripts.bench_peers import Arrays, Train, installed
-from scripts.bench_tables import (
+from scripts.benchmark.ours import our_training, training_arrays
+from scripts.benchmark.peers import installed
+from scripts.benchmark.tables import (
     Measured,
     Results,
     as_json,
@@ -49,13 +45,11 @@ from scripts.bench_tables import (
     draw,
     machine,
 )
-from training import loop
-from training.batches import batches_from, one_ahead
+from scripts.benchmark.timing import Calls, measure
+from scripts.benchmark.with_torch import torch_dropouts
 from training.config import Config, canonical
 from training.devices import keep_freed_memory
-from training.experiment import Experiment, prepare, start_state
-from training.population import settings_of
-from training.run import compile_step
+from training.experiment import prepare
 
 PARTS = flags.DEFINE_list("parts", ["operations", "steps", "sites"], "what to measure")
 MODELS = flags.DEFINE_list(
@@ -78,7 +72,6 @@ DATA_DIR = flags.DEFINE_string("data_dir", "", "as in train.py")
 OUT = flags.DEFINE_string("out", "runs/bench", "where the numbers and the chart go")
 
 SHAPE = (26, 26, 32)  # of an example in the operations
-EXAMPLES = 32_768  # at least so many for the peers
 
 
 def main(argv: list[str]) -> None:
@@ -108,33 +101,9 @@ def main(argv: list[str]) -> None:
     print(f"numbers and chart in {out}")
 
 
-def measure(title: str, contestants: dict[str, Train]) -> Results:
-    """Times all contestants in turn, round by round, each long enough to be timed."""
-    counts = {name: calls_to_time(run) for name, run in contestants.items()}
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in track(range(ROUNDS.value), title, console=Console(stderr=True)):
-        for name, run in contestants.items():
-            times[name].append(1e3 * elapsed(run, counts[name]) / counts[name])
-    quartiles = {
-        n: np.quantile(t, [0.25, 0.5, 0.75]).tolist() for n, t in times.items()
-    }
-    first = next(iter(quartiles.values()))[1]
-    return {
-        name: Measured(q[0], q[1], q[2], q[1] / first) for name, q in quartiles.items()
-    }
-
-
-def calls_to_time(run: Train) -> int:
-    """So many calls that they take about --seconds, after one that compiles."""
-    run(2)
-    return max(2, round(SECONDS.value / (elapsed(run, 10) / 10)))
-
-
-def elapsed(run: Train, calls: int) -> float:
-    """Seconds of so many calls."""
-    begin = time.perf_counter()
-    run(calls)
-    return time.perf_counter() - begin
+def timed(title: str, contestants: dict[str, Calls]) -> Results:
+    """All contestants, as the flags say."""
+    return measure(title, contestants, ROUNDS.value, SECONDS.value)
 
 
 def measure_operations():
@@ -153,7 +122,7 @@ def measure_operations():
     functions["flax.nnx.Dropout"] = nnx_dropout
     arguments = (key, rate, x, cotangent)
     contestants = {n: forward_backward(f, arguments) for n, f in functions.items()}
-    results = measure("operations", contestants | torch_dropouts(shape, DTYPE.value))
+    results = timed("operations", contestants | torch_dropouts(shape, DTYPE.value))
     for name, function in functions.items():
         kept = bytes_kept(function, key, rate, x)
         results[name] = results[name]._replace(kept=kept)
@@ -164,14 +133,14 @@ def measure_operations():
 def measure_variants():
     """Every variant at a site of its kind, against the plain network there."""
     key = jax.random.key(0)
-    for kind, functions in bench_variants.groups():
-        shape = bench_variants.SHAPES[kind]
+    for kind, functions in variants.groups():
+        shape = variants.SHAPES[kind]
         x = jax.random.uniform(key, shape)
         y = jax.eval_shape(functions["plain"], key, 0.5, x)
         arguments = (key, jnp.float32(0.5), x, jnp.ones(y.shape, y.dtype))
         contestants = {n: forward_backward(f, arguments) for n, f in functions.items()}
         size = "x".join(map(str, shape))
-        yield f"variants at {kind}, {size} float32", measure(kind, contestants)
+        yield f"variants at {kind}, {size} float32", timed(kind, contestants)
 
 
 def measure_steps():
@@ -186,7 +155,7 @@ def measure_steps():
             for name, make in installed().items():
                 contestants[name] = make(NETWORKS[model], data, batch_size)
             title = f"training step of {model}, batch {batch_size}"
-            yield title, measure(title, contestants)
+            yield title, timed(title, contestants)
 
 
 def measure_sites():
@@ -206,7 +175,7 @@ def measure_sites():
             for name, plan in plans.items()
         }
         title = f"dropout at the sites of {model}, batch 128"
-        yield title, measure(title, contestants)
+        yield title, timed(title, contestants)
 
 
 def measure_telemetry():
@@ -218,7 +187,7 @@ def measure_telemetry():
             "on": our_training(prepare(replace(plain, telemetry=True))),
         }
         title = f"telemetry in the training step of {model}, batch {text}"
-        yield title, measure(title, contestants)
+        yield title, timed(title, contestants)
 
 
 def measure_populations():
@@ -231,7 +200,7 @@ def measure_populations():
             together = canonical(replace(solo, seeds=f"0:{count}"))
             runs[name] = our_training(prepare(together))
         title = f"training step of a member, {model}, batch {text}"
-        results = measure(title, runs)
+        results = timed(title, runs)
         for name, count in counts.items():
             results[name] = per_member(results[name], count)
         yield title, results
@@ -271,33 +240,6 @@ def configuration(model: str, batch_size: int, dropout: str) -> Config:
             mesh="data:1",
         )
     )
-
-
-def our_training(experiment: Experiment) -> Train:
-    """The steps of the training loop, with its batches."""
-    state = start_state(experiment)
-    step, _ = compile_step(experiment, state)
-    batches, settings = one_ahead(batches_from(experiment, 0)), settings_of(experiment)
-    current = [state]
-
-    def train(steps: int) -> None:
-        in_flight = deque()
-        for _ in range(steps):
-            current[0], metrics = step(current[0], next(batches), settings)
-            in_flight.append(loop.on_their_way(metrics))
-            if len(in_flight) > loop.STEPS_IN_FLIGHT:
-                jax.device_get(in_flight.popleft())
-        jax.block_until_ready(current)
-
-    return train
-
-
-def training_arrays(experiment: Experiment) -> Arrays:
-    """The training data as the network sees it, repeated to a fair size."""
-    images, labels = experiment.data.train.fetch(experiment.train_ids)
-    images = np.asarray(experiment.objective.standardise(jnp.asarray(images)))
-    repeats = -(-EXAMPLES // len(labels))
-    return np.tile(images, (repeats, 1, 1, 1)), np.tile(np.asarray(labels), repeats)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Dropout forward and backward, ours and others', as calls to be timed."""
+"""Dropout forward and backward, ours and Flax', as calls to be timed."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from flax import linen, nnx
 
 from dropout import Variant
 from models.convolution import compiler_options
-from scripts.bench_peers import Train, torch_device, torch_transforms, torch_wait
+from scripts.benchmark.timing import Calls
 
 
 def draw_of(variant: Variant, key, rate, x):
@@ -26,7 +26,7 @@ def nnx_dropout(key, rate, x):
     return nnx.Dropout(0.5, deterministic=False)(x, rngs=nnx.Rngs(key))
 
 
-def forward_backward(function: Callable, arguments: tuple) -> Train:
+def forward_backward(function: Callable, arguments: tuple) -> Calls:
     """Calls of the function and its derivative under one jit."""
 
     def both(key, rate, x, cotangent):
@@ -50,31 +50,3 @@ def bytes_kept(function: Callable, key, rate, x) -> int:
         key, rate, x,
     )  # fmt: skip
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(backward))
-
-
-def torch_dropouts(shape: tuple[int, ...], dtype: str) -> dict[str, Train]:
-    """PyTorch's dropout, run in each of its ways."""
-    return {
-        f"{name} dropout": torch_dropout(transform, shape, dtype)
-        for name, transform in torch_transforms().items()
-    }
-
-
-def torch_dropout(transform: Callable, shape: tuple[int, ...], dtype: str) -> Train:
-    """Calls of PyTorch's dropout and its derivative."""
-    import torch  # pyright: ignore[reportMissingImports]
-
-    options = {"device": torch_device(), "dtype": getattr(torch, dtype)}
-    x = torch.randn(shape, requires_grad=True, **options)
-    cotangent = torch.randn(shape, **options)
-
-    @transform
-    def dropped(x):
-        return torch.nn.functional.dropout(x, 0.5)
-
-    def run(calls: int) -> None:
-        for _ in range(calls):
-            torch.autograd.grad(dropped(x), x, cotangent)
-        torch_wait()
-
-    return run

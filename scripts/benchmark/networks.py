@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+import numpy as np
+
 CLASSES = 10
 
 
@@ -33,6 +35,7 @@ class Residual(NamedTuple):
 # (over the map), flatten, dropout (0.5).
 Layer = Convolution | Dense | Residual | str
 Layers = tuple[Layer, ...]
+Arrays = tuple[np.ndarray, np.ndarray]  # images and labels
 
 
 def pooled(channels: int, size: int, padding: str, *between: str) -> Layers:
