@@ -1,8 +1,6 @@
 """One run from start to finish: take up what is saved, train, write the summary."""
 
 import contextlib
-import json
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -11,28 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from models.convolution import compiler_options
 from training import loop
 from training.batches import batches_from, one_ahead
 from training.checkpoints import Position, locked, open_checkpoints, restore_latest
 from training.config import Config, canonical, flag_lines, with_members
-from training.curves import draw_curves
 from training.devices import resolve_mesh
-from training.evaluation import make_evaluate_batch, scores_on
+from training.evaluation import make_evaluate_batch
 from training.events import open_events
 from training.experiment import (
     Experiment,
-    mask_key,
-    of_run,
     prepare,
     start_state,
     state_sharding,
 )
-from training.hosts import by_leader, check_same
+from training.hosts import check_same
 from training.interrupt import stop_requests
-from training.learned import compression
 from training.log import frozen_members
 from training.members import Member
 from training.population import (
@@ -44,13 +37,8 @@ from training.population import (
 )
 from training.progress import progress_bar
 from training.record import (
-    circumstances,
     claim,
-    digest,
-    finite,
     make_directory,
-    masks_digest,
-    read_metrics,
     read_summary,
     space_needed,
     truncate_metrics,
@@ -60,8 +48,8 @@ from training.report import describe
 from training.session import Session
 from training.state import State, Totals, steps_done
 from training.step import Metrics
+from training.summary import Summary, results_of, write_summary
 
-Summary = dict[str, Any]
 Step = Callable[..., tuple[State, Metrics]]
 
 
@@ -169,93 +157,6 @@ def _train(experiment: Experiment, workdir: Path) -> Summary:
         state = loop.run_steps(session, state)
         checkpoints.wait_until_finished()
     measured = {"compile_seconds": compile_seconds, "compilations": len(traces)}
-    summary = {**_results(session, state), **measured}
-    _write_summary(session, summary)
+    summary = {**results_of(session, state), **measured}
+    write_summary(session, summary)
     return summary
-
-
-@by_leader
-def _write_summary(session: Session, summary: Summary) -> None:
-    config = session.experiment.config
-    title = f"{config.dataset}  {config.model}  --dropout='{config.dropout}'"
-    if config.seeds:
-        title += f"  --seeds={config.seeds}: means, and where all members lie"
-    lines = read_metrics(session.workdir)
-    draw_curves(lines, title, session.workdir / "curves.png")
-    text = json.dumps(summary, indent=2, sort_keys=True) + "\n"
-    write_atomically(session.workdir / "summary.json", text)
-
-
-def _results(session: Session, state: State) -> Summary:
-    experiment, config = session.experiment, session.experiment.config
-    examples = session.timed_steps * config.batch_size * len(experiment.runs)
-    results = {
-        "seconds": time.perf_counter() - session.begin,
-        "images_per_second": examples / session.seconds if examples else None,
-        "dropout": config.dropout,
-        "bits": config.bits,
-        **circumstances(experiment.mesh),
-    }
-    runs = _run_results(session, state)
-    if not experiment.members:
-        return {**runs[0], **results}
-    together = _together(runs, frozen_members(experiment, state))
-    return {**together, **results}
-
-
-def _run_results(session: Session, state: State) -> list[Summary]:
-    """The results of each member, or of the only run."""
-    experiment, loaded = session.experiment, session.experiment.data
-    test_ids = np.arange(loaded.test.size, dtype=np.int32)
-    train, test = (
-        scores_on(experiment, session.evaluate, state, split, ids)
-        for split, ids in (
-            (loaded.train, experiment.train_ids),
-            (loaded.test, test_ids),
-        )
-    )
-    state = jax.device_get(state)
-    states = [of_run(experiment, state, i) for i in range(len(experiment.runs))]
-    found = [
-        {
-            "train_accuracy": its_train.accuracy,
-            "train_loss": its_train.loss,
-            "test_accuracy": its_test.accuracy,
-            "test_loss": its_test.loss,
-            "steps": int(its_state.step),
-            "skipped": int(its_state.skipped),
-            "params_digest": digest(its_state.params),
-            "masks_digest": _masks(run),
-            **compression(its_state.params, run.objective.places),
-            **{name: getattr(run.config, name) for name in Member._fields},
-        }
-        for run, its_state, its_train, its_test in zip(
-            experiment.runs, states, train, test, strict=True
-        )
-    ]
-    return [finite(results) for results in found]
-
-
-def _together(members: list[Summary], frozen: set[int]) -> Summary:
-    """The means over the members that are not frozen, and the results of all."""
-    numbered = [{"member": i, **member} for i, member in enumerate(members)]
-    going_on = [member for member in numbered if member["member"] not in frozen]
-    means = {
-        name: float(np.mean([member[name] for member in going_on] or math.nan))
-        for name in ("train_accuracy", "train_loss", "test_accuracy", "test_loss")
-    }
-    return {
-        **finite(means),
-        "steps": members[0]["steps"],
-        "frozen": sorted(frozen),
-        "members": numbered,
-    }
-
-
-def _masks(experiment: Experiment) -> str:
-    return masks_digest(
-        experiment.rows,
-        experiment.timeline,
-        mask_key(experiment),
-        experiment.objective.bits,
-    )
