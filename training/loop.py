@@ -84,10 +84,12 @@ def advance(session: Session, state: State, first: int, stop: int) -> State:
 def on_their_way(metrics: Metrics) -> Metrics:
     """Metrics that come to the host as soon as they are known, not when they are read.
 
-    On a GPU a step of a small network takes two thirds of the time.
+    On a GPU a step of a small network takes two thirds of the time. On the CPU they are
+    there, and it would take 0.1 ms.
     """
-    for value in metrics.values():
-        value.copy_to_host_async()
+    if jax.default_backend() != "cpu":
+        for value in metrics.values():
+            value.copy_to_host_async()
     return metrics
 
 

@@ -30,7 +30,7 @@ def our_training(experiment: Experiment) -> Calls:
             current[0], metrics = step(current[0], next(batches), settings)
             in_flight.append(loop.on_their_way(metrics))
             if len(in_flight) > loop.STEPS_IN_FLIGHT:
-                jax.device_get(in_flight.popleft())
+                jax.tree.map(np.asarray, in_flight.popleft())
         jax.block_until_ready(current)
 
     return train
