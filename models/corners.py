@@ -15,7 +15,7 @@ import numpy as np
 from jax.lax import optimization_barrier as materialize
 from jaxtyping import Array, Float
 
-from models.products import Images, as_rows, product
+from models.products import Images, product
 from models.winograd import (
     Grid,
     Kernel,
@@ -129,18 +129,21 @@ def _sums_backward(
     size: Pair, operands: tuple[Grid, Kernel], cotangents: list[Images]
 ) -> tuple[Grid, Kernel]:
     grid, kernel = operands
+    parts = math.gcd(len(cotangents[0]), 8)
 
-    def of_kernel(place: Pair, errors: Images) -> Float[Array, "taps outputs"]:
-        taps = [
-            _tap(grid, place[0] + i, place[1] + j, size)[..., k].reshape(1, -1)
-            for i, j, k in np.ndindex(kernel.shape[:3])
+    def of_tap(i: int, j: int, k: int) -> Float[Array, "outputs"]:
+        products = [
+            _tap(grid, top + i, left + j, size)[..., k : k + 1] * errors
+            for (top, left), errors in zip(np.ndindex(2, 2), cotangents)
         ]
-        # A row for each tap: a column for each takes 1.07 of the time of `cnn`.
-        return materialize(jnp.concatenate(taps)) @ as_rows(errors)
+        # Parts of the batch are added in the loop that makes the errors, so that those
+        # are never written: `cnn` takes 0.9 of the time that products of matrices take.
+        summands = jnp.split(functools.reduce(operator.add, products), parts)
+        return materialize(functools.reduce(operator.add, summands)).sum((0, 1, 2))
 
     _, pull = jax.vjp(lambda grid: _patches(grid, kernel, size), grid)
-    sums = map(of_kernel, np.ndindex(2, 2), cotangents)
-    return *pull(cotangents), functools.reduce(operator.add, sums).reshape(kernel.shape)
+    taps = [of_tap(*tap) for tap in np.ndindex(kernel.shape[:3])]
+    return *pull(cotangents), jnp.stack(taps).reshape(kernel.shape)
 
 
 _sums.defvjp(_sums_forward, _sums_backward)

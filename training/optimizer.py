@@ -73,7 +73,9 @@ def scale_by_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformat
 
     In b m + (1 - b) g the compiler fuses one of the products with the sum, now this
     one, now that, as the step around them has it, and a member of a population would
-    drift away from its solo run.
+    drift away from its solo run. Both are written before anything is made of them, so
+    that they may take the place of the old ones, which else would have to be copied:
+    `mlp` takes 0.9 of its step.
     """
 
     def update(updates: Params, state: Any, params: Params = None):
@@ -82,6 +84,7 @@ def scale_by_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformat
         square = jax.tree.map(
             lambda g, v: v + (1 - b2) * (g * g - v), updates, state.nu
         )
+        mean, square = materialize((mean, square))
         first, second = materialize((1 - b1**count, 1 - b2**count))
         scaled = jax.tree.map(
             lambda m, v: (m / first) / (jnp.sqrt(v / second) + eps), mean, square

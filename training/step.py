@@ -1,6 +1,7 @@
 """The training step: one pure function of the state, a batch and a key."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -47,16 +48,18 @@ def make_train_step(
             )
             gradient = jax.tree.map(jnp.add, gradient, of_penalty)
         finite = all_finite((sums.loss, gradient))
-        params, opt_state = _update(optimizer, gradient, state, max_norm)
-        totals = Totals(*map(jnp.add, state.totals, sums))
-        after = state._replace(
-            params=params,
-            stats=stats,
-            opt_state=opt_state,
-            totals=totals,
-            telemetry=jax.tree.map(jnp.add, state.telemetry, seen),
-        )
-        after = jax.tree.map(lambda *pair: jax.lax.select(finite, *pair), after, state)
+
+        def updated() -> State:
+            params, opt_state = _update(optimizer, gradient, state, max_norm)
+            return state._replace(
+                params=params,
+                stats=stats,
+                opt_state=opt_state,
+                totals=Totals(*map(jnp.add, state.totals, sums)),
+                telemetry=jax.tree.map(jnp.add, state.telemetry, seen),
+            )
+
+        after = _if_finite(finite, updated, state)
         metrics = {
             "loss": sums.loss / sums.examples,
             "accuracy": sums.correct / sums.examples,
@@ -97,6 +100,15 @@ def all_finite(tree: Any) -> Bool[Array, ""]:
     """Whether no number in a tree is infinite or NaN."""
     leaves = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]
     return jnp.stack(leaves).all()
+
+
+def _if_finite(
+    finite: Bool[Array, ""], updated: Callable[[], State], state: State
+) -> State:
+    # An accelerator would wait for the host to choose; a CPU updates in place.
+    if jax.default_backend() == "cpu":
+        return jax.lax.cond(finite, updated, lambda: state)
+    return jax.tree.map(partial(jax.lax.select, finite), updated(), state)
 
 
 def _update(optimizer, gradient: Tree, state: State, max_norm: float) -> tuple:
