@@ -1,5 +1,7 @@
 """The training step: masks and gradients whatever the batch, micro-batch or device."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,9 +10,10 @@ from variant_cases import QUICK
 
 from dropout import Timeline, parse, resolve
 from dropout.grammar import Call
+from models.convolution import compiler_options
 from training.devices import make_mesh, over_rows, replicated
 from training.objective import Objective, correct_weight, cross_entropy
-from training.optimizer import make_optimizer
+from training.optimizer import OPTIMIZERS, make_optimizer
 from training.state import Batch, initial_state
 from training.step import accumulate, make_train_step
 
@@ -57,6 +60,17 @@ def gradient(plan, ids, key, step=0, parts=1, devices=1, smoothing=0.0):
         objective(plan, smoothing), state_at(step, devices), batch, key
     )
     return np.asarray(found["table"]["kernel"]), jax.device_get(sums)
+
+
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+def test_a_step_writes_the_state_where_it_was(name):
+    optimizer = make_optimizer(Call(name), lambda step: 0.1, 0.01, 0.0)
+    params = {"table": {"kernel": jnp.ones((EXAMPLES, CLASSES))}}
+    step = make_train_step(objective("none"), optimizer, 0.0, lambda: None)
+    jitted = jax.jit(step, donate_argnums=0, compiler_options=compiler_options())
+    state = initial_state(params, {}, optimizer)
+    program = jitted.lower(state, batch_of(ALL), jax.random.key(0)).compile()
+    assert not re.findall(rf"f32\[{EXAMPLES},{CLASSES}\]\S* copy", program.as_text())
 
 
 PLAN = "fc:bernoulli:0.5@linear"
