@@ -32,9 +32,10 @@ def corners(x: Images, kernel: Kernel, begin: Pair, size: Pair) -> list[Images]:
 
     Each is an image of the given size; `begin` is the padding at the top and the left.
     """
-    grid = _grid(x, kernel, begin, size, 2)
     if math.prod(kernel.shape[:3]) <= 32:
-        return _sums(grid, kernel, size)
+        # Else a mask at the input would be drawn by the phases, in short strides.
+        return _sums(_grid(materialize(x), kernel, begin, size, 2), kernel, size)
+    grid = _grid(x, kernel, begin, size, 2)
     # 0.8 of the time that `cnn` takes with patches.
     if suits_winograd(kernel):
         return sum(winograd(_tiles(grid, kernel, size), kernel), [])
