@@ -1,5 +1,6 @@
 """Contestants timed in turn: interleaved, medians with their quartiles."""
 
+import random
 import time
 from collections.abc import Callable
 
@@ -15,12 +16,17 @@ Calls = Callable[[int], None]  # So many calls or steps, and waiting for the las
 def measure(
     title: str, contestants: dict[str, Calls], rounds: int, seconds: float
 ) -> Results:
-    """Times all contestants in turn, round by round, each for about so many seconds."""
+    """Times all contestants in turn, each for about so many seconds a round.
+
+    In another order every round, since one that follows a large program starts slower.
+    """
     counts = {name: calls_to_time(run, seconds) for name, run in contestants.items()}
     times: dict[str, list[float]] = {name: [] for name in contestants}
+    order = random.Random(0)
     for _ in track(range(rounds), title, console=Console(stderr=True)):
-        for name, run in contestants.items():
-            times[name].append(1e3 * elapsed(run, counts[name]) / counts[name])
+        for name in order.sample(list(contestants), len(contestants)):
+            seconds_taken = elapsed(contestants[name], counts[name])
+            times[name].append(1e3 * seconds_taken / counts[name])
     quartiles = {
         n: np.quantile(t, [0.25, 0.5, 0.75]).tolist() for n, t in times.items()
     }
