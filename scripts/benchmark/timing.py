@@ -18,7 +18,7 @@ def measure(
 ) -> Results:
     """Times all contestants in turn, each for about so many seconds a round.
 
-    In another order every round, since one that follows a large program starts slower.
+    In another order every round, so that none always follows the same one.
     """
     counts = {name: calls_to_time(run, seconds) for name, run in contestants.items()}
     times: dict[str, list[float]] = {name: [] for name in contestants}
