@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from jax.lax import optimization_barrier as materialize
 from jaxtyping import Array, Float
 
-from models.products import product
+from models.products import products
 
 Kernel = Float[Array, "kernel_height kernel_width inputs outputs"]
 Pair = tuple[int, int]
@@ -72,10 +72,11 @@ def winograd(tiles: Grid, kernel: Kernel) -> Grid:
         len(tiles) - len(kernel) + 1, len(kernel)
     ]
     kernels = _both_axes(of_kernels, [list(row) for row in kernel])
-    products = [
-        list(map(product, *rows)) for rows in zip(_both_axes(of_images, tiles), kernels)
-    ]
-    return _both_axes(of_outputs, products)
+    images = _both_axes(of_images, tiles)
+    found = products(sum(images, []), sum(kernels, []))
+    starts = range(0, len(found), len(tiles))
+    rows = [found[start : start + len(tiles)] for start in starts]
+    return _both_axes(of_outputs, rows)
 
 
 def _both_axes(matrix: Sequence[Sequence[int | float]], grid: Grid) -> Grid:
