@@ -1,5 +1,6 @@
 """Convolution and pooling against XLA's own: values, gradients, transforms."""
 
+import re
 from functools import partial
 
 import jax
@@ -163,6 +164,25 @@ def test_a_pooled_convolution_is_all_there_is(case, key):
     whole = jax.eval_shape(partial(fast.convolution, padding=padding), *arrays[:2])
     shape = f"f32[{','.join(map(str, whole.shape))}]"
     assert [shape in text for text in texts] == [False, True]
+
+
+def test_the_kernel_gradients_of_a_layer_are_scheduled_before_its_input_gradients(key):
+    # Alternating, each product would wait for the last one.
+    arrays, padding = operands("winograd", key)
+
+    def loss(x, kernel, bias):
+        return stage(x, kernel, bias, padding).sum()
+
+    program = compiled(jax.grad(loss, (0, 1))).lower(*arrays).compile().as_text()
+    schedule = program[program.index("ENTRY") :]
+    made = re.findall(r"= f32\[(\d+,\d+)\].*/dot_general", schedule)
+    rows, (inputs, outputs) = 3 * 2 * 2, arrays[1].shape[2:]
+    of_kernels, of_inputs = (
+        [number for number, shape in enumerate(made) if shape == wanted]
+        for wanted in (f"{inputs},{outputs}", f"{rows},{inputs}")
+    )
+    assert len(of_kernels) == len(of_inputs) == 16
+    assert max(of_kernels) < min(of_inputs)
 
 
 def test_nothing_is_remembered_after_a_trace(key):
