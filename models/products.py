@@ -1,7 +1,5 @@
 """Products of matrices over the channels of images, as XLA:CPU is fast at them."""
 
-from collections.abc import Sequence
-
 import jax
 from jax.lax import optimization_barrier as materialize
 from jaxtyping import Array, Float
@@ -16,9 +14,9 @@ def product(x: Images, matrix: Matrix) -> Images:
     return products([x], [matrix])[0]
 
 
-def products(images: Sequence[Images], matrices: Sequence[Matrix]) -> list[Images]:
+def products(images: list[Images], matrices: list[Matrix]) -> list[Images]:
     """The products over channels of images of one shape, each with its own matrix."""
-    multiplied = _multiplied(list(map(as_rows, images)), list(matrices))
+    multiplied = _multiplied([as_rows(x) for x in images], matrices)
     return [rows.reshape(*images[0].shape[:3], -1) for rows in multiplied]
 
 
