@@ -2,7 +2,8 @@
 
 Each place's output is a product of matrices over the phases of the image, which are
 x[i::2, j::2]. All four are the convolution, the largest of them its pooling, the first
-alone the convolution of stride 2. Where nothing pools, the windows may be of 4x4.
+alone the convolution of stride 2. Where nothing pools, the windows may be of 4x4; of
+5x5 (`models/strips.py`) where those are so much faster that pooling can read its image.
 """
 
 import functools
@@ -16,6 +17,7 @@ from jax.lax import optimization_barrier as materialize
 from jaxtyping import Array, Float
 
 from models.products import Images, product
+from models.strips import by_strips, suits_strips
 from models.winograd import (
     Grid,
     Kernel,
@@ -35,8 +37,11 @@ def corners(x: Images, kernel: Kernel, begin: Pair, size: Pair) -> list[Images]:
     if math.prod(kernel.shape[:3]) <= 32:
         # Else a mask at the input would be drawn by the phases, in short strides.
         return _sums(_grid(materialize(x), kernel, begin, size, 2), kernel, size)
+    whole = (2 * size[0], 2 * size[1])
+    # 0.8 to 0.9 of the time that `cnn` takes with windows of 2x2.
+    if suits_winograd(kernel) and suits_strips(kernel, whole):
+        return sum(phases(by_strips(x, kernel, begin, whole), (0, 0), size, 2), [])
     grid = _grid(x, kernel, begin, size, 2)
-    # 0.8 of the time that `cnn` takes with patches.
     if suits_winograd(kernel):
         return sum(winograd(_tiles(grid, kernel, size), kernel), [])
     return _patches(grid, kernel, size)
@@ -52,7 +57,7 @@ def every_other(x: Images, kernel: Kernel, begin: Pair, size: Pair) -> Images:
 def interleaved(x: Images, kernel: Kernel, begin: Pair, size: Pair) -> Images:
     """The convolution at every place, an image of the given size, by Winograd."""
     height, width = size
-    window = best_window(kernel, size)
+    window = best_window(len(kernel), size)
     tiles = (-(-height // window), -(-width // window))
     grid = _grid(x, kernel, begin, tiles, window)
     places = winograd(_tiles(grid, kernel, tiles), kernel)

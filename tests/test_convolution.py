@@ -14,12 +14,15 @@ from dropout.grammar import parse_call
 from models import convolution as fast
 from models import create
 from models.products import product
+from models.winograd import POINTS, transforms
 
 # (height, width), kernel size, channels in, channels out, padding
 CASES = {
     "winograd": ((6, 6), 3, 8, 4, "VALID"),
     "winograd, odd": ((7, 8), 3, 8, 5, "VALID"),
     "winograd, padded": ((9, 8), 3, 9, 2, "SAME"),
+    "winograd, strips": ((13, 12), 3, 8, 4, "VALID"),
+    "winograd, strips, padded": ((10, 15), 3, 9, 2, "SAME"),
     "one channel": ((7, 5), 3, 1, 3, "VALID"),
     "5x5": ((9, 8), 5, 2, 3, "VALID"),
     "5x5, padded": ((5, 7), 5, 3, 2, "SAME"),
@@ -87,6 +90,16 @@ def test_a_product_and_its_gradients_are_those_of_matrices(count, key):
     expected = x @ matrix, errors @ matrix.T, x.T @ errors
     for found, exact in zip((y, *pull(arrays[2])), expected, strict=True):
         np.testing.assert_allclose(found.reshape(exact.shape), exact, atol=2e-4)
+
+
+@pytest.mark.parametrize(("window", "taps"), POINTS)
+def test_transformed_images_and_kernels_multiply_to_a_convolution(window, taps):
+    of_images, of_kernels, of_outputs = map(np.array, transforms(window, taps))
+    random = np.random.default_rng(0)
+    image = random.normal(size=window + taps - 1)
+    kernel = random.normal(size=taps)
+    found = of_outputs @ ((of_images @ image) * (of_kernels @ kernel))
+    np.testing.assert_allclose(found, np.correlate(image, kernel), atol=1e-13)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -166,23 +179,29 @@ def test_a_pooled_convolution_is_all_there_is(case, key):
     assert [shape in text for text in texts] == [False, True]
 
 
-def test_the_kernel_gradients_of_a_layer_are_scheduled_before_its_input_gradients(key):
+@pytest.mark.parametrize(
+    ("case", "count", "rows"),
+    [("winograd", 16, 3 * 2 * 2), ("winograd, strips", 14, 3 * 2)],
+)
+def test_the_input_gradients_of_a_layer_are_scheduled_before_its_kernel_gradients(
+    case, count, rows, key
+):
     # Alternating, each product would wait for the last one.
-    arrays, padding = operands("winograd", key)
+    arrays, padding = operands(case, key)
 
     def loss(x, kernel, bias):
         return stage(x, kernel, bias, padding).sum()
 
     program = compiled(jax.grad(loss, (0, 1))).lower(*arrays).compile().as_text()
     schedule = program[program.index("ENTRY") :]
-    made = re.findall(r"= f32\[(\d+,\d+)\].*/dot_general", schedule)
-    rows, (inputs, outputs) = 3 * 2 * 2, arrays[1].shape[2:]
-    of_kernels, of_inputs = (
-        [number for number, shape in enumerate(made) if shape == wanted]
-        for wanted in (f"{inputs},{outputs}", f"{rows},{inputs}")
+    made = re.findall(r"= f32\[([\d,]+)\].*/dot_general", schedule)
+    inputs, outputs = arrays[1].shape[2:]
+    of_inputs, of_kernels = (
+        [number for number, shape in enumerate(made) if shape.endswith(wanted)]
+        for wanted in (f"{rows},{inputs}", f"{inputs},{outputs}")
     )
-    assert len(of_kernels) == len(of_inputs) == 16
-    assert max(of_kernels) < min(of_inputs)
+    assert len(of_inputs) == len(of_kernels) == count
+    assert max(of_inputs) < min(of_kernels)
 
 
 def test_nothing_is_remembered_after_a_trace(key):
