@@ -4,9 +4,10 @@ A convolution is computed on the CPU as four arrays (`models/corners.py`), one f
 place in a window of 2x2: of stride 2 it is one of them, of stride 1 all interleaved
 (of windows of 4x4 where that is faster).
 Where it is pooled over such windows, pooling takes the largest of the four, and but for
-`models/strips.py` the convolution's own output never exists. Nothing else needs to know: bias and ReLU commute
-with the largest value, so each function here remembers how the pooled result of its
-output is made, and under `jit` what nobody reads is never computed.
+`models/strips.py` the convolution's own output never exists. Nothing else needs to
+know: bias and ReLU commute with the largest value, so each function here remembers how
+the pooled result of its output is made, and under `jit` what nobody reads is never
+computed.
 """
 
 import functools
