@@ -145,8 +145,8 @@ def test_a_strided_convolution_and_its_gradients_are_those_of_xla(case, stride, 
 def test_of_values_that_tie_the_first_gets_the_gradient(case, between, key):
     """Small whole numbers: every sum is exact, and most windows hold a tie.
 
-    So it is with kernels of 3x3 in windows of 2x2, which these sizes take. Windows of
-    4x4, and kernels of 5x5 over many channels, divide by three: there rounding may
+    So it is with kernels of 3x3 in windows of 2x2, which these sizes take. Larger
+    windows, and kernels of 5x5 over many channels, divide by three: there rounding may
     choose among ties.
     """
     arrays, padding = operands(case, key)
