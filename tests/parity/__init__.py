@@ -1,0 +1,1 @@
+"""The same numbers as other libraries, where those are right."""
