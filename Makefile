@@ -29,7 +29,7 @@ test-gpu: install
 
 lint: install
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff check --no-cache .
 	$(VENV)/bin/pyright
 
 install: $(VENV)/installed

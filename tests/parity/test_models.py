@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from parity.peers import peer
 
 from dropout import identity
 from models.residual import BASIC, BOTTLENECK, Block
+from parity.peers import peer
 
 torch = peer("torch")
 

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from parity.peers import peer
 
 from dropout import identity
 from models.recurrence import CELLS, Recurrence
 from models.transformer import Block
+from parity.peers import peer
 
 torch = peer("torch")
 

@@ -5,10 +5,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from parity.peers import ALPHA, peer, same_distribution, same_proportion
 
 from dropout import VARIANTS
 from dropout.variants.blocks import covering_seeds
+from parity.peers import ALPHA, peer, same_distribution, same_proportion
 
 torch = peer("torch")
 keras = peer("keras")
