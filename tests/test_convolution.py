@@ -13,8 +13,9 @@ from dropout import identity
 from dropout.grammar import parse_call
 from models import convolution as fast
 from models import create
-from models.products import product
-from models.winograd import POINTS, transforms
+from models.convolution.correlation import correlate
+from models.convolution.products import product
+from models.convolution.winograd import POINTS, transforms
 
 # (height, width), kernel size, channels in, channels out, padding
 CASES = {
@@ -136,7 +137,7 @@ def test_a_strided_convolution_and_its_gradients_are_those_of_xla(case, stride, 
 
         return compiled(both)(x, kernel)
 
-    plain = partial(fast.correlate, pads=pads, stride=stride)
+    plain = partial(correlate, pads=pads, stride=stride)
     assert_close(with_gradients_of(strided), with_gradients_of(plain))
 
 

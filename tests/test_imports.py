@@ -39,6 +39,13 @@ def test_imports_run_one_way(name):
         assert set(imports(path)) & OURS <= MAY_IMPORT[name], path
 
 
+def test_only_the_convolution_knows_how_it_is_made_fast():
+    inner = ROOT / "models" / "convolution"
+    for path in {path for name in MAY_IMPORT for path in files(name)}:
+        if inner not in path.parents:
+            assert "models.convolution." not in path.read_text(), path
+
+
 def test_dropout_needs_only_jax():
     allowed = {"jax", "jaxtyping", "numpy", "dropout", *sys.stdlib_module_names}
     for path in files("dropout"):

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jax.lax import optimization_barrier as materialize
 from jaxtyping import Array, Float
 
-from models.products import Images, multiplied
-from models.winograd import (
+from models.convolution.products import Images, multiplied
+from models.convolution.winograd import (
     Kernel,
     Pair,
     count_of_products,

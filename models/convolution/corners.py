@@ -3,7 +3,7 @@
 Each place's output is a product of matrices over the phases of the image, which are
 x[i::2, j::2]. All four are the convolution, the largest of them its pooling, the first
 alone the convolution of stride 2. Where nothing pools, the windows may be of 4x4; of
-5x5 (`models/strips.py`) where those are so much faster that pooling can read its image.
+5x5 (`strips.py`) where those are so much faster that pooling can read its image.
 """
 
 import functools
@@ -16,9 +16,9 @@ import numpy as np
 from jax.lax import optimization_barrier as materialize
 from jaxtyping import Array, Float
 
-from models.products import Images, product
-from models.strips import by_strips, suits_strips
-from models.winograd import (
+from models.convolution.products import Images, product
+from models.convolution.strips import by_strips, suits_strips
+from models.convolution.winograd import (
     Grid,
     Kernel,
     Pair,

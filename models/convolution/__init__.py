@@ -1,18 +1,17 @@
 """Convolution, ReLU and max-pooling: fast on the CPU, plain XLA operations elsewhere.
 
-A convolution is computed on the CPU as four arrays (`models/corners.py`), one for each
-place in a window of 2x2: of stride 2 it is one of them, of stride 1 all interleaved
-(of windows of 4x4 where that is faster).
-Where it is pooled over such windows, pooling takes the largest of the four, and but for
-`models/strips.py` the convolution's own output never exists. Nothing else needs to
-know: bias and ReLU commute with the largest value, so each function here remembers how
-the pooled result of its output is made, and under `jit` what nobody reads is never
-computed.
+A convolution is computed on the CPU as four arrays (`corners.py`), one for each place
+in a window of 2x2: of stride 2 it is one of them, of stride 1 all interleaved (of
+windows of 4x4 where that is faster). Where it is pooled over such windows, pooling
+takes the largest of the four, and but for `strips.py` the convolution's own output
+never exists. Nothing outside this package needs to know: bias and ReLU commute with the
+largest value, so each function here remembers how the pooled result of its output is
+made, and under `jit` what nobody reads is never computed.
 """
 
 import functools
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Literal
 
 import jax
@@ -21,10 +20,11 @@ from jax.core import Tracer
 from jax.lax import optimization_barrier as materialize
 from jaxtyping import Array, Float
 
-from models.corners import corners, every_other, interleaved, phases
-from models.pooling import largest, rectified
-from models.products import Images, as_rows
-from models.winograd import Kernel, Pair, suits_winograd
+from models.convolution.corners import corners, every_other, interleaved, phases
+from models.convolution.correlation import correlate, correlate_at_stride_1, output_size
+from models.convolution.pooling import largest, rectified
+from models.convolution.products import Images
+from models.convolution.winograd import Kernel, Pair, suits_winograd
 
 Padding = Literal["VALID", "SAME"]
 
@@ -56,7 +56,7 @@ def convolution(
     if suits_winograd(kernel):
         y = interleaved(x, kernel, begin, size)
     else:
-        y = _correlate(x, kernel, tuple(pads))
+        y = correlate_at_stride_1(x, kernel, tuple(pads))
     pooled_size = (size[0] // 2, size[1] // 2)
     return _remember(y, lambda: largest(corners(x, kernel, begin, pooled_size)))
 
@@ -107,67 +107,6 @@ def _knows(option: str, value: str) -> bool:
     except jax.errors.JaxRuntimeError:
         return False
     return True
-
-
-def correlate(
-    x: Images, kernel: Kernel, pads: Sequence[Pair], stride: int = 1
-) -> Images:
-    """XLA's convolution."""
-    layout = ("NHWC", "HWIO", "NHWC")
-    return jax.lax.conv_general_dilated(
-        x, kernel, (stride, stride), pads, dimension_numbers=layout
-    )
-
-
-# XLA:CPU brings convolutions to the form it is fast at, but not inside a loop: there
-# the derivatives that JAX writes take 5 and 80 times as long as these.
-_correlate = jax.custom_vjp(
-    lambda x, kernel, pads: correlate(x, kernel, pads), nondiff_argnums=(2,)
-)
-
-
-def _correlate_forward(x: Images, kernel: Kernel, pads: Sequence[Pair]) -> tuple:
-    return correlate(x, kernel, pads), (x, kernel)
-
-
-def _correlate_backward(
-    pads: Sequence[Pair], operands: tuple[Images, Kernel], cotangent: Images
-) -> tuple[Images, Kernel]:
-    x, kernel = operands
-    opposite = [
-        (extent - 1 - low, extent - 1 - high)
-        for extent, (low, high) in zip(kernel.shape, pads)
-    ]
-    flipped = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
-    padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-    return (
-        correlate(cotangent, flipped, opposite),
-        _kernel_gradient(padded, cotangent).reshape(kernel.shape),
-    )
-
-
-def _kernel_gradient(x: Images, cotangent: Images) -> Float[Array, "kh kwi o"]:
-    """As products of matrices: XLA's own convolution for it runs on one core."""
-    _, height, width, _ = cotangent.shape
-    rows = [x[:, :, left : left + width] for left in range(x.shape[2] - width + 1)]
-    wide = jnp.concatenate(rows, axis=-1)
-    errors = as_rows(cotangent)
-    taps = [
-        as_rows(wide[:, top : top + height]) for top in range(x.shape[1] - height + 1)
-    ]
-    return jnp.stack([tap.T @ errors for tap in taps])
-
-
-_correlate.defvjp(_correlate_forward, _correlate_backward)
-
-
-def output_size(x: Images, kernel: Kernel, pads: Sequence[Pair], stride: int) -> Pair:
-    """The height and the width of a convolution's output."""
-    height, width = (
-        (extent + sum(pad) - taps) // stride + 1
-        for extent, pad, taps in zip(x.shape[1:3], pads, kernel.shape)
-    )
-    return height, width
 
 
 def _is_fast(x: Array) -> bool:

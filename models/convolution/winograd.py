@@ -9,7 +9,7 @@ import numpy as np
 from jax.lax import optimization_barrier as materialize
 from jaxtyping import Array, Float
 
-from models.products import products
+from models.convolution.products import products
 
 Kernel = Float[Array, "kernel_height kernel_width inputs outputs"]
 Pair = tuple[int, int]

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax.lax import optimization_barrier as materialize
 from jaxtyping import Array, Int8
 
-from models.products import Images
+from models.convolution.products import Images
 
 
 @jax.custom_vjp
