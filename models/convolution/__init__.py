@@ -1,6 +1,6 @@
 """Convolution, ReLU and max-pooling: fast on the CPU, plain XLA operations elsewhere.
 
-A convolution is computed on the CPU as four arrays (`corners.py`), one for each place
+A convolution is computed on the CPU as four arrays (`places.py`), one for each place
 in a window of 2x2: of stride 2 it is one of them, of stride 1 all interleaved (of
 windows of 4x4 where that is faster). Where it is pooled over such windows, pooling
 takes the largest of the four, and but for `strips.py` the convolution's own output
@@ -20,8 +20,8 @@ from jax.core import Tracer
 from jax.lax import optimization_barrier as materialize
 from jaxtyping import Array, Float
 
-from models.convolution.corners import corners, every_other, interleaved, phases
 from models.convolution.correlation import correlate, correlate_at_stride_1, output_size
+from models.convolution.places import corners, every_other, interleaved, phases
 from models.convolution.pooling import largest, rectified
 from models.convolution.products import Images
 from models.convolution.winograd import Kernel, Pair, suits_winograd
