@@ -81,7 +81,7 @@ def assert_close(results, expected):
 
 @pytest.mark.parametrize("count", [3, 1024])
 def test_a_product_and_its_gradients_are_those_of_matrices(count, key):
-    """In float64; of few rows, and of so many that they are read as columns."""
+    """In float64; of few rows and of many."""
     shapes = (count, 2, 2, 5), (5, 3), (count, 2, 2, 3)
     arrays = [jax.random.normal(k, s) for k, s in zip(jax.random.split(key, 3), shapes)]
     y, pull = jax.vjp(product, *arrays[:2])
