@@ -14,13 +14,17 @@ from absl import app, flags, logging
 from jax.errors import JaxRuntimeError
 
 from training.config import Config, canonical, members_of
-from training.devices import keep_freed_memory, request_cpu_devices, resolve_mesh
 from training.experiment import prepare
-from training.hosts import Place, by_leader, join, leave
-from training.interrupt import Stopped
-from training.record import make_directory
-from training.report import describe, result_line
+from training.record.console import describe, result_line
+from training.record.files import make_directory
 from training.run import run
+from training.runtime.devices import (
+    keep_freed_memory,
+    request_cpu_devices,
+    resolve_mesh,
+)
+from training.runtime.processes import Place, by_leader, join, leave
+from training.runtime.signals import Stopped
 
 DEFINE = {
     str: flags.DEFINE_string,

@@ -24,20 +24,18 @@ import jax.numpy as jnp
 from absl import app, flags
 from rich.console import Console
 
-from dropout import VARIANTS, kind_of
-from dropout.kinds import ACTIVATIONS
-from scripts.benchmark import variants
-from scripts.benchmark.networks import NETWORKS
-from scripts.benchmark.operations import (
+from benchmarks import variants
+from benchmarks.networks import NETWORKS
+from benchmarks.operations import (
     bytes_kept,
     draw_of,
     forward_backward,
     linen_dropout,
     nnx_dropout,
 )
-from scripts.benchmark.ours import our_training, training_arrays
-from scripts.benchmark.peers import installed
-from scripts.benchmark.tables import (
+from benchmarks.ours import our_training, training_arrays
+from benchmarks.peers import installed
+from benchmarks.tables import (
     Measured,
     Results,
     as_json,
@@ -45,11 +43,13 @@ from scripts.benchmark.tables import (
     draw,
     machine,
 )
-from scripts.benchmark.timing import Calls, measure
-from scripts.benchmark.with_torch import torch_dropouts
+from benchmarks.timing import Calls, measure
+from benchmarks.with_torch import torch_dropouts
+from dropout import VARIANTS, kind_of
+from dropout.kinds import ACTIVATIONS
 from training.config import Config, canonical
-from training.devices import keep_freed_memory
 from training.experiment import prepare
+from training.runtime.devices import keep_freed_memory
 
 PARTS = flags.DEFINE_list("parts", ["operations", "steps", "sites"], "what to measure")
 MODELS = flags.DEFINE_list(

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from absl import app, flags
 
-from training.sources import load
+from training.data.sources import load
 
 DATA_DIR = flags.DEFINE_string("data_dir", None, "as in train.py", required=True)
 ROUNDS = flags.DEFINE_integer("rounds", 1, "runs of each", lower_bound=1)

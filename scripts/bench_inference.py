@@ -14,11 +14,11 @@ import time
 from absl import app, flags, logging
 
 from dropout import kind_of
-from studies import evaluation
-from studies.evaluation import Part, Run
+from evaluation import predictions as evaluation
+from evaluation.predictions import Part, Run
 from training.config import Config, canonical
 from training.experiment import prepare, start_state
-from training.report import aligned
+from training.record.console import aligned
 
 DATASET = flags.DEFINE_string("dataset", "digits", "as in train.py")
 DATA_DIR = flags.DEFINE_string("data_dir", "", "as in train.py")

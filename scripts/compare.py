@@ -23,7 +23,7 @@ from scripts.study_flags import MEMBERS, base_config, show_table, study_of, trai
 from studies.arms import Arm, parse_arms
 from studies.study import Study, collect, pending
 from training.config import flag_lines
-from training.interrupt import Stopped
+from training.runtime.signals import Stopped
 
 flags.adopt_module_key_flags(study_flags)
 flags.FLAGS.set_default("seeds", "0:8")

@@ -23,14 +23,15 @@ import numpy as np
 from absl import app, flags, logging
 from matplotlib.figure import Figure
 
-from studies import evaluation, evaluation_pictures
-from studies.evaluation import Measures, Run, Severities
-from studies.evaluation_pictures import TITLES, Answers
-from studies.evaluation_tables import over_runs, table
-from training.corruptions import rotate
-from training.monte_carlo import SAMPLED
-from training.record import versions, write_atomically
-from training.report import plan_table
+from evaluation import pictures as evaluation_pictures
+from evaluation import predictions as evaluation
+from evaluation.corruptions import rotate
+from evaluation.inference import SAMPLED
+from evaluation.pictures import TITLES, Answers
+from evaluation.predictions import Measures, Run, Severities
+from evaluation.tables import over_runs, table
+from training.record.console import plan_table
+from training.record.files import versions, write_atomically
 
 RULES = flags.DEFINE_list("rule", ["scaling", "mc"], "rules of inference, by commas")
 SAMPLES = flags.DEFINE_integer("samples", 50, "of the sampled rules", lower_bound=1)

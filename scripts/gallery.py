@@ -22,9 +22,9 @@ from matplotlib import pyplot as plt  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
 from matplotlib.figure import SubFigure  # noqa: E402
 
+from catalogue.pictures import family, picture  # noqa: E402
 from dropout import SCHEDULES, VARIANTS, Timeline, Variant, factor_at  # noqa: E402
 from dropout.grammar import Call, option_types  # noqa: E402
-from scripts.gallery_pictures import family, picture  # noqa: E402
 
 OUT = flags.DEFINE_string("out", "docs/images", "where the pictures go")
 

@@ -24,12 +24,12 @@ from matplotlib.figure import Figure
 from rich.progress import track
 
 from models.convolution import compiler_options
-from training.batches import batches_from, make_batch
 from training.config import Config, canonical
-from training.evaluation import make_evaluate_batch, scores_on
+from training.data.batches import batches_from, make_batch
 from training.experiment import Experiment, mask_key, prepare, start_state
 from training.population import settings_of
 from training.run import Step, compile_step
+from training.scoring import make_evaluate_batch, scores_on
 from training.state import State
 from training.step import accumulate
 

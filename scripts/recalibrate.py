@@ -15,14 +15,14 @@ import numpy as np
 from absl import app, logging
 
 from models.convolution import compiler_options
-from training.batch_norm import (
+from training.experiment import prepare
+from training.norm_statistics import (
     make_batch_statistics,
     statistics_over,
     variance_shift,
 )
-from training.checkpoints import restore
-from training.evaluation import make_evaluate_batch, scores_on
-from training.experiment import prepare
+from training.runtime.checkpoints import restore
+from training.scoring import make_evaluate_batch, scores_on
 
 
 def main(argv: list[str]) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 from absl import app, flags
 
 from training.config import parse_flag_lines
-from training.record import read_metrics, read_summary
+from training.record.files import read_metrics, read_summary
 
 INTO = flags.DEFINE_string("into", "", "keeps the rerun there (default: nowhere)")
 

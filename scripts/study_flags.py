@@ -19,7 +19,7 @@ from studies.tasks import Task, program
 from train import given_config, place, set_up
 from training.config import Config, canonical
 from training.members import parse_seeds
-from training.record import write_atomically
+from training.record.files import write_atomically
 
 TARGET = flags.DEFINE_float(
     "target", 0.0, "accuracy whose time is measured, 0: none", 0.0, 1.0

@@ -21,8 +21,8 @@ from studies.tables import show
 from train import given_config, place, set_up
 from training.config import Config, canonical
 from training.experiment import prepare
-from training.interrupt import Stopped
-from training.record import make_directory
+from training.record.files import make_directory
+from training.runtime.signals import Stopped
 
 MINUTES = flags.DEFINE_float("minutes", 5.0, "what the study may take", 0.1)
 

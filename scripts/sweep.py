@@ -27,7 +27,7 @@ from studies.search import answered, ask, open_search, tell
 from studies.space import SAMPLERS, Sample, draw, fill, parse_space
 from studies.study import Study, claim, collect, pending
 from training.config import Config, canonical
-from training.interrupt import Stopped
+from training.runtime.signals import Stopped
 
 flags.adopt_module_key_flags(study_flags)
 flags.FLAGS.set_default("seeds", "0:4")

@@ -8,9 +8,9 @@ from typing import Any
 
 import jax
 
-from studies.members import RECORD, train_members
+from studies.populations import RECORD, train_members
 from studies.tasks import Task, finished
-from training.checkpoints import InUse
+from training.runtime.checkpoints import InUse
 
 RETRIES = 10
 PATIENCE = 120  # Seconds until a process on a lost node has let its runs go.

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from studies.cluster import run_on_ray
-from studies.members import train_members
+from studies.populations import train_members
 from studies.tasks import Task
 
 CONSOLE = Console(stderr=True)

@@ -8,10 +8,10 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool
 
+from evaluation.measures import expected_calibration_error, negative_log_likelihood
 from studies.arms import Trial
 from training.config import Config
-from training.metrics import expected_calibration_error, negative_log_likelihood
-from training.record import read_metrics, read_summary
+from training.record.files import read_metrics, read_summary
 
 Lines = list[dict[str, Any]]
 IDENTITY = ("run", "arm", "stop")

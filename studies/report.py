@@ -16,7 +16,7 @@ from studies.outcomes import read_results
 from studies.pictures import Picture, pictures, save
 from studies.study import RESULTS
 from studies.tables import literal, markdown
-from training.record import write_atomically
+from training.record.files import write_atomically
 
 STYLE = (Path(__file__).parent / "report.css").read_text()
 EVALUATION = "evaluation.md"

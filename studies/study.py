@@ -10,7 +10,7 @@ from studies.arms import Arm, Trial, trials
 from studies.outcomes import append, outcome
 from studies.tasks import Task, finished, group, shard
 from training.config import flag_lines
-from training.record import make_directory, versions, write_atomically
+from training.record.files import make_directory, versions, write_atomically
 
 RESULTS = "results.parquet"
 

@@ -21,7 +21,7 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 HOOK = jaxtyping.install_import_hook(
-    ["dropout", "models", "training", "studies"], "beartype.beartype"
+    ["dropout", "models", "training", "evaluation", "studies"], "beartype.beartype"
 )
 
 

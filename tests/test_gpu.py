@@ -5,12 +5,12 @@ import os
 import subprocess
 import sys
 from functools import partial
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from paths import ROOT
 from variant_cases import CASES, compiled, inputs
 
 from dropout.bits import normal, random_bits, row_seeds
@@ -20,7 +20,7 @@ from models.convolution import add_bias, convolution, max_pool, relu
 pytestmark = pytest.mark.gpu
 KEY = jax.random.key(31)
 SHAPE = (8, 5, 7, 3)
-TRAIN = Path(__file__).parent.parent / "train.py"
+TRAIN = ROOT / "train.py"
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -10,8 +10,8 @@ from typing import Any
 from dropout import parse
 from dropout.grammar import check_options, lookup, parse_call
 from models import check_model
-from training.augmentation import augmentations_text, parse_augmentations
 from training.consistency import check_consistency
+from training.data.augmentation import augmentations_text, parse_augmentations
 from training.members import Member, parse_numbers, parse_seeds, seeds_text
 from training.optimizer import LEARNING_RATES, OPTIMIZERS
 

@@ -20,19 +20,21 @@ from dropout import (
 )
 from dropout.grammar import parse_call
 from dropout.sites import Generator
-from training import data, sources
-from training.augmentation import draw, parse_augmentations
 from training.config import (
     Config,
     member_config,
     members_of,
 )
 from training.consistency import draws_of
-from training.devices import make_mesh, over_members, place, replicated
-from training.learned import find_places, site_shapes, with_learned
+from training.data import sources
+from training.data.augmentation import draw, parse_augmentations
+from training.data.order import subsets
+from training.data.splits import DataSet
+from training.dropout_parameters import find_places, site_shapes, with_learned
 from training.network import Network, build
 from training.objective import Objective, summed_loss
 from training.optimizer import Scalar, faster_dropout, learning_rate, make_optimizer
+from training.runtime.devices import make_mesh, over_members, place, replicated
 from training.state import Batch, State, initial_state
 from training.telemetry import empty_sums
 
@@ -49,7 +51,7 @@ class Experiment(NamedTuple):
     """
 
     config: Config
-    data: data.DataSet
+    data: DataSet
     train_ids: Int32[np.ndarray, "*members n"]
     validation_ids: Int32[np.ndarray, "*members v"]
     timeline: Timeline
@@ -94,13 +96,13 @@ def gather(config: Config, members: tuple[Experiment, ...]) -> Experiment:
     )
 
 
-def assemble(config: Config, loaded: data.DataSet) -> Experiment:
+def assemble(config: Config, loaded: DataSet) -> Experiment:
     """The experiment of one run on data that are loaded."""
     root = jax.random.key(config.seed)
     keys = {name: named_key(root, name) for name in ("params", "data", "dropout")}
     train_ids, validation_ids = map(
         np.asarray,
-        data.subsets(
+        subsets(
             keys["data"],
             loaded.train.size,
             config.train_examples,
@@ -196,19 +198,19 @@ def _objective(
     network: Network,
     rows: tuple[Row, ...],
     timeline: Timeline,
-    loaded: data.DataSet,
+    loaded: DataSet,
 ) -> Objective:
     mean, std = jnp.asarray(loaded.mean), jnp.asarray(loaded.std)
 
-    def standardise(images: Array) -> Array:
-        return data.standardise(images, mean, std)
+    def standardised(images: Array) -> Array:
+        return standardise(images, mean, std)
 
     consistency = parse_call(config.consistency)
     first = jnp.asarray(loaded.train.fetch(np.zeros(1, np.int32))[0])
-    images = jax.eval_shape(standardise, first)
+    images = jax.eval_shape(standardised, first)
     shapes = site_shapes(network, images) if config.telemetry else {}
     return Objective(
-        network.forward, standardise, rows, timeline, cast(Generator, config.bits),
+        network.forward, standardised, rows, timeline, cast(Generator, config.bits),
         config.label_smoothing, parse_augmentations(config.augment),
         find_places(network, rows, images),
         draws=draws_of(consistency, config.samples_per_step), consistency=consistency,

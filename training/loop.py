@@ -11,11 +11,11 @@ import numpy as np
 from jax.experimental.multihost_utils import reached_preemption_sync_point
 
 from dropout import rates_at
-from training.batches import batch_ids
-from training.checkpoints import Position, save
-from training.interrupt import Stopped
-from training.log import log_test, log_training, log_validation
-from training.record import metrics_size
+from training.data.batches import batch_ids
+from training.record.files import metrics_size
+from training.record.recorder import log_test, log_training, log_validation
+from training.runtime.checkpoints import Position, save
+from training.runtime.signals import Stopped
 from training.session import Session
 from training.state import State, steps_done
 from training.step import Metrics

@@ -13,9 +13,9 @@ from dropout import Drop, Moment, Row, Timeline, bind, rates_at
 from dropout.grammar import Call
 from dropout.parameters import Place
 from dropout.sites import Generator, Mode
-from training.augmentation import augment
 from training.consistency import disagreement
-from training.learned import learned_of, total_penalty
+from training.data.augmentation import augment
+from training.dropout_parameters import learned_of, total_penalty
 from training.network import Forward, Tree
 from training.state import Batch
 from training.telemetry import watch, zeros_of

@@ -13,13 +13,13 @@ import optax
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Key
 
-from training.batch_norm import make_batch_statistics
-from training.devices import over_members, place, replicated
-from training.evaluation import make_evaluate_batch
 from training.experiment import Experiment, mask_key, optimizer_for
 from training.network import Tree
+from training.norm_statistics import make_batch_statistics
 from training.objective import Objective
 from training.optimizer import Scalar
+from training.runtime.devices import over_members, place, replicated
+from training.scoring import make_evaluate_batch
 from training.state import Batch, State, Totals
 from training.step import Metrics, make_train_step
 

@@ -12,21 +12,14 @@ import jax
 
 from models.convolution import compiler_options
 from training import loop
-from training.batches import batches_from, one_ahead
-from training.checkpoints import Position, locked, open_checkpoints, restore_latest
 from training.config import Config, canonical, flag_lines, with_members
-from training.devices import resolve_mesh
-from training.evaluation import make_evaluate_batch
-from training.events import open_events
+from training.data.batches import batches_from, one_ahead
 from training.experiment import (
     Experiment,
     prepare,
     start_state,
     state_sharding,
 )
-from training.hosts import check_same
-from training.interrupt import stop_requests
-from training.log import frozen_members
 from training.members import Member
 from training.population import (
     experiment_step,
@@ -35,8 +28,8 @@ from training.population import (
     map_members,
     settings_of,
 )
-from training.progress import progress_bar
-from training.record import (
+from training.record.console import describe
+from training.record.files import (
     claim,
     make_directory,
     read_summary,
@@ -44,11 +37,23 @@ from training.record import (
     truncate_metrics,
     write_atomically,
 )
-from training.report import describe
+from training.record.progress import progress_bar
+from training.record.recorder import frozen_members
+from training.record.summary import Summary, results_of, write_summary
+from training.record.tensorboard import open_events
+from training.runtime.checkpoints import (
+    Position,
+    locked,
+    open_checkpoints,
+    restore_latest,
+)
+from training.runtime.devices import resolve_mesh
+from training.runtime.processes import check_same
+from training.runtime.signals import stop_requests
+from training.scoring import make_evaluate_batch
 from training.session import Session
 from training.state import State, Totals, steps_done
 from training.step import Metrics
-from training.summary import Summary, results_of, write_summary
 
 Step = Callable[..., tuple[State, Metrics]]
 

@@ -9,8 +9,8 @@ from typing import Any
 import orbax.checkpoint as ocp
 from rich.progress import Progress, TaskID
 
-from training.events import Add
 from training.experiment import Experiment
+from training.record.tensorboard import Add
 from training.state import Batch, State, Totals
 from training.step import Metrics
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Num
 
-from training.augmentation import Draws
+from training.data.augmentation import Draws
 from training.network import Tree
 
 

@@ -1,0 +1,1 @@
+"""What dropout and training cost, beside others."""

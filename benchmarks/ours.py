@@ -1,0 +1,44 @@
+"""The training steps of `train.py` as calls to be timed, and its data for the peers."""
+
+from collections import deque
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.networks import Arrays
+from benchmarks.timing import Calls
+from training import loop
+from training.data.batches import batches_from, one_ahead
+from training.experiment import Experiment, start_state
+from training.population import settings_of
+from training.run import compile_step
+
+EXAMPLES = 32_768  # at least so many for the peers
+
+
+def our_training(experiment: Experiment) -> Calls:
+    """The steps of the training loop, with its batches."""
+    state = start_state(experiment)
+    step, _ = compile_step(experiment, state)
+    batches, settings = one_ahead(batches_from(experiment, 0)), settings_of(experiment)
+    current = [state]
+
+    def train(steps: int) -> None:
+        in_flight = deque()
+        for _ in range(steps):
+            current[0], metrics = step(current[0], next(batches), settings)
+            in_flight.append(loop.on_their_way(metrics))
+            if len(in_flight) > loop.STEPS_IN_FLIGHT:
+                jax.tree.map(np.asarray, in_flight.popleft())
+        jax.block_until_ready(current)
+
+    return train
+
+
+def training_arrays(experiment: Experiment) -> Arrays:
+    """The training data as the network sees it, repeated to a fair size."""
+    images, labels = experiment.data.train.fetch(experiment.train_ids)
+    images = np.asarray(experiment.objective.standardise(jnp.asarray(images)))
+    repeats = -(-EXAMPLES // len(labels))
+    return np.tile(images, (repeats, 1, 1, 1)), np.tile(np.asarray(labels), repeats)

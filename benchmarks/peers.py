@@ -1,0 +1,27 @@
+"""The same training steps in plain Flax, PyTorch and Keras, as one first writes them.
+
+Each maker takes a network, the training data and a batch size, and gives a function of
+a number of steps; it trains that many, waits for the last, and includes fetching the
+data. PyTorch and Keras are left out where they are not installed. On a GPU PyTorch has
+its data there, and is compiled too.
+"""
+
+import importlib.util
+from collections.abc import Callable
+from functools import partial
+
+from benchmarks.networks import Arrays, Layers
+from benchmarks.timing import Calls
+from benchmarks.with_flax import flax_training
+from benchmarks.with_keras import keras_training
+from benchmarks.with_torch import torch_training, torch_transforms
+
+
+def installed() -> dict[str, Callable[[Layers, Arrays, int], Calls]]:
+    """The makers of the peers that can be imported."""
+    found = {"flax": flax_training}
+    for name, transform in torch_transforms().items():
+        found[name] = partial(torch_training, transform)
+    if importlib.util.find_spec("tensorflow"):
+        found["keras"] = keras_training
+    return found

@@ -1,0 +1,1 @@
+"""The variants and schedules as tables and pictures, made from their registries."""

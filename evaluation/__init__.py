@@ -1,0 +1,1 @@
+"""A trained network: inference rules, measures, corruptions, tables and pictures."""

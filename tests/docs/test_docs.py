@@ -1,0 +1,68 @@
+"""The pages in docs/ say what the code does: tables are of today, examples run."""
+
+import os
+import re
+import subprocess
+import sys
+import zipfile
+
+import jax
+import pytest
+from paths import ROOT
+
+from dropout import VARIANTS
+from scripts.catalogue import catalogue
+
+DOCS = ROOT / "docs"
+
+
+def test_table_of_variants_is_up_to_date():
+    page = (DOCS / "variants.md").read_text()
+    assert page == catalogue(), "run python scripts/catalogue.py > docs/variants.md"
+
+
+def test_table_of_variants_has_each_once_with_all_its_cells():
+    rows = re.findall(
+        r"^\| \[`(\w+)`\]\((.*?)\) \| (.*) \|$", catalogue(), re.MULTILINE
+    )
+    assert [name for name, _, _ in rows] == list(VARIANTS)
+    for name, path, rest in rows:
+        assert f"def {name}(" in (DOCS / path).read_text()
+        what, at, _, *others = re.split(r"(?<!\\) \| ", rest)
+        assert len(others) == 5 and all((what, at, *others)), name
+
+
+def examples():
+    page = (DOCS / "library.md").read_text()
+    return re.findall(
+        r"^## (.*?)\n.*?^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL
+    )
+
+
+@pytest.mark.parametrize(("title", "code"), examples(), ids=lambda text: text[:12])
+def test_examples_of_use_as_a_library_run(title, code):
+    namespace = {}
+    exec(code, namespace)
+    noisy, plain = namespace["noisy"], namespace["plain"]
+    assert noisy.shape == plain.shape == (4, 2)
+    assert jax.numpy.isfinite(noisy).all() and (noisy != plain).any()
+
+
+def test_there_is_an_example_for_each_kind_of_code():
+    titles = ["A function", "A Flax NNX module", "A Flax Linen module"]
+    assert [title for title, _ in examples()] == titles
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_the_package_alone_and_serves_the_examples(tmp_path):
+    pytest.importorskip("hatchling")
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path]
+    subprocess.run(build, cwd=DOCS.parent, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    tops = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"dropout"}
+    check = "import dropout; assert '.whl' in dropout.__file__, dropout.__file__\n"
+    for _, code in examples():
+        command = [sys.executable, "-c", check + code]
+        environment = {**os.environ, "PYTHONPATH": str(wheel)}
+        subprocess.run(command, cwd=tmp_path, env=environment, check=True)

@@ -1,0 +1,151 @@
+"""The evaluation of finished runs: its record, its table, its usage errors."""
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+from paths import ROOT
+from small_run import train
+from variant_cases import QUICK
+
+from evaluation import inference as monte_carlo
+from evaluation import measures as metrics
+from evaluation import predictions as evaluation
+from evaluation.tables import over_runs, table
+from studies.report import write_report
+
+
+@pytest.fixture(scope="module")
+def run(finished):
+    (only,) = evaluation.load_runs(str(finished[0]), "")
+    return only
+
+
+@pytest.fixture(autouse=True)
+def compiled_quickly(monkeypatch):
+    monkeypatch.setattr(monte_carlo, "compiler_options", lambda: QUICK)
+
+
+def test_weight_scaling_gives_the_scores_of_training(run, finished):
+    test = evaluation.held_out(run, "test", 0)
+    predict = evaluation.prepare_rule(run, "scaling", 5)
+    samples = evaluation.answer(run, predict, test)
+    measures = evaluation.measure(samples, test.labels)
+    assert measures["accuracy"] == pytest.approx(finished[1]["test_accuracy"])
+    loss = measures["negative log-likelihood"]
+    assert loss == pytest.approx(finished[1]["test_loss"], rel=1e-4)
+    assert measures["mutual information"] < 1e-6
+
+
+def test_errors_by_samples_begin_with_one_and_end_with_all():
+    random = np.random.default_rng(0)
+    logits = random.normal(0, 2, (6, 50, 3)).astype(np.float32)
+    samples = np.asarray(jax.nn.log_softmax(logits))
+    labels = random.integers(0, 3, 50)
+    found = evaluation.errors_by_samples(samples, labels, [1, 3, 6], 4)
+    whole = metrics.averaged(samples)
+    np.testing.assert_allclose(
+        found[:, -1, 1], metrics.negative_log_likelihood(whole, labels), rtol=1e-5
+    )
+    single = [metrics.negative_log_likelihood(one, labels) for one in samples]
+    for value in found[:, 0, 1]:
+        assert np.isclose(single, value, rtol=1e-5).any()
+
+
+def test_images_of_another_form(run):
+    images = np.full((2, 6, 8, 3), 90, np.uint8)
+    assert (evaluation._in_form(images, (10, 10, 1)) == 90).all()
+    assert evaluation._in_form(images, (10, 10, 1)).shape == (2, 10, 10, 1)
+    grey = np.full((2, 4, 4, 1), 7, np.uint8)
+    assert (evaluation._in_form(grey, (4, 4, 3)) == 7).all()
+
+
+@pytest.mark.slow
+def test_the_script_writes_its_record_and_pictures(finished, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished[0], workdir)
+    command = [
+        sys.executable, "scripts/evaluate.py", str(workdir), str(workdir),
+        "--rule=scaling,mc", "--samples=4", "--corruptions=rotation,blur",
+        f"--out_of_distribution={json_dataset(workdir)}",
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "2 runs: mean [95 % interval]" in done.stdout
+    record = json.loads((workdir / "evaluation.json").read_text())
+    assert list(record["rules"]) == ["scaling", "mc"]
+    assert record["rules"]["mc"]["mutual information"] > 0
+    assert record["rules"]["mc"]["AUROC by predictive entropy"] > 0
+    assert len(record["corruptions"]["mc"]["rotation"]["accuracy"]) == 6
+    pictures = {path.name for path in workdir.glob("evaluation-*.png")}
+    assert len(pictures) == 7
+    page = (workdir / "evaluation.md").read_text()
+    assert all(name in page for name in pictures)
+
+
+def json_dataset(workdir):
+    """The run's own data set, as a stand-in for another."""
+    lines = (workdir / "run.flags").read_text().splitlines()
+    return next(line for line in lines if line.startswith("--dataset="))[10:]
+
+
+@pytest.mark.slow
+def test_a_population_has_a_page_and_a_table_over_its_seeds(small, tmp_path):
+    workdir = tmp_path / "population"
+    train(replace(small, seeds="0:3", mesh="members:1"), workdir)
+    command = [
+        sys.executable, "scripts/evaluate.py", str(workdir), "--samples=3",
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    page = (workdir / "evaluation.md").read_text()
+    assert "3 runs: mean [95 % interval]" in page
+    scores = [
+        json.loads((workdir / f"member-{number}/evaluation.json").read_text())
+        for number in range(3)
+    ]
+    losses = [score["rules"]["mc"]["negative log-likelihood"] for score in scores]
+    assert len(set(losses)) == 3
+    assert f"{np.mean(losses):.5f} [" in page
+
+
+def test_the_report_holds_the_pictures_of_an_evaluated_run(tmp_path):
+    workdir = tmp_path / "run"
+    workdir.mkdir()
+    (workdir / "evaluation.md").write_text("# Run\n\n![a](evaluation-a.png)\n")
+    (workdir / "evaluation-a.png").write_bytes(b"picture")
+    page = write_report([workdir, workdir], tmp_path / "report").read_text()
+    assert page.count("data:image/png;base64,cGljdHVyZQ==") == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([], "no workdir"),
+        (["nowhere"], "holds no run"),
+        (["nowhere", "--corruptions=fog"], "expected all, or some of"),
+    ],
+)
+def test_usage_errors_are_one_line(arguments, message):
+    command = [sys.executable, "scripts/evaluate.py", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert message in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_tables_hold_means_differences_and_gaps():
+    first = {"scaling": {"loss": 0.5}, "mc": {"loss": 0.25, "ratio": 0.125}}
+    second = {"scaling": {"loss": 0.7}, "mc": {"loss": 0.35, "ratio": 0.375}}
+    lines = [line.split() for line in table(first)]
+    assert lines[1:] == [["loss", "0.50000", "0.25000"], ["ratio", "-", "0.12500"]]
+    loss, ratio = over_runs([first, second])[2:]
+    # Two values: the mean, and the half range times the quantile 12.706 of t_1.
+    assert "0.60000 [-0.67062, 1.87062]" in loss and loss.endswith("2/2")
+    assert "-0.30000 [-0.93531, 0.33531]" in loss
+    assert ratio.split()[1] == "-" and "0.25000 [" in ratio

@@ -1,0 +1,138 @@
+"""Sweeps: spaces, samplers, a search that goes on after a stop, and the script."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from paths import ROOT
+
+from studies.search import answered, ask, open_search, tell
+from studies.space import Choices, Range, draw, fill, parse_space
+
+SPACE = "sites=fc, conv*; rate=0.1..0.7/4; learning_rate=log(1e-4..1e-2)"
+
+
+def test_a_space_is_read():
+    assert parse_space(SPACE) == {
+        "sites": Choices(("fc", "conv*")),
+        "rate": Range(0.1, 0.7, False, 4),
+        "learning_rate": Range(1e-4, 1e-2, True, 5),
+    }
+
+
+@pytest.mark.parametrize(
+    "text", ["rate", "rate=", "rate=1..0", "r=log(0..1)", "r=0..1/1"]
+)
+def test_a_space_that_cannot_be_read_is_refused(text):
+    with pytest.raises(ValueError, match="--space"):
+        parse_space(text)
+
+
+def test_a_grid_is_all_combinations():
+    points = draw("grid", parse_space(SPACE), 3, 0)
+    assert len({tuple(point.values()) for point in points}) == 2 * 4 * 5
+    assert {point["rate"] for point in points} == {"0.1", "0.3", "0.5", "0.7"}
+    rates = sorted({float(point["learning_rate"]) for point in points})
+    np.testing.assert_allclose(np.divide(rates[1:], rates[:-1]), 100**0.25, rtol=1e-3)
+
+
+@pytest.mark.parametrize("sampler", ["random", "sobol"])
+def test_points_drawn_lie_in_the_space_and_follow_from_the_seed(sampler):
+    space = parse_space(SPACE)
+    points = draw(sampler, space, 32, 1)
+    assert len(points) == 32
+    assert points == draw(sampler, space, 32, 1) != draw(sampler, space, 32, 2)
+    assert points[:10] == draw(sampler, space, 10, 1)
+    for point in points:
+        assert point["sites"] in ("fc", "conv*")
+        assert 0.1 <= float(point["rate"]) <= 0.7
+        assert 1e-4 <= float(point["learning_rate"]) <= 1e-2
+
+
+def test_a_sobol_sequence_fills_a_range_evenly():
+    """Of 2^k points one lies in each of 2^k equal parts; of random ones never."""
+    space = parse_space("rate=0..1")
+    parts = {
+        name: sorted(int(32 * float(p["rate"])) for p in draw(name, space, 32, 0))
+        for name in ("random", "sobol")
+    }
+    assert parts["sobol"] == list(range(32)) != parts["random"]
+
+
+def test_a_sample_fills_the_plan_and_the_rest_are_flags():
+    sample = {"sites": "conv*", "rate": "0.3", "learning_rate": "0.01"}
+    plan = "{sites}:spatial:{rate} fc:bernoulli:{rate}"
+    assert fill(plan, sample) == (
+        "conv*:spatial:0.3 fc:bernoulli:0.3",
+        {"learning_rate": "0.01"},
+    )
+    with pytest.raises(ValueError, match="'{dose}' is no name of --space: sites"):
+        fill("fc:bernoulli:{dose}", sample)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_search_goes_on_where_it_was_stopped(tmp_path):
+    """What was asked and not answered is asked again, first, and nothing twice."""
+    space = parse_space("rate=0..0.8; sites=fc, conv*")
+    asked = ask(open_search(tmp_path, 0), space, 3)
+    search = open_search(tmp_path, 0)
+    number = min(asked)
+    tell(search, number, 0.5)
+    again = ask(open_search(tmp_path, 0), space, 3)
+    assert answered(open_search(tmp_path, 0)) == [asked.pop(number)]
+    assert list(again)[:2] == list(asked) and again.items() >= asked.items()
+    assert len(again) == 3 and number not in again
+
+
+def sweep(workdir, dataset, *words):
+    """A sweep of a network that trains in no time, started."""
+    return subprocess.Popen(
+        [sys.executable, "scripts/sweep.py", f"--dataset={dataset}", "--seeds=0:2",
+         "--model=mlp(widths=(4,))", "--plan=*:bernoulli:{rate}", "--batch_size=24",
+         f"--workdir={workdir}", f"--cache_dir={workdir.parent}/cache",
+         "--validation_examples=24", *words],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": "."},
+    )  # fmt: skip
+
+
+def arms_of(workdir):
+    return [
+        arm["name"] for arm in json.loads((workdir / "study.json").read_text())["arms"]
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sampler", ["grid", "random", "sobol"])
+def test_the_points_of_a_sweep_share_a_program(small, sampler, tmp_path):
+    """Rates and learning rates are traced: one program, and one for the baseline."""
+    space = "--space=rate=0.1..0.4/2; learning_rate=0.01, 0.1"
+    words = [space, f"--sampler={sampler}", "--samples=4", "--epochs=2"]
+    out, log = sweep(tmp_path / "sweep", small.dataset, *words).communicate()
+    assert "10 runs to train, in 2 programs" in log and "10/10 members" in log
+    assert len(arms_of(tmp_path / "sweep")) == 5 and "test error, %" in out
+    out, log = sweep(tmp_path / "sweep", small.dataset, *words).communicate()
+    assert "0 runs to train" in log and "test error, %" in out
+
+
+@pytest.mark.slow
+def test_a_search_that_is_killed_goes_on(small, tmp_path):
+    workdir = tmp_path / "sweep"
+    words = ["--sampler=optuna", "--samples=6", "--batch=2", "--epochs=2",
+             "--space=rate=0..0.6"]  # fmt: skip
+    first = sweep(workdir, small.dataset, *words)
+    while len(list(workdir.glob("*/predictions.npz"))) < 4:
+        assert first.poll() is None, first.communicate()
+        time.sleep(0.05)
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    before = {p: p.stat().st_mtime_ns for p in workdir.glob("*/predictions.npz")}
+    out, log = sweep(workdir, small.dataset, *words).communicate()
+    assert "test error, %" in out, log
+    assert all(path.stat().st_mtime_ns == at for path, at in before.items())
+    assert len(arms_of(workdir)) == 7 and len(answered(open_search(workdir, 0))) == 6

@@ -1,0 +1,45 @@
+"""Every flagfile in configs/ parses, and its plan fits its model."""
+
+import jax
+import pytest
+from paths import ROOT
+
+from dropout import parse, resolve
+from dropout.grammar import parse_call
+from models import create
+from training.config import canonical, parse_flag_lines
+
+CONFIGS = sorted((ROOT / "configs").glob("*.flags"))
+IMAGES = {
+    "digits": (28, 28, 1),
+    "mnist": (28, 28, 1),
+    "cifar10": (32, 32, 3),
+    "alice": (64, 61, 1),
+}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_config_fits(path):
+    lines = path.read_text().splitlines()
+    flags = [line for line in lines if line and not line.startswith("#")]
+    config = canonical(parse_flag_lines("\n".join(flags)))
+
+    def sites():
+        call, key = parse_call(config.model), jax.random.key(0)
+        return create(call, IMAGES[config.dataset], 10, key).sites
+
+    found = []
+    jax.eval_shape(lambda: found.append(sites()))
+    plan = parse(config.dropout)
+    assert bool(resolve(plan, found[0])) == bool(plan.rules)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_config_says_what_it_is(path):
+    header = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    for word in ("# Source:", "# Command:", "# Expected:", "# Obtained:", "# Time:"):
+        assert any(line.startswith(word) for line in header), word
+
+
+def test_there_are_configs():
+    assert CONFIGS

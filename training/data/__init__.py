@@ -1,0 +1,1 @@
+"""From disk to a batch: splits, sources, augmentation, batches."""

@@ -1,0 +1,78 @@
+"""The batches of a run, each a function of the seed and the step."""
+
+import itertools
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+from jaxtyping import Int32
+
+from training.data.augmentation import draw
+from training.data.order import epoch_order
+from training.experiment import Experiment
+from training.runtime.devices import over_member_rows, over_rows, own_rows, placing
+from training.state import Batch
+
+Item = TypeVar("Item")
+
+
+def one_ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """The same items, endless, each made while the one before it is in use."""
+    with ThreadPoolExecutor(1) as thread:
+        following = thread.submit(next, items)
+        while True:
+            item = following.result()
+            following = thread.submit(next, items)
+            yield item
+
+
+def batches_from(experiment: Experiment, first: int) -> Iterator[Batch]:
+    """The batches from step `first` on, each a function of the seed and the step."""
+    return (make_batch(experiment, *each) for each in batch_ids(experiment, first))
+
+
+def batch_ids(
+    experiment: Experiment, first: int
+) -> Iterator[tuple[Int32[np.ndarray, "*members batch"], int]]:
+    """The example ids and the epoch of each batch from step `first` on."""
+    timeline = experiment.timeline
+    for epoch in itertools.count(first // timeline.steps_per_epoch):
+        done = max(first - epoch * timeline.steps_per_epoch, 0)
+        yield from ((ids, epoch) for ids in epoch_ids(experiment, epoch)[done:])
+
+
+def epoch_ids(
+    experiment: Experiment, epoch: int
+) -> Int32[np.ndarray, "steps *members batch"]:
+    """The examples of each step of an epoch."""
+    size = experiment.config.batch_size
+    orders = [
+        np.asarray(epoch_order(run.keys["data"], epoch, run.train_ids, size))
+        for run in experiment.runs
+    ]
+    return np.stack(orders, axis=1) if experiment.members else orders[0]
+
+
+def make_batch(
+    experiment: Experiment, ids: Int32[np.ndarray, "*members b"], epoch: int
+) -> Batch:
+    """A batch in micro-batches, each padded to a multiple of the devices."""
+    parts = ids.reshape(*ids.shape[:-1], experiment.config.microbatches, -1)
+    padding = -parts.shape[-1] % experiment.mesh.shape["data"]
+    own = own_rows(experiment.mesh, parts.shape[-1] + padding)
+    examples = _padded(parts, padding)[..., own]
+    weights = _padded(np.ones(parts.shape, np.float32), padding)[..., own]
+    fetch = experiment.data.train.fetch
+    calls, key = experiment.objective.augmentations, experiment.keys["data"]
+    draws = draw(calls, key, epoch, examples, experiment.train_ids, fetch)
+    arrays = (*fetch(examples), examples, weights, draws)
+    spread = over_member_rows if experiment.members else over_rows
+    return Batch(*placing(spread(experiment.mesh))(arrays))
+
+
+def _padded(parts: np.ndarray, padding: int) -> np.ndarray:
+    """With so many zeros at the end of the last axis."""
+    # numpy.pad takes longer than fetching the images.
+    zeros = np.zeros((*parts.shape[:-1], padding), parts.dtype)
+    return np.concatenate((parts, zeros), axis=-1)

@@ -1,0 +1,194 @@
+"""Data sets by name: those embedded, a file of the user's, or a prepared data set."""
+
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from training.data.prepared import open_prepared
+from training.data.splits import CHUNK, ArraySplit, DataSet, RecordSplit, statistics
+from training.data.text import ALICE, read_text
+from training.record.progress import steps_shown
+
+LARGEST_LABEL = 10**6
+IN_MEMORY_BYTES = 2**30  # Prepared data sets, decoded, up to this are kept as arrays.
+ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+
+
+def load(
+    dataset: str, data_dir: str, cache_dir: str, in_memory_bytes: int = IN_MEMORY_BYTES
+) -> DataSet:
+    """The data set called `dataset`, its arrays on the default device.
+
+    Args:
+        dataset: "digits", "alice", a path that ends in .npz or .txt, or else a
+            tensorflow-datasets name: `name` or `name/config`, with `:version` if not
+            the newest.
+        data_dir: where tensorflow-datasets has prepared data sets; may be empty.
+        cache_dir: where these are kept once decoded.
+        in_memory_bytes: a prepared data set that is larger once decoded is not cached;
+            its batches are decoded as they are fetched.
+
+    Raises:
+        ValueError: an unknown name, or data that cannot be read.
+    """
+    if dataset == "alice" or dataset.endswith(".txt"):
+        path = ALICE if dataset == "alice" else dataset
+        return jax.device_put(read_text(dataset, path))
+    if dataset == "digits":
+        train, test, classes = *digits(), 10
+    elif dataset.endswith(".npz"):
+        train, test = read_npz(dataset)
+        classes = 1 + int(max(train.labels.max(), test.labels.max()))
+    else:
+        train, test, classes, fingerprint = open_prepared(dataset, data_dir)
+        examples = train.size + test.size
+        if examples * np.prod(train.image_shape) <= in_memory_bytes:
+            train, test = _cached(Path(cache_dir, f"{fingerprint}.npz"), train, test)
+    mean, std = statistics(train)
+    return jax.device_put(DataSet(dataset, classes, train, test, mean, std))
+
+
+def digits() -> tuple[ArraySplit, ArraySplit]:
+    """Scikit-learn's 1797 digits of 8x8 as 28x28x1 uint8: 1437 to train, 360 to test.
+
+    Each pixel is repeated 3x3, two rows of zeros put on every side, and 0..16 becomes
+    0..255. To test is every fifth of the digits sorted by class (stably), so that each
+    class keeps its share; nothing about the split is random.
+    """
+    # Takes a second or more to import, and no other source needs it.
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    images = np.round(pixels * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
+    images = np.pad(images.repeat(3, 1).repeat(3, 2), ((0, 0), (2, 2), (2, 2), (0, 0)))
+    test = np.zeros(len(labels), bool)
+    test[np.argsort(labels, kind="stable")[::5]] = True
+    labels = labels.astype(np.int32)
+    train = ArraySplit(images[~test], labels[~test])
+    return train, ArraySplit(images[test], labels[test])
+
+
+def read_npz(path: str | Path) -> tuple[ArraySplit, ArraySplit]:
+    """The train and test split of an .npz file with the four `ARRAYS`.
+
+    Images are uint8, or float (kept as float32), of shape (examples, height, width,
+    channels); labels are integers from 0.
+
+    Raises:
+        ValueError: the file cannot be read, or holds something else.
+    """
+    try:
+        # What is no archive np.load takes for a pickle, and advises to trust it.
+        zipfile.ZipFile(path).close()
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = [archive[name] for name in ARRAYS]
+    except Exception as error:  # Damage shows itself in a dozen kinds of error.
+        raise ValueError(
+            f"cannot read {str(path)!r}: {str(error).partition(chr(10))[0]}; expected "
+            f"an .npz file with the arrays {', '.join(ARRAYS)}."
+        ) from error
+    train = _array_split(f"{path}: train", *arrays[:2])
+    test = _array_split(f"{path}: test", *arrays[2:])
+    _check_labels(path, np.asarray(train.labels), np.asarray(test.labels))
+    _check_finite(path, np.asarray(train.images), np.asarray(test.images))
+    if train.image_shape != test.image_shape:
+        raise ValueError(
+            f"{path}: train images are {train.image_shape} and test images "
+            f"{test.image_shape}; expected one height, width and number of channels."
+        )
+    return train, test
+
+
+def _check_labels(path: str | Path, train: np.ndarray, test: np.ndarray) -> None:
+    if train.max() < 1:
+        raise ValueError(
+            f"{path}: train_labels has one class, 0; expected two or more."
+        )
+    if test.max() > train.max():
+        raise ValueError(
+            f"{path}: test_labels has {test.max()}; expected labels of train_labels, 0 "
+            f"to {train.max()}."
+        )
+
+
+def _check_finite(path: str | Path, train: np.ndarray, test: np.ndarray) -> None:
+    """Training can go on without some examples (`--on_nan`), a test score cannot."""
+    if test.dtype.kind == "f":
+        holes = np.flatnonzero(~np.isfinite(test).all((1, 2, 3))).tolist()
+        if holes:
+            raise ValueError(
+                f"{path}: test_images {holes} are not finite; expected finite pixels."
+            )
+    if train.dtype.kind == "f" and not np.isfinite(train).any():
+        raise ValueError(f"{path}: no pixel of train_images is finite; expected all.")
+
+
+def _array_split(name: str, images: np.ndarray, labels: np.ndarray) -> ArraySplit:
+    if (
+        images.ndim != 4
+        or 0 in images.shape[1:]
+        or not (images.dtype == np.uint8 or images.dtype.kind == "f")
+    ):
+        raise ValueError(
+            f"{name}_images is {images.dtype} of shape {images.shape}; expected uint8 "
+            "or float of shape (examples, height, width, channels)."
+        )
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise ValueError(
+            f"{name}_labels is {labels.dtype} of shape {labels.shape}; expected "
+            "integers of shape (examples,)."
+        )
+    if not len(images) == len(labels) > 0:
+        raise ValueError(
+            f"{name} has {len(images)} images and {len(labels)} labels; expected as "
+            "many of both, and at least one."
+        )
+    if labels.min() < 0 or labels.max() > LARGEST_LABEL:
+        found = labels.min() if labels.min() < 0 else labels.max()
+        raise ValueError(f"{name}_labels has {found}; expected 0 to {LARGEST_LABEL}.")
+    if images.dtype != np.uint8:
+        with np.errstate(over="ignore"):  # What float32 cannot hold is infinite.
+            images = images.astype(np.float32)
+    return ArraySplit(images, labels.astype(np.int32))
+
+
+def _cached(
+    path: Path, train: RecordSplit, test: RecordSplit
+) -> tuple[ArraySplit, ArraySplit]:
+    """Both splits as arrays, from the file at `path`, which is written if need be."""
+    try:
+        return read_npz(path)
+    except ValueError:  # Not there yet, or damaged: an archive has checksums.
+        return _decode_into(path, train, test)
+
+
+def _decode_into(
+    path: Path, train: RecordSplit, test: RecordSplit
+) -> tuple[ArraySplit, ArraySplit]:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+            arrays = [*_decode(train), *_decode(test)]
+            whole = Path(scratch, path.name)
+            np.savez(whole, **dict(zip(ARRAYS, arrays, strict=True)))
+            os.replace(whole, path)
+    except OSError as error:
+        raise ValueError(
+            f"cannot decode into {str(path)!r}: {error}; expected a cache_dir that can "
+            "be written to."
+        ) from error
+    return ArraySplit(*arrays[:2]), ArraySplit(*arrays[2:])
+
+
+def _decode(split: RecordSplit) -> tuple[np.ndarray, np.ndarray]:
+    images = np.empty((split.size, *split.image_shape), np.uint8)
+    labels = np.empty(split.size, np.int32)
+    starts = range(0, split.size, CHUNK)
+    for start in steps_shown(starts, f"decoding {split.size} images"):
+        ids = np.arange(start, min(start + CHUNK, split.size), dtype=np.int32)
+        images[ids], labels[ids] = split.fetch(ids)
+    return images, labels

@@ -1,0 +1,157 @@
+"""The splits of a data set, and how their images are standardised.
+
+An example's id is its row in the split that it comes from; dropout's masks follow it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float32, Int32, Num
+
+CHUNK = 1000  # Images that are decoded, or summed over, at a time.
+SAMPLE = 10_000  # Images that stand for a streamed split in its mean and std.
+STD_FLOOR = 1e-6  # A channel that never varies is divided by this.
+
+ShapedIds = Int32[Array, "*ids"] | Int32[np.ndarray, "*ids"]
+PerChannel = Float32[Array, " channels"] | Float32[np.ndarray, " channels"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class ArraySplit:
+    """Examples kept as arrays; a pytree, so `jax.device_put` places them."""
+
+    images: Num[Array | np.ndarray, "n height width channels"]
+    labels: Int32[Array | np.ndarray, "n *positions"]
+
+    @property
+    def size(self) -> int:
+        """The number of examples."""
+        return self.labels.shape[0]
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Height, width and channels."""
+        return self.images.shape[1:]
+
+    def fetch(self, ids: ShapedIds) -> tuple[Array, Array]:
+        """The images and labels of `ids`, gathered on the device that holds them."""
+        return _gather(self.images, self.labels, ids)
+
+    def image_chunks(self) -> Iterator[np.ndarray]:
+        """All images, `CHUNK` at a time."""
+        for start in range(0, self.size, CHUNK):
+            yield np.asarray(self.images[start : start + CHUNK])
+
+
+@jax.tree_util.register_static
+@dataclass(frozen=True, eq=False)
+class RecordSplit:
+    """Examples that are decoded on the host whenever they are asked for.
+
+    `records[i]` is a dictionary with a uint8 "image" and an integer "label" below
+    `classes`; a pytree without leaves.
+    """
+
+    records: Any
+    image_shape: tuple[int, ...]
+    classes: int
+
+    @property
+    def size(self) -> int:
+        """The number of examples."""
+        return len(self.records)
+
+    def fetch(self, ids: ShapedIds) -> tuple[np.ndarray, np.ndarray]:
+        """The images and labels of `ids`, decoded now.
+
+        Raises:
+            ValueError: a record is damaged, or holds something else.
+        """
+        rows = np.ravel(ids).tolist()
+        try:
+            found = self.records.__getitems__(rows)
+            images = np.stack([each["image"] for each in found])
+            labels = np.array([each["label"] for each in found], np.int32)
+            whole = images.shape[1:] == self.image_shape
+            if not whole or labels.min() < 0 or labels.max() >= self.classes:
+                raise ValueError(
+                    f"images of {images.shape[1:]}, labels {labels.min()} to "
+                    f"{labels.max()}"
+                )
+        except Exception as error:  # Of array_record, protobuf, the images' decoder.
+            reason = " ".join(str(error).split("\n")[0].split())[:200]
+            raise ValueError(
+                f"cannot decode examples {rows[0]} to {rows[-1]}: {reason}; expected "
+                f"images of {self.image_shape}, labels 0 to {self.classes - 1}."
+            ) from error
+        return images.reshape(*ids.shape, *self.image_shape), labels.reshape(ids.shape)
+
+    def image_chunks(self) -> Iterator[np.ndarray]:
+        """`SAMPLE` evenly spaced images (all of fewer), `CHUNK` at a time."""
+        count = min(self.size, SAMPLE)
+        ids = np.arange(count) * self.size // count
+        for start in range(0, count, CHUNK):
+            yield self.fetch(ids[start : start + CHUNK].astype(np.int32))[0]
+
+
+Split = ArraySplit | RecordSplit
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class DataSet:
+    """A source's two splits with what standardises them; a pytree.
+
+    `mean` and `std` are those of each channel over the whole source train split, in the
+    units of `standardise`; of a streamed split over a fixed sample.
+    """
+
+    name: str = field(metadata={"static": True})
+    classes: int = field(metadata={"static": True})
+    train: Split
+    test: Split
+    mean: PerChannel
+    std: PerChannel
+
+
+@jax.jit
+def _gather(images: Array, labels: Array, ids: Array) -> tuple[Array, Array]:
+    return images[ids], labels[ids]
+
+
+def statistics(split: Split) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each channel, float32.
+
+    uint8 images count in units of [0, 1] (255 is 1), others as they are. Summed in
+    float64, a chunk at a time, over the pixels that are finite. `std` is at least
+    `STD_FLOOR`.
+    """
+    count, total, squares = 0, np.zeros(()), np.zeros(())
+    for images in split.image_chunks():
+        pixels = images.reshape(-1, images.shape[-1]).astype(np.float64)
+        pixels = pixels[np.isfinite(pixels).all(1)]
+        count += len(pixels)
+        total = total + np.einsum("nc->c", pixels)
+        squares = squares + np.einsum("nc,nc->c", pixels, pixels)
+        unit = 255 if images.dtype == np.uint8 else 1
+    mean = total / count
+    std = np.sqrt(np.maximum(squares / count - mean**2, 0))
+    floored = np.maximum(std / unit, STD_FLOOR)
+    return (mean / unit).astype(np.float32), floored.astype(np.float32)
+
+
+def standardise(
+    images: Num[Array, "n height width channels"],
+    mean: Float32[Array, " channels"],
+    std: Float32[Array, " channels"],
+) -> Float32[Array, "n height width channels"]:
+    """(images - mean) / std, uint8 images scaled to [0, 1] before."""
+    scaled = images.astype(jnp.float32)
+    if images.dtype == jnp.uint8:
+        scaled = scaled / 255
+    return (scaled - mean[None, None, None]) / std[None, None, None]

@@ -1,0 +1,84 @@
+"""The statistics that batch norms meet without dropout, beside those they run with.
+
+With dropout in front of it, a batch norm's running variance is that of dropped inputs,
+and at test it meets others: the variance shift of Li et al. 2019.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from models.norms import MOMENTUM
+from training.data.order import evaluation_batches
+from training.data.splits import Split
+from training.objective import Objective, drop_at
+from training.state import State
+
+Tree = dict[str, Any]
+BATCH = 512
+
+
+def make_batch_statistics(objective: Objective) -> Callable[..., Tree]:
+    """A function to be jitted: (state, images, weights) -> statistics of that batch.
+
+    Dropout is off: each variant's rule at test. Every norm takes the statistics of the
+    batch itself, so that those after it meet what they would once all are right.
+    """
+
+    def batch_statistics(
+        state: State, images: Array, weights: Float[Array, " n"]
+    ) -> Tree:
+        last = jnp.maximum(state.step - 1, 0)
+        drop = drop_at(objective, state.params, last, None, "eval")
+        images = objective.standardise(images)
+        _, moved = objective.forward(state.params, state.stats, images, drop, weights)
+        # A running statistic moves by a known share of the way to the batch's.
+        return jax.tree.map(
+            lambda old, new: old + (new - old) / (1 - MOMENTUM), state.stats, moved
+        )
+
+    return batch_statistics
+
+
+def statistics_over(
+    batch_statistics: Callable[..., Tree], state: State, split: Split, ids
+) -> Tree:
+    """The statistics of each norm's inputs over the examples `ids` of a split."""
+    examples, weights = evaluation_batches(ids, min(BATCH, len(ids)))
+    found, shares = [], []
+    for rows, counted in zip(examples, weights):
+        images = jnp.asarray(split.fetch(rows)[0])
+        found.append(batch_statistics(state, images, jnp.asarray(counted)))
+        shares.append(np.float32(counted.sum()))
+    share = np.asarray(shares) / np.sum(shares)
+    return _pooled(found, [float(part) for part in share])
+
+
+def variance_shift(running: Tree, met: Tree) -> dict[str, Float[Array, ""]]:
+    """By norm, the mean over channels of running variance over the variance met."""
+    return {
+        name: jnp.mean(ours["var"] / jnp.maximum(theirs["var"], 1e-12))
+        for (name, ours), (_, theirs) in zip(norms(running), norms(met))
+    }
+
+
+def norms(stats: Tree, name: str = "") -> Iterator[tuple[str, Tree]]:
+    """Every norm's mean and variance, with the name of the norm."""
+    if "var" in stats:
+        yield name.removeprefix("/"), stats
+        return
+    for part, inner in stats.items():
+        yield from norms(inner, f"{name}/{part}")
+
+
+def _pooled(found: list[Tree], shares: list[float]) -> Tree:
+    """Statistics of all batches together: the law of total variance."""
+    if "var" not in found[0]:
+        return {name: _pooled([f[name] for f in found], shares) for name in found[0]}
+    mean = sum(share * f["mean"] for share, f in zip(shares, found))
+    square = sum(share * (f["var"] + f["mean"] ** 2) for share, f in zip(shares, found))
+    return {"mean": mean, "var": square - mean**2}

@@ -1,0 +1,1 @@
+"""What a run writes down: files, metrics, TensorBoard, curves, summary, digests."""

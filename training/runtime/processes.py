@@ -1,0 +1,129 @@
+"""Processes: a run as one process of many, on JAX's multi-controller runtime.
+
+Every process runs the same program and fetches its own rows of each batch; process 0
+alone writes the record; the checkpoint is one, on a file system that all can reach.
+"""
+
+import functools
+import hashlib
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, NoReturn
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from training.runtime.lost_process import report_in_one_line
+
+# What a launcher sets where it has started several processes, and how many they are.
+LAUNCHERS = {
+    ("SLURM_PROCID", "SLURM_STEP_NODELIST"): "SLURM_NTASKS",
+    ("OMPI_COMM_WORLD_RANK",): "OMPI_COMM_WORLD_SIZE",
+}
+
+
+class Place(NamedTuple):
+    """Where a process stands among the others.
+
+    Attributes:
+        coordinator: host:port of process 0, `auto` as the cluster's environment says,
+            or empty: `auto` where a launcher has started several processes.
+        processes: how many there are, 0 where the environment says it.
+        process_id: from 0, -1 where the environment says it.
+        timeout: seconds after which a silent process counts as lost.
+    """
+
+    coordinator: str = ""
+    processes: int = 0
+    process_id: int = -1
+    timeout: int = 100
+
+
+def join(place: Place, environment: Mapping[str, str] = os.environ) -> int:
+    """Joins the other processes, before the first JAX operation; how many they are.
+
+    Raises:
+        ValueError: flags that do not fit together, or processes that do not answer.
+    """
+    launched = launched_processes(environment)
+    if not place.coordinator and (place.processes or place.process_id >= 0):
+        raise ValueError("--processes and --process_id need --coordinator=host:port.")
+    if not place.coordinator and launched == 1:
+        return 1
+    explicit = place.coordinator not in ("", "auto")
+    if explicit and not 0 <= place.process_id < place.processes:
+        raise ValueError(
+            f"--coordinator={place.coordinator} --processes={place.processes} "
+            f"--process_id={place.process_id}: expected host:port, how many processes "
+            "there are, and which of them this is, from 0."
+        )
+    own = place.coordinator, place.processes, place.process_id
+    _initialize(own if explicit else (None, None, None), place.timeout)
+    return place.processes if explicit else launched
+
+
+def launched_processes(environment: Mapping[str, str]) -> int:
+    """How many processes SLURM or Open MPI has started; 1 where neither has."""
+    for present, count in LAUNCHERS.items():
+        if all(name in environment for name in (*present, count)):
+            return int(environment[count])
+    return 1
+
+
+def _initialize(own: tuple, timeout: int) -> None:
+    report_in_one_line()
+    try:
+        jax.distributed.initialize(
+            *own, initialization_timeout=timeout, heartbeat_timeout_seconds=timeout
+        )
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"--coordinator={own[0] or 'auto'}: cannot join the other processes "
+            f"within {timeout} s ({reason}); expected host:port of process 0 with all "
+            "processes running, or auto on SLURM, Open MPI, Kubernetes or a TPU pod."
+        ) from None
+
+
+def leads() -> bool:
+    """Whether this process writes the record."""
+    return jax.process_index() == 0
+
+
+def by_leader(write: Callable[..., None]) -> Callable[..., None]:
+    """A function that does nothing in any process but the first."""
+
+    @functools.wraps(write)
+    def write_if_leader(*arguments) -> None:
+        if leads():
+            write(*arguments)
+
+    return write_if_leader
+
+
+def check_same(flags: str) -> None:
+    """Raises ValueError where processes were started with different flags."""
+    own = np.frombuffer(hashlib.sha256(flags.encode()).digest(), np.uint8)
+    all_of_them = multihost_utils.process_allgather(own).reshape(-1, own.size)
+    different = np.flatnonzero((all_of_them != all_of_them[0]).any(1)).tolist()
+    if different:
+        raise ValueError(
+            f"processes {different} were started with other flags than process 0; "
+            "expected the same for all but --process_id, --data_dir and --cache_dir."
+        )
+
+
+def leave(message: str) -> NoReturn:
+    """Ends with exit status 1 and one line; the other processes then end too."""
+    line = " ".join(message.split("\n")[0].split())
+    if not jax.distributed.is_initialized():
+        sys.exit(line)
+    again = "the same commands go on from the last saved step"
+    print(f"{line} (process {jax.process_index()}; {again})", file=sys.stderr)
+    sys.stderr.flush()
+    os.close(sys.stderr.fileno())
+    os.wait()  # Until what passes the lines on has done so.
+    # An orderly exit would wait for processes that may be lost.
+    os._exit(1)

@@ -1,0 +1,91 @@
+"""Evaluation: loss and accuracy over a split, every example counted once."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Int, Int32
+
+from training.data.order import evaluation_batches
+from training.data.splits import Split
+from training.experiment import Experiment
+from training.objective import Objective, correct_weight, cross_entropy, drop_at
+from training.runtime.devices import over_rows, own_rows, place
+from training.state import State, Totals
+
+EVALUATION_BATCH = 512
+
+
+class Scores(NamedTuple):
+    """Means over the examples of a split."""
+
+    loss: float
+    accuracy: float
+
+
+def make_evaluate_batch(objective: Objective) -> Callable[..., Totals]:
+    """A function to be jitted: sums over one weighted batch, by the rules at test.
+
+    The rates are those of the last step done; the loss has no label smoothing.
+    """
+
+    def evaluate_batch(
+        state: State,
+        images: Array,
+        labels: Int[Array, "n *positions"],
+        weights: Float[Array, " n"],
+    ) -> Totals:
+        last = jnp.maximum(state.step - 1, 0)
+        drop = drop_at(objective, state.params, last, None, "eval")
+        logits, _ = objective.forward(
+            state.params, state.stats, objective.standardise(images), drop
+        )
+        losses = cross_entropy(logits, labels, 0.0)
+        correct = correct_weight(logits, labels, weights)
+        return Totals(jnp.sum(losses * weights), correct, jnp.sum(weights))
+
+    return evaluate_batch
+
+
+def mean_scores(parts: list[Totals]) -> list[Scores]:
+    """The means over all examples of a list of batches, of each member."""
+    return scores_of(jax.tree.map(lambda *sums: jnp.stack(sums).sum(0), *parts))
+
+
+def scores_of(totals: Totals) -> list[Scores]:
+    """The means of totals, of each member; NaN of no example."""
+    sums = [np.atleast_1d(part).astype(np.float64) for part in jax.device_get(totals)]
+    with np.errstate(invalid="ignore"):
+        means = [part / sums[2] for part in sums[:2]]
+    return [Scores(float(loss), float(accuracy)) for loss, accuracy in zip(*means)]
+
+
+def scores_on(
+    experiment: Experiment,
+    evaluate_batch: Callable[..., Totals],
+    state: State,
+    split: Split,
+    ids: Int32[np.ndarray, "*members n"],
+) -> list[Scores]:
+    """The scores on the examples `ids` of a split, each counted once, of each run.
+
+    Members of a population have each their own examples, or all the same.
+    """
+    mesh = experiment.mesh
+    size = min(EVALUATION_BATCH, ids.shape[-1])
+    size += -size % mesh.shape["data"]
+    batches = [evaluation_batches(row, size) for row in np.atleast_2d(ids)]
+    examples, weights = (np.stack(parts, axis=1) for parts in zip(*batches))
+    sharding = over_rows(mesh)
+    if not experiment.members:
+        examples, weights = examples[:, 0], weights[:, 0]
+        sharding = NamedSharding(mesh, PartitionSpec("data"))
+    parts = []
+    own = own_rows(mesh, size)
+    for rows in zip(examples[..., own], weights[..., own]):
+        arrays = (*split.fetch(rows[0]), rows[1])
+        parts.append(evaluate_batch(state, *place(arrays, sharding)))
+    return mean_scores(parts)
