@@ -1,4 +1,4 @@
-"""The networks of the bench as lists of layers, which each peer builds its own way."""
+"""The networks of `scripts/bench.py` as lists of layers, which each peer builds."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ CLASSES = 10
 
 
 class Convolution(NamedTuple):
-    """A square kernel; SAME or VALID."""
+    """A convolution with a square kernel, padded SAME or VALID."""
 
     channels: int
     size: int = 3
@@ -18,13 +18,17 @@ class Convolution(NamedTuple):
 
 
 class Dense(NamedTuple):
-    """A matrix and a bias."""
+    """A dense layer: a matrix and a bias."""
 
     width: int
 
 
 class Residual(NamedTuple):
-    """The input added to a branch, whose stride and channels the shortcut follows."""
+    """A branch added to its input, which follows its stride and is padded with zeros.
+
+    Attributes:
+        more_channels: the channels of zeros that the shortcut gains.
+    """
 
     branch: tuple["Layer", ...]
     stride: int
@@ -39,22 +43,22 @@ Arrays = tuple[np.ndarray, np.ndarray]  # images and labels
 
 
 def pooled(channels: int, size: int, padding: str, *between: str) -> Layers:
-    """A convolution and a pooling."""
+    """Return a convolution and the pooling after it."""
     return (Convolution(channels, size, padding=padding), *between, "pool")
 
 
 def hidden(width: int, *between: str) -> Layers:
-    """A dense layer, rectified."""
+    """Return a dense layer and its ReLU."""
     return (Dense(width), *between, "relu")
 
 
 def normed(channels: int, stride: int = 1, bias: bool = False) -> Layers:
-    """A convolution and batch norm."""
+    """Return a convolution and its batch norm."""
     return (Convolution(channels, stride=stride, bias=bias), "norm")
 
 
 def vgg_16(width: int) -> Layers:
-    """VGG-16 with batch norm and one hidden layer."""
+    """Return VGG-16 with batch norm and one hidden layer."""
     stages = ((1, 1), (2, 2), (4, 4, 4), (8, 8, 8), (8, 8, 8))
     convolutions: Layers = ()
     for stage in stages:
@@ -71,7 +75,7 @@ def vgg_16(width: int) -> Layers:
 
 
 def resnet_20() -> Layers:
-    """ResNet-20 for 32x32 images (He et al. 2016, section 4.2)."""
+    """Return ResNet-20 for 32x32 images (He et al. 2016, section 4.2)."""
     blocks: Layers = ()
     for channels in (16, 32, 64):
         for number in range(3):
@@ -83,7 +87,7 @@ def resnet_20() -> Layers:
 
 
 def all_conv() -> Layers:
-    """All-CNN-C (Springenberg et al. 2015)."""
+    """Return All-CNN-C (Springenberg et al. 2015)."""
     body = [Convolution(96), Convolution(96), Convolution(96, stride=2)]
     body += [Convolution(192), Convolution(192), Convolution(192, stride=2)]
     body += [Convolution(192, padding="VALID")]
@@ -91,7 +95,7 @@ def all_conv() -> Layers:
     return (*(layer for each in body for layer in (each, "relu")), "mean")
 
 
-# By what `--model` says.
+# By the text of `--model`.
 NETWORKS: dict[str, Layers] = {
     "cnn": (
         *pooled(32, 3, "VALID", "relu"), *pooled(64, 3, "VALID", "relu"),

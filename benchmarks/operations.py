@@ -1,50 +1,106 @@
-"""Dropout forward and backward, ours and Flax', as calls to be timed."""
+"""Dropout forward and backward, ours and Flax's, against a multiplication."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import jax
+import jax.numpy as jnp
 from flax import linen, nnx
+from jaxtyping import Array, Float, Key
 
+from benchmarks.request import Request, timed
+from benchmarks.tables import Results
 from benchmarks.timing import Calls
-from dropout import Variant
-from models.convolution import compiler_options
+from benchmarks.with_torch import torch_dropouts
+from dropout import VARIANTS, Variant
+from training.runtime.compilation import compiled
+
+SHAPE = (26, 26, 32)  # of an example: what the first convolution of `cnn` puts out
+Scalar = Float[Array, ""]
+Operation = Callable[[Key[Array, ""], Scalar, Array], Array]
 
 
-def draw_of(variant: Variant, key, rate, x):
-    """A variant with its default options."""
-    return variant(key, x, rate)
+def measure_operations(request: Request) -> Iterator[tuple[str, Results]]:
+    """Time dropout, forward and backward, beside a multiplication by a constant."""
+    key, rate = jax.random.key(0), jnp.float32(0.5)
+    shape = (request.rows, *SHAPE)
+    x, cotangent = jax.random.normal(key, (2, *shape), request.dtype)
+    functions = operations(request.variants)
+    arguments = (key, rate, x, cotangent)
+    contestants = {n: forward_backward(f, arguments) for n, f in functions.items()}
+    contestants |= torch_dropouts(shape, request.dtype)
+    results = timed(request, "operations", contestants)
+    for name, function in functions.items():
+        kept = bytes_kept(function, key, rate, x)
+        results[name] = results[name]._replace(kept=kept)
+    size = "x".join(map(str, shape))
+    yield f"dropout forward and backward, {size} {request.dtype}", results
 
 
-def linen_dropout(key, rate, x):
-    """Flax's Dropout, whose rate is a constant."""
+def operations(names: tuple[str, ...]) -> dict[str, Operation]:
+    """Return the functions to time: two baselines, the variants, and Flax's dropouts.
+
+    Args:
+        names: the variants to include; none stands for all of `measurable`.
+    """
+    chosen = {n: v for n, v in measurable().items() if not names or n in names}
+    return {
+        "constant": lambda key, rate, x: x * jnp.asarray(0.5, x.dtype),
+        "copy": lambda key, rate, x: jnp.copy(x),
+        **{n: partial(apply_variant, v, ()) for n, v in chosen.items()},
+        "flax.linen.Dropout": linen_dropout,
+        "flax.nnx.Dropout": nnx_dropout,
+    }
+
+
+def measurable() -> dict[str, Variant]:
+    """Return the variants that act on a feature map alone."""
+    maps = {"activation", "branch"}
+    return {n: v for n, v in VARIANTS.items() if maps & set(v.kinds)}
+
+
+def apply_variant(
+    variant: Variant, others: tuple, key: Key[Array, ""], rate: Scalar, x: Array
+) -> Array:
+    """Apply a variant with its default options, given what its site passes after x."""
+    return variant(key, x, rate, *others)
+
+
+def linen_dropout(key: Key[Array, ""], rate: Scalar, x: Array) -> Array:
+    """Apply Flax Linen's Dropout, whose rate is a constant."""
     layer = linen.Dropout(0.5, deterministic=False)
-    return layer.apply({}, x, rngs={"dropout": key})
+    output = layer.apply({}, x, rngs={"dropout": key})
+    assert isinstance(output, jax.Array)  # and not a pair with changed variables
+    return output
 
 
-def nnx_dropout(key, rate, x):
-    """The newer one."""
+def nnx_dropout(key: Key[Array, ""], rate: Scalar, x: Array) -> Array:
+    """Apply Flax NNX's Dropout, whose rate is a constant."""
     return nnx.Dropout(0.5, deterministic=False)(x, rngs=nnx.Rngs(key))
 
 
-def forward_backward(function: Callable, arguments: tuple) -> Calls:
-    """Calls of the function and its derivative under one jit."""
+def forward_backward(function: Operation, arguments: tuple) -> Calls:
+    """Return calls of a function and its derivative, compiled together.
+
+    The arguments are key, rate, x and the cotangent of the function's value.
+    """
 
     def both(key, rate, x, cotangent):
         y, backward = jax.vjp(lambda x: function(key, rate, x), x)
         return y, backward(cotangent)
 
-    compiled = jax.jit(both, compiler_options=compiler_options())
+    program = compiled(both)
 
     def run(calls: int) -> None:
         for _ in range(calls):
-            result = compiled(*arguments)
+            result = program(*arguments)
         jax.block_until_ready(result)
 
     return run
 
 
-def bytes_kept(function: Callable, key, rate, x) -> int:
-    """The size of all arrays that the derivative holds on to."""
+def bytes_kept(function: Operation, key: Key[Array, ""], rate: Scalar, x: Array) -> int:
+    """Return the size of all arrays that the forward pass keeps for the backward."""
     backward = jax.eval_shape(
         lambda key, rate, x: jax.vjp(lambda x: function(key, rate, x), x)[1],
         key, rate, x,

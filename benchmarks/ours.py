@@ -1,4 +1,4 @@
-"""The training steps of `train.py` as calls to be timed, and its data for the peers."""
+"""The training steps of `train.py` as calls to time, and its data for the peers."""
 
 from collections import deque
 
@@ -14,11 +14,12 @@ from training.experiment import Experiment, start_state
 from training.population import settings_of
 from training.run import compile_step
 
-EXAMPLES = 32_768  # at least so many for the peers
+# At least so many for the peers: Keras is given all batches of a timing as one epoch.
+EXAMPLES = 32_768
 
 
 def our_training(experiment: Experiment) -> Calls:
-    """The steps of the training loop, with its batches."""
+    """Return the steps of the training loop, with the fetching of its batches."""
     state = start_state(experiment)
     step, _ = compile_step(experiment, state)
     batches, settings = one_ahead(batches_from(experiment, 0)), settings_of(experiment)
@@ -37,7 +38,7 @@ def our_training(experiment: Experiment) -> Calls:
 
 
 def training_arrays(experiment: Experiment) -> Arrays:
-    """The training data as the network sees it, repeated to a fair size."""
+    """Return the standardised training data, repeated until there are `EXAMPLES`."""
     images, labels = experiment.data.train.fetch(experiment.train_ids)
     images = np.asarray(experiment.objective.standardise(jnp.asarray(images)))
     repeats = -(-EXAMPLES // len(labels))

@@ -1,9 +1,9 @@
 """The same training steps in plain Flax, PyTorch and Keras, as one first writes them.
 
-Each maker takes a network, the training data and a batch size, and gives a function of
-a number of steps; it trains that many, waits for the last, and includes fetching the
-data. PyTorch and Keras are left out where they are not installed. On a GPU PyTorch has
-its data there, and is compiled too.
+Each maker takes a network, the training data and a batch size, and returns a function
+that trains a number of steps, fetches their data, and waits for the last. PyTorch and
+Keras are left out where they are not installed. On a GPU, PyTorch has its data there,
+and is compiled too.
 """
 
 import importlib.util
@@ -18,7 +18,7 @@ from benchmarks.with_torch import torch_training, torch_transforms
 
 
 def installed() -> dict[str, Callable[[Layers, Arrays, int], Calls]]:
-    """The makers of the peers that can be imported."""
+    """Return the makers of the peers that are installed, by name."""
     found = {"flax": flax_training}
     for name, transform in torch_transforms().items():
         found[name] = partial(torch_training, transform)

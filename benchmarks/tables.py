@@ -1,5 +1,6 @@
-"""What `scripts/bench.py` prints and writes of its measurements."""
+"""Tables, JSON and charts of the times that `scripts/bench.py` measures."""
 
+import json
 import os
 import platform
 from datetime import date
@@ -17,10 +18,10 @@ PACKAGES = ("jax", "flax", "torch", "tensorflow", "keras")
 
 
 class Measured(NamedTuple):
-    """Milliseconds of one contestant: quartiles over the rounds.
+    """The times of one contestant in milliseconds: quartiles over the rounds.
 
     Attributes:
-        ratio: of its median to that of the first contestant.
+        ratio: the median over the first contestant's median.
         kept: bytes that its forward pass keeps for the backward pass, if known.
     """
 
@@ -31,11 +32,11 @@ class Measured(NamedTuple):
     kept: int | None = None
 
 
-Results = dict[str, Measured]
+Results = dict[str, Measured]  # by contestant
 
 
 def machine() -> dict[str, str | int]:
-    """What the numbers depend on."""
+    """Return what the numbers depend on: date, device, processor and versions."""
     return {
         "date": date.today().isoformat(),
         "device": jax.devices()[0].device_kind,
@@ -46,7 +47,7 @@ def machine() -> dict[str, str | int]:
 
 
 def as_table(title: str, results: Results) -> Table:
-    """A printed table of one comparison."""
+    """Return one comparison as a table for the terminal."""
     table = Table("", "median ms", "quartiles", "ratio", "bytes kept", title=title)
     for name, found in results.items():
         kept = "" if found.kept is None else f"{found.kept:,}"
@@ -55,16 +56,23 @@ def as_table(title: str, results: Results) -> Table:
     return table
 
 
-def as_json(tables: dict[str, Results]) -> dict[str, dict]:
-    """The tables as plain dictionaries."""
+def write(tables: dict[str, Results], out: Path) -> None:
+    """Write `bench.json` and `bench.png` of all tables, by their titles."""
+    record = {"machine": machine(), "tables": as_dictionaries(tables)}
+    (out / "bench.json").write_text(json.dumps(record, indent=2) + "\n")
+    plot_bars(tables, out / "bench.png")
+
+
+def as_dictionaries(tables: dict[str, Results]) -> dict[str, dict]:
+    """Return the tables as plain dictionaries."""
     return {
         title: {name: found._asdict() for name, found in results.items()}
         for title, results in tables.items()
     }
 
 
-def draw(tables: dict[str, Results], path: Path) -> None:
-    """One bar chart a table, bars with their quartiles, lengths in milliseconds."""
+def plot_bars(tables: dict[str, Results], path: Path) -> None:
+    """Plot one bar chart per table: medians in milliseconds, with their quartiles."""
     rows = [len(results) for results in tables.values()]
     size = (8, 0.8 * len(rows) + 0.3 * sum(rows))
     figure = Figure(figsize=size, layout="constrained")

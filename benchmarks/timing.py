@@ -1,4 +1,4 @@
-"""Contestants timed in turn: interleaved, medians with their quartiles."""
+"""Times contestants in turn: interleaved rounds, medians with their quartiles."""
 
 import random
 import time
@@ -10,40 +10,53 @@ from rich.progress import track
 
 from benchmarks.tables import Measured, Results
 
-Calls = Callable[[int], None]  # So many calls or steps, and waiting for the last.
+# Makes a number of calls, or of steps, and waits for the last one.
+Calls = Callable[[int], None]
 
 
 def measure(
     title: str, contestants: dict[str, Calls], rounds: int, seconds: float
 ) -> Results:
-    """Times all contestants in turn, each for about so many seconds a round.
-
-    In another order every round, so that none always follows the same one.
-    """
+    """Time all contestants in turn, each for about `seconds` in every round."""
     counts = {name: calls_to_time(run, seconds) for name, run in contestants.items()}
     times: dict[str, list[float]] = {name: [] for name in contestants}
     order = random.Random(0)
     for _ in track(range(rounds), title, console=Console(stderr=True)):
-        for name in order.sample(list(contestants), len(contestants)):
+        for name in shuffled(list(contestants), order):
             seconds_taken = elapsed(contestants[name], counts[name])
             times[name].append(1e3 * seconds_taken / counts[name])
+    return compared(times)
+
+
+def shuffled(names: list[str], order: random.Random) -> list[str]:
+    """Return the names in the order of the next round.
+
+    The order changes, so that what a contestant leaves in the processor's caches does
+    not meet the same next one in every round.
+    """
+    return order.sample(names, len(names))
+
+
+def compared(times: dict[str, list[float]]) -> Results:
+    """Return the quartiles of each contestant's times, and the ratio to the first."""
     quartiles = {
         n: np.quantile(t, [0.25, 0.5, 0.75]).tolist() for n, t in times.items()
     }
     first = next(iter(quartiles.values()))[1]
     return {
-        name: Measured(q[0], q[1], q[2], q[1] / first) for name, q in quartiles.items()
+        name: Measured(lower, median, upper, median / first)
+        for name, (lower, median, upper) in quartiles.items()
     }
 
 
 def calls_to_time(run: Calls, seconds: float) -> int:
-    """So many calls that they take about so long, after some that compile."""
+    """Return how many calls take about `seconds`, after some that compile."""
     run(2)
     return max(2, round(seconds / (elapsed(run, 10) / 10)))
 
 
 def elapsed(run: Calls, calls: int) -> float:
-    """Seconds of so many calls."""
+    """Return the seconds that a number of calls takes."""
     begin = time.perf_counter()
     run(calls)
     return time.perf_counter() - begin

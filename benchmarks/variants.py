@@ -1,13 +1,19 @@
-"""What `scripts/bench.py` measures of the variants: each at the first kind of site that
-it acts at, beside what the plain network does there to an array times a constant."""
+"""Each variant at the first kind of site that it acts at, against the plain network.
 
-from collections.abc import Callable, Iterator
+The plain network is given the array times a constant, so that a ratio of 1 means that a
+mask costs what a multiplication costs.
+"""
+
+from collections.abc import Iterator
 from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float, Key
 
+from benchmarks.operations import Operation, apply_variant, forward_backward
+from benchmarks.request import Request, timed
+from benchmarks.tables import Results
 from dropout import VARIANTS, Variant
 from dropout.kinds import PLAIN
 from models.layers import pool_2x2
@@ -28,20 +34,34 @@ SHAPES = {
 }
 
 
-def groups() -> Iterator[tuple[str, dict[str, Callable]]]:
-    """A title, and functions of (key, rate, x), the plain network's first."""
+def measure_variants(request: Request) -> Iterator[tuple[str, Results]]:
+    """Time every variant at a site of its kind, beside the plain network there."""
+    key = jax.random.key(0)
+    for kind, functions in groups():
+        shape = SHAPES[kind]
+        x = jax.random.uniform(key, shape)
+        y = jax.eval_shape(functions["plain"], key, 0.5, x)
+        arguments = (key, jnp.float32(0.5), x, jnp.ones(y.shape, y.dtype))
+        contestants = {n: forward_backward(f, arguments) for n, f in functions.items()}
+        size = "x".join(map(str, shape))
+        yield f"variants at {kind}, {size} float32", timed(request, kind, contestants)
+
+
+def groups() -> Iterator[tuple[str, dict[str, Operation]]]:
+    """Yield each kind of site with its functions, of which the plain one is first."""
     for kind, shape in SHAPES.items():
-        members = {n: v for n, v in VARIANTS.items() if v.kinds[0] == kind}
+        variants = {n: v for n, v in VARIANTS.items() if v.kinds[0] == kind}
         others = others_at(kind, shape)
-        functions: dict[str, Callable] = {"plain": partial(plain, kind, others)}
-        for name, variant in members.items():
-            functions[name] = partial(draw, variant, layer_of(variant, kind) or others)
-        if members:
+        functions: dict[str, Operation] = {"plain": partial(plain, kind, others)}
+        for name, variant in variants.items():
+            passed = layer_of(variant, kind) or others
+            functions[name] = partial(apply_variant, variant, passed)
+        if variants:
             yield kind, functions
 
 
 def others_at(kind: str, shape: tuple[int, ...]) -> tuple:
-    """What a site of this kind passes after x; a kernel is x itself."""
+    """Return what a site of this kind passes after x; at a kernel, x is the kernel."""
     if kind == "window":
         return (pool_2x2,)
     second = jax.random.uniform(jax.random.key(1), shape)
@@ -49,18 +69,15 @@ def others_at(kind: str, shape: tuple[int, ...]) -> tuple:
 
 
 def layer_of(variant: Variant, kind: str) -> tuple:
-    """A kernel of one weight, for a variant that draws the product with it."""
+    """Return a kernel of one weight and its product, for a variant that needs them."""
     if kind != "kernel" or variant.kernel_form != "product":
         return ()
     return jnp.ones((1,) * len(SHAPES[kind])), jnp.multiply
 
 
-def plain(kind: str, others: tuple, key, rate, x: Array) -> Array:
-    """The plain network, x times a constant."""
+def plain(
+    kind: str, others: tuple, key: Key[Array, ""], rate: Float[Array, ""], x: Array
+) -> Array:
+    """Return what the plain network computes from x times a constant."""
     scaled = x * jnp.asarray(0.5, x.dtype)
     return scaled if kind == "kernel" else PLAIN[kind](scaled, *others)
-
-
-def draw(variant: Variant, others: tuple, key, rate, x: Array) -> Array:
-    """A variant with its default options."""
-    return variant(key, x, rate, *others)

@@ -1,4 +1,4 @@
-"""Plain Flax' training steps, as one first writes them."""
+"""Training steps in plain Flax, as one first writes them."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ FLAX_FUNCTIONS = {
 
 
 def shuffled_batches(data: Arrays, batch_size: int) -> Iterator[Arrays]:
-    """Endless epochs of full batches, each epoch a fresh permutation."""
+    """Yield full batches without end, each epoch in a fresh permutation."""
     images, labels = data
     generator = np.random.default_rng(0)
     while True:
@@ -44,7 +44,7 @@ def shuffled_batches(data: Arrays, batch_size: int) -> Iterator[Arrays]:
 
 
 def flax_training(layers: Layers, data: Arrays, batch_size: int) -> Calls:
-    """Flax NNX and optax under one jit."""
+    """Return training steps in Flax NNX and optax under one plain `jax.jit`."""
     network = flax_network(layers, jnp.asarray(data[0][:2]), nnx.Rngs(0))[0]
     graph, params, others = nnx.split(network, nnx.Param, ...)
     optimizer = optax.adam(1e-3)
@@ -73,7 +73,7 @@ def flax_training(layers: Layers, data: Arrays, batch_size: int) -> Calls:
 
 
 def flax_network(layers: Layers, x: Features, rngs: nnx.Rngs):
-    """The network, and what it makes of `x`, from which the layers take their sizes."""
+    """Return the network and its output for `x`, from which layers take their sizes."""
     found = []
     for layer in layers:
         found.append(flax_layer(layer, x, rngs))
@@ -82,7 +82,7 @@ def flax_network(layers: Layers, x: Features, rngs: nnx.Rngs):
 
 
 def flax_layer(layer: Layer, x: Features, rngs: nnx.Rngs) -> Callable:
-    """One layer on features like `x`."""
+    """Return one layer for features shaped like `x`."""
     inputs = x.shape[-1]
     match layer:
         case Convolution(channels, size, stride, padding, bias):
@@ -103,12 +103,12 @@ def flax_layer(layer: Layer, x: Features, rngs: nnx.Rngs) -> Callable:
 
 
 class FlaxResidual(nnx.Module):
-    """A branch and its shortcut."""
+    """A branch and its shortcut, padded with channels of zeros."""
 
     def __init__(self, branch: nnx.Sequential, stride: int, more: int):
         self.branch, self.stride, self.more = branch, stride, more
 
     def __call__(self, x: Features) -> Features:
-        """Features -> features."""
+        """Return the branch of `x` plus the shortcut."""
         short = x[:, :: self.stride, :: self.stride]
         return self.branch(x) + jnp.pad(short, ((0, 0),) * 3 + ((0, self.more),))

@@ -1,4 +1,4 @@
-"""Keras' training steps, where it is installed."""
+"""Training steps in Keras, where it is installed."""
 
 from functools import partial
 
@@ -7,7 +7,7 @@ from benchmarks.timing import Calls
 
 
 def keras_training(layers: Layers, data: Arrays, batch_size: int) -> Calls:
-    """Keras' own `model.fit` on arrays in memory, one epoch of the steps asked for."""
+    """Return Keras' own `model.fit` on arrays in memory, one epoch per timing."""
     import keras  # pyright: ignore[reportMissingImports]
 
     keras.utils.set_random_seed(0)
@@ -24,7 +24,7 @@ def keras_training(layers: Layers, data: Arrays, batch_size: int) -> Calls:
 
 
 def keras_network(layers: Layers, x):
-    """What the layers make of Keras' symbolic `x`."""
+    """Return the symbolic output of the layers for Keras' symbolic `x`."""
     import keras  # pyright: ignore[reportMissingImports]
 
     for layer in layers:
@@ -38,7 +38,7 @@ def keras_network(layers: Layers, x):
 
 
 def keras_layer(layer: Convolution | Dense | str):
-    """One layer but a residual one."""
+    """Return one layer other than a residual one."""
     from keras import layers  # pyright: ignore[reportMissingImports]
 
     match layer:

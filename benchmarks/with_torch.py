@@ -1,4 +1,4 @@
-"""PyTorch's dropout and training steps, on a GPU where there is one."""
+"""Dropout and training steps in PyTorch, on a GPU where there is one."""
 
 import importlib.util
 from collections.abc import Callable
@@ -18,14 +18,14 @@ from benchmarks.timing import Calls
 
 
 def torch_transforms() -> dict[str, Callable[[Callable], Callable]]:
-    """By name, the ways to run a function of PyTorch's here; none without PyTorch."""
+    """Return the ways to run a PyTorch function here, by name; none without PyTorch."""
     if not importlib.util.find_spec("torch"):
         return {}
     import torch  # pyright: ignore[reportMissingImports]
 
     if not torch.cuda.is_available():
         return {"pytorch": lambda function: function}
-    # As JAX multiplies float32 by default on the same card.
+    # JAX multiplies float32 in TF32 by default on the same card.
     torch.set_float32_matmul_precision("high")
     return {
         "pytorch": lambda function: function,
@@ -35,14 +35,14 @@ def torch_transforms() -> dict[str, Callable[[Callable], Callable]]:
 
 
 def torch_device() -> str:
-    """Where PyTorch computes: on the GPU if there is one."""
+    """Return the device that PyTorch computes on: the GPU if there is one."""
     import torch  # pyright: ignore[reportMissingImports]
 
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def torch_wait() -> None:
-    """Waits for the GPU, where there is one."""
+    """Wait for the GPU, where there is one."""
     import torch  # pyright: ignore[reportMissingImports]
 
     if torch.cuda.is_available():
@@ -52,7 +52,7 @@ def torch_wait() -> None:
 def torch_training(
     transform: Callable, layers: Layers, data: Arrays, batch_size: int
 ) -> Calls:
-    """PyTorch, its forward pass and loss under one of `torch_transforms`."""
+    """Return training steps whose loss runs under one of `torch_transforms`."""
     import torch  # pyright: ignore[reportMissingImports]
 
     torch.manual_seed(0)
@@ -79,7 +79,7 @@ def torch_training(
 
 
 def torch_layer(layer: Layer):
-    """One layer over NCHW."""
+    """Return one layer for features of the layout NCHW."""
     from torch import nn  # pyright: ignore[reportMissingImports]
 
     match layer:
@@ -103,7 +103,7 @@ def torch_layer(layer: Layer):
 
 
 def torch_residual(branch: Layers, stride: int, more: int):
-    """A branch and its shortcut."""
+    """Return a branch and its shortcut, padded with channels of zeros."""
     from torch import nn  # pyright: ignore[reportMissingImports]
 
     class Block(nn.Module):
@@ -119,7 +119,7 @@ def torch_residual(branch: Layers, stride: int, more: int):
 
 
 def torch_dropouts(shape: tuple[int, ...], dtype: str) -> dict[str, Calls]:
-    """PyTorch's dropout, run in each of its ways."""
+    """Return PyTorch's dropout, run in each of the ways that are available here."""
     return {
         f"{name} dropout": torch_dropout(transform, shape, dtype)
         for name, transform in torch_transforms().items()
@@ -127,7 +127,7 @@ def torch_dropouts(shape: tuple[int, ...], dtype: str) -> dict[str, Calls]:
 
 
 def torch_dropout(transform: Callable, shape: tuple[int, ...], dtype: str) -> Calls:
-    """Calls of PyTorch's dropout and its derivative."""
+    """Return calls of PyTorch's dropout and its derivative."""
     import torch  # pyright: ignore[reportMissingImports]
 
     options = {"device": torch_device(), "dtype": getattr(torch, dtype)}

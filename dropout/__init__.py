@@ -1,49 +1,123 @@
 """Dropout for JAX: pure variants, explicit keys, and plans that say where and how much.
 
-from dropout import VARIANTS, bernoulli
+from dropout import bernoulli
 y = bernoulli(jax.random.key(0), x, 0.5)
+
+Every variant is here under its name, as its entry of `VARIANTS`: a rate outside its
+domain is a ValueError while it is a Python number.
 """
 
 from dropout.keys import JaxBits, named_key
 from dropout.kinds import identity, kind_of
 from dropout.parameters import (
-    Place,
+    LearnedRow,
     initial_parameters,
-    learned_places,
     learned_rates,
+    learned_rows,
     penalty,
 )
-from dropout.plan import Plan, Row, Rule, Span, parse, rates_at, resolve, scale_rates
+from dropout.plan import Plan, Row, Rule, Span, parse, resolve, rows_at, scale_rates
 from dropout.schedules import SCHEDULES, Timeline, factor_at
-from dropout.sites import Drop, Moment, bind
+from dropout.sites import Drop, Moment, Site, bind, record_sites
 from dropout.variants import VARIANTS, Variant
-from dropout.variants.elementwise import bernoulli
+
+bernoulli = VARIANTS["bernoulli"]
+gaussian = VARIANTS["gaussian"]
+uniform = VARIANTS["uniform"]
+alpha = VARIANTS["alpha"]
+feature_alpha = VARIANTS["feature_alpha"]
+max_dropout = VARIANTS["max_dropout"]
+spatial = VARIANTS["spatial"]
+weighted_channel = VARIANTS["weighted_channel"]
+patch = VARIANTS["patch"]
+word = VARIANTS["word"]
+dropblock = VARIANTS["dropblock"]
+disout = VARIANTS["disout"]
+cutout = VARIANTS["cutout"]
+random_erasing = VARIANTS["random_erasing"]
+max_pool = VARIANTS["max_pool"]
+stochastic_pool = VARIANTS["stochastic_pool"]
+dropconnect = VARIANTS["dropconnect"]
+kernel_dropout = VARIANTS["kernel_dropout"]
+embedding = VARIANTS["embedding"]
+targeted = VARIANTS["targeted"]
+drop_path = VARIANTS["drop_path"]
+layerdrop = VARIANTS["layerdrop"]
+shakedrop = VARIANTS["shakedrop"]
+shake_shake = VARIANTS["shake_shake"]
+locked = VARIANTS["locked"]
+recurrent = VARIANTS["recurrent"]
+zoneout = VARIANTS["zoneout"]
+attention = VARIANTS["attention"]
+dropkey = VARIANTS["dropkey"]
+drophead = VARIANTS["drophead"]
+concrete = VARIANTS["concrete"]
+spatial_concrete = VARIANTS["spatial_concrete"]
+variational = VARIANTS["variational"]
+sparse_variational = VARIANTS["sparse_variational"]
+standout = VARIANTS["standout"]
 
 __all__ = [
     "SCHEDULES",
     "VARIANTS",
     "Drop",
     "JaxBits",
+    "LearnedRow",
     "Moment",
-    "Place",
     "Plan",
     "Row",
     "Rule",
+    "Site",
     "Span",
     "Timeline",
     "Variant",
+    "alpha",
+    "attention",
     "bernoulli",
     "bind",
+    "concrete",
+    "cutout",
+    "disout",
+    "drop_path",
+    "dropblock",
+    "dropconnect",
+    "drophead",
+    "dropkey",
+    "embedding",
     "factor_at",
+    "feature_alpha",
+    "gaussian",
     "identity",
     "initial_parameters",
+    "kernel_dropout",
     "kind_of",
-    "learned_places",
+    "layerdrop",
     "learned_rates",
+    "learned_rows",
+    "locked",
+    "max_dropout",
+    "max_pool",
     "named_key",
     "parse",
+    "patch",
     "penalty",
-    "rates_at",
+    "random_erasing",
+    "record_sites",
+    "recurrent",
     "resolve",
+    "rows_at",
     "scale_rates",
+    "shake_shake",
+    "shakedrop",
+    "sparse_variational",
+    "spatial",
+    "spatial_concrete",
+    "standout",
+    "stochastic_pool",
+    "targeted",
+    "uniform",
+    "variational",
+    "weighted_channel",
+    "word",
+    "zoneout",
 ]

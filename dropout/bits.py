@@ -2,7 +2,7 @@
 
 A row's seed is two words drawn from its JAX key with JAX's own generator. An element's
 bits are two rounds of a 32-bit mixer over the element's index and those words, so XLA
-evaluates them inside the loop that uses them: nothing of the mask's size is drawn into
+evaluates them inside the loop that uses them: nothing of the mask's size is written to
 memory, and the backward pass makes the same bits again.
 """
 
@@ -19,7 +19,7 @@ NORMAL_COEFFICIENTS = (0.00943108, -0.04279067, 0.07982017, 0.01207527, 1.673031
 
 
 def row_seeds(key: AnyKey, rows: int) -> Seeds:
-    """What the bits of each row are made from: two words a row, or the rows' keys."""
+    """Return the seeds of each row's bits: two words per row, or the rows' keys."""
     if isinstance(key, JaxBits):
         return row_keys(key.key, rows)
     words = jax.vmap(lambda row: jax.random.bits(row, (2,), jnp.uint32))
@@ -27,13 +27,13 @@ def row_seeds(key: AnyKey, rows: int) -> Seeds:
 
 
 def named_seeds(key: AnyKey, name: str, rows: int) -> Seeds:
-    """Seeds for a further draw of each row, apart from those of `row_seeds`."""
+    """Return seeds for further bits of each row, distinct from `row_seeds`."""
     keys = jax.tree.map(lambda leaf: row_keys(leaf, rows), key)
     return row_seeds(named_key(keys, name), rows)
 
 
 def random_bits(seeds: Seeds, shape: tuple[int, ...]) -> UInt32[Array, "n ..."]:
-    """Uniform 32-bit words of `shape` (n, ...), row by row from `seeds`."""
+    """Return uniform 32-bit words of `shape` (n, ...), row by row from `seeds`."""
     if jnp.issubdtype(seeds.dtype, jax.dtypes.prng_key):
         return jax.vmap(lambda row: jax.random.bits(row, shape[1:], jnp.uint32))(seeds)
     first, second = (
@@ -43,54 +43,54 @@ def random_bits(seeds: Seeds, shape: tuple[int, ...]) -> UInt32[Array, "n ..."]:
 
 
 def uniform(seeds: Seeds, shape: tuple[int, ...]) -> Float[Array, "n ..."]:
-    """Uniform float32 in [0, 1), multiples of 2^-24."""
+    """Return uniform float32 in [0, 1), multiples of 2^-24."""
     return as_uniform(random_bits(seeds, shape))
 
 
 def normal(seeds: Seeds, shape: tuple[int, ...]) -> Float[Array, "n ..."]:
-    """Standard normal float32 to within 3.1e-4 of the distribution function; |z| < 5.4.
+    """Return normal float32 to within 3.1e-4 of the distribution function; |z| < 5.4.
 
     An odd polynomial of the sum of four 16-bit uniforms, whose coefficients give it the
-    first ten moments of the normal distribution. Arithmetic alone: less than half the
-    cost of an inverse distribution function with its logarithm and root.
+    first ten moments of the standard normal distribution. It needs no logarithm and no
+    root, which an inverse distribution function does.
     """
     first = random_bits(seeds, shape)
     second = first * np.uint32(0x9E3779B1)
     half = np.uint32(0xFFFF)
     total = (first & half) + (first >> 16) + (second & half) + (second >> 16)
     centred = total.astype(jnp.int32).astype(jnp.float32) - 2 * np.float32(half)
-    s = centred * np.float32(2.0**-16)
-    square, sum_of_powers = s * s, jnp.zeros((), jnp.float32)
+    scaled = centred * np.float32(2.0**-16)
+    square, sum_of_powers = scaled * scaled, jnp.zeros((), jnp.float32)
     for coefficient in NORMAL_COEFFICIENTS:
         sum_of_powers = sum_of_powers * square + np.float32(coefficient)
-    return sum_of_powers * s
+    return sum_of_powers * scaled
 
 
 def integers(bits: UInt32[Array, "..."], bound: Integer[Array, "..."] | int):
-    """Uniform int32 in [0, bound) from 32-bit words; `bound` is below 2^16."""
+    """Return uniform int32 in [0, bound) from 32-bit words; `bound` is below 2^16."""
     bound = jnp.asarray(bound, jnp.uint32)
     carry = ((bits & np.uint32(0xFFFF)) * bound) >> 16
     return (((bits >> 16) * bound + carry) >> 16).astype(jnp.int32)
 
 
 def as_uniform(bits: UInt32[Array, "..."]) -> Float[Array, "..."]:
-    """32-bit words as float32 in [0, 1), multiples of 2^-24."""
+    """Convert 32-bit words to float32 in [0, 1), multiples of 2^-24."""
     return _steps(bits).astype(jnp.float32) * np.float32(2.0**-RESOLUTION)
 
 
 def keep_mask(
     seeds: Seeds, rate: Float[Array, "..."], shape: tuple[int, ...]
 ) -> Bool[Array, "n ..."]:
-    """True where kept, with probability 1 - `rate`, as `uniform >= rate` would decide.
+    """Return True where an element is kept, as `uniform >= rate` would decide.
 
-    Compared as integers, so that every backend decides alike. Rate 0 keeps all, rate 1
+    Integers are compared, so that every backend decides alike. Rate 0 keeps all, rate 1
     keeps none, and what a rate drops, every higher rate drops too.
     """
     return kept(random_bits(seeds, shape), rate)
 
 
 def kept(bits: UInt32[Array, "..."], rate: Float[Array, "..."]) -> Bool[Array, "..."]:
-    """`keep_mask` of bits that are already drawn."""
+    """Return `keep_mask` for bits that are already drawn."""
     return _steps(bits) >= jnp.ceil(rate * np.float32(2.0**RESOLUTION)).astype(
         jnp.int32
     )

@@ -31,7 +31,7 @@ class Call:
 
 
 def parse_call(text: str) -> Call:
-    """Reads `name` or `name(option=value, ...)`.
+    """Read `name` or `name(option=value, ...)`.
 
     Raises:
         ValueError: `text` has another form, or a value is not a literal.
@@ -42,7 +42,10 @@ def parse_call(text: str) -> Call:
             return Call(node.id)
         assert isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
         assert not node.args and all(keyword.arg for keyword in node.keywords)
-        options = {str(k.arg): ast.literal_eval(k.value) for k in node.keywords}
+        options = {
+            str(keyword.arg): ast.literal_eval(keyword.value)
+            for keyword in node.keywords
+        }
         assert len(options) == len(node.keywords)
     except (AssertionError, SyntaxError, ValueError, TypeError, *TOO_DEEP):
         raise ValueError(
@@ -52,7 +55,7 @@ def parse_call(text: str) -> Call:
 
 
 def split_outside(text: str, separator: str) -> list[str]:
-    """Splits at a one-character separator that stands outside parentheses."""
+    """Split at a one-character separator that stands outside parentheses."""
     parts, depth = [""], 0
     for character in text:
         depth += (character == "(") - (character == ")")
@@ -64,14 +67,14 @@ def split_outside(text: str, separator: str) -> list[str]:
 
 
 def lookup(kind: str, name: str, registry: Mapping[str, Any]) -> Any:
-    """The entry called `name`, or a ValueError with the nearest name and all others."""
+    """Return the entry called `name`, or raise ValueError with the nearest name."""
     if name not in registry:
         raise ValueError(f"unknown {kind} {name!r}{suggest(name, registry)}.")
     return registry[name]
 
 
 def suggest(name: str, allowed: Iterable[str]) -> str:
-    """The tail of an error message: the nearest name, if one is near, and all names."""
+    """Return the end of an error message: the nearest name, if any, and all names."""
     allowed = list(allowed)
     near = difflib.get_close_matches(name, allowed, n=1)
     nearest = f"; did you mean {near[0]!r}?" if near else ";"
@@ -81,16 +84,17 @@ def suggest(name: str, allowed: Iterable[str]) -> str:
 def check_options(
     kind: str, call: Call, function: Callable[..., Any], reserved: tuple[str, ...] = ()
 ) -> None:
-    """Checks a call's options against the keyword-only parameters of `function`.
+    """Check a call's options against the keyword-only parameters of `function`.
 
     Args:
-        kind: what the call is, for messages.
+        kind: what the call names, such as "variant", for messages.
         call: the call to check.
-        function: whose parameters are the options.
-        reserved: options that are allowed besides, and checked by the caller.
+        function: the function whose parameters are the options.
+        reserved: further options that are allowed, which the caller checks.
 
     Raises:
-        ValueError: an option that it does not have, or a value of another type.
+        ValueError: an option that the function does not have, or a value of another
+            type.
     """
     types_of = option_types(function)
     for option, value in call.options:
@@ -109,10 +113,11 @@ def check_options(
 
 
 def option_types(function: Callable[..., Any]) -> dict[str, Any]:
-    """The keyword-only parameters of a function and their annotations."""
+    """Return the keyword-only parameters of a function with their annotations."""
     hints = get_type_hints(function, include_extras=True)
     parameters = inspect.signature(function).parameters.values()
-    return {p.name: hints[p.name] for p in parameters if p.kind is p.KEYWORD_ONLY}
+    keyword_only = (item for item in parameters if item.kind is item.KEYWORD_ONLY)
+    return {item.name: hints[item.name] for item in keyword_only}
 
 
 def _is_of_type(value: Any, expected: Any) -> bool:

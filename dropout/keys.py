@@ -14,7 +14,7 @@ from jaxtyping import Array, Integer, Key
 class JaxBits:
     """A key whose bits come from JAX's own generator instead of the counter hash.
 
-    The reference that the statistical tests compare with; variants take it wherever
+    The statistical tests compare the counter hash with it. Variants take it wherever
     they take a key.
     """
 
@@ -26,15 +26,15 @@ KeyLike = TypeVar("KeyLike", bound=Key[Array, "..."] | JaxBits)
 
 
 def named_key(key: KeyLike, name: str) -> KeyLike:
-    """The child of `key` (a scalar, or one a row) that belongs to `name`.
+    """Return the child of `key` (one key, or one per row) that belongs to `name`.
 
-    Folds in `zlib.crc32(name)`, which is the same in every process and version.
+    It folds in `zlib.crc32(name)`, which is the same in every process and version.
     """
     return fold(key, jnp.uint32(zlib.crc32(name.encode())))
 
 
 def fold(key: KeyLike, data: Integer[Array, ""] | int) -> KeyLike:
-    """`jax.random.fold_in` for a scalar key or one key a row."""
+    """Apply `jax.random.fold_in` to one key, or to one key per row."""
 
     def fold_leaf(leaf: Key[Array, "..."]) -> Key[Array, "..."]:
         function = jax.random.fold_in
@@ -48,20 +48,20 @@ def fold(key: KeyLike, data: Integer[Array, ""] | int) -> KeyLike:
 def example_keys(
     key: Key[Array, ""], examples: Integer[Array, " n"]
 ) -> Key[Array, " n"]:
-    """One key for each example, a function of `key` and the example alone."""
+    """Return one key per example, a function of `key` and the example alone."""
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, examples)
 
 
 def row_keys(key: Key[Array, "..."], rows: int) -> Key[Array, " n"]:
-    """One key a row: a scalar key stands for the examples 0 to rows - 1.
+    """Return one key per row: a scalar key stands for the examples 0 to rows - 1.
 
     Raises:
-        ValueError: `key` is neither a scalar nor one key a row.
+        ValueError: `key` is neither one key nor one key per row.
     """
     if key.shape == ():
         return example_keys(key, jnp.arange(rows, dtype=jnp.uint32))
     if key.shape == (rows,):
         return key
     raise ValueError(
-        f"key of shape {key.shape}: expected one key, (), or one a row, ({rows},)."
+        f"key of shape {key.shape}: expected one key, (), or one per row, ({rows},)."
     )

@@ -29,14 +29,18 @@ PLAIN: dict[str, Callable[..., Array]] = {
 
 
 def kind_of(site: str) -> str:
-    """The kind of a site, fixed by its last segment."""
+    """Return the kind of a site, which its last segment fixes."""
     last = site.rpartition("/")[2]
     return last if last in PLAIN else "activation"
 
 
-def identity(site: str, x: Array, *others: Any, time: Any = None) -> Array:
-    """The plain network at every site: evaluation where no variant has its own rule.
+def identity(
+    site: str, x: Array, *others: Any, time: Any = None, reader: str = ""
+) -> Array:
+    """Return what the plain network computes at a site.
 
-    `time` is the step of a scan in which the site is called; it changes nothing here.
+    It is the `drop` of evaluation where no variant has a rule of its own. `time`, the
+    step of the scan in which the site is called, and `reader`, the kernel site that
+    reads the activation, change nothing here.
     """
     return PLAIN[kind_of(site)](x, *others)

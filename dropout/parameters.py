@@ -1,8 +1,8 @@
-"""Parameters of a plan's learned rules: how they start, their penalty, their rates.
+"""Parameters of learned variants: how they start, their penalty and their rates.
 
-A rule whose variant is learned has parameters at each site that it wins, where others
-have a rate; the rate in the plan is the one that they start with. Its schedule weighs
-its regulariser.
+At each site that a rule with a learned variant wins, parameters take the place of the
+rate; the rate in the plan is the one that they start with. The rule's schedule weighs
+the regulariser.
 """
 
 from collections.abc import Mapping
@@ -14,18 +14,19 @@ from jaxtyping import Array, Float
 from dropout.kinds import kind_of
 from dropout.plan import Row
 from dropout.schedules import Step, Timeline, factor_at
+from dropout.sites import Site
 from dropout.variants import VARIANTS
 from dropout.variants.entry import Learned, Parameters
 
-Kernels = Mapping[str, Float[Array, "..."]]  # by site
+KernelsBySite = Mapping[str, Float[Array, "..."]]
 
 
-class Place(NamedTuple):
-    """A site at which a learned rule acts.
+class LearnedRow(NamedTuple):
+    """A row of a plan whose variant is learned.
 
     Attributes:
-        row: the rule's row there.
-        shape: of the activation, (n, ...), or at a kernel site of the kernel.
+        row: the row.
+        shape: the shape of the activation, (n, ...), or at a kernel site of the kernel.
         kernel: the site of the kernel that reads the activation, or the site itself.
     """
 
@@ -34,111 +35,111 @@ class Place(NamedTuple):
     kernel: str
 
 
-def learned_places(
-    rows: tuple[Row, ...], shapes: Mapping[str, tuple[int, ...]]
-) -> tuple[Place, ...]:
-    """The places of a plan's learned rules.
+def learned_rows(
+    rows: tuple[Row, ...], sites: tuple[Site, ...]
+) -> tuple[LearnedRow, ...]:
+    """Return the rows of a plan whose variants are learned, each with its kernel.
 
     Args:
         rows: the resolved plan.
-        shapes: the shape at every site of the model, in the order of the calls: of the
-            kernel at a kernel site, else of the activation.
+        sites: the sites of the model (`record_sites`).
 
     Raises:
-        ValueError: no kernel reads a site.
+        ValueError: no kernel reads the activation at such a site.
     """
+    by_name = {site.name: site for site in sites}
     return tuple(
-        Place(row, shapes[row.site], _reader(row, tuple(shapes)))
+        LearnedRow(row, by_name[row.site].shape, _kernel(row, by_name[row.site]))
         for row in rows
         if VARIANTS[row.variant.name].learned
     )
 
 
 def initial_parameters(
-    places: tuple[Place, ...], kernels: Kernels
+    learned: tuple[LearnedRow, ...], kernels: KernelsBySite
 ) -> dict[str, Parameters]:
-    """The parameters at each place, by site, that give the rates of the plan."""
+    """Return the parameters that give the rates of the plan, by site."""
     return {
-        place.row.site: _learned(place).init(
-            jnp.float32(place.row.rate), _value(place, kernels), **_options(place)
+        item.row.site: _learned(item).init(
+            jnp.float32(item.row.rate), _value(item, kernels), **_options(item)
         )
-        for place in places
+        for item in learned
     }
 
 
 def penalty(
-    places: tuple[Place, ...],
+    learned: tuple[LearnedRow, ...],
     params: Mapping[str, Parameters],
-    kernels: Kernels,
+    kernels: KernelsBySite,
     step: Step,
     timeline: Timeline,
 ) -> Float[Array, ""]:
-    """The regularisers of all places, each times the factor of its schedule.
+    """Return the sum of all regularisers, each times the factor of its schedule.
 
-    In the units of a loss summed over the training examples.
+    It is in the units of a loss that is summed over the training examples.
     """
     terms = [
-        factor_at(place.row.schedule, step, timeline)
-        * _learned(place).penalty(
-            params[place.row.site],
-            kernels[place.kernel],
-            place.shape[-1],
-            **_options(place),
+        factor_at(item.row.schedule, step, timeline)
+        * _learned(item).penalty(
+            params[item.row.site],
+            kernels[item.kernel],
+            item.shape[-1],
+            **_options(item),
         )
-        for place in places
+        for item in learned
     ]
     return sum(terms, jnp.zeros((), jnp.float32))
 
 
 def learned_rates(
-    places: tuple[Place, ...], params: Mapping[str, Parameters], kernels: Kernels
+    learned: tuple[LearnedRow, ...],
+    params: Mapping[str, Parameters],
+    kernels: KernelsBySite,
 ) -> dict[str, Float[Array, ""]]:
-    """The rate that has been learned at each place, by site."""
+    """Return the rates that have been learned, by site."""
     return {
-        place.row.site: _learned(place).rate(
-            params[place.row.site], kernels[place.kernel]
-        )
-        for place in places
+        item.row.site: _learned(item).rate(params[item.row.site], kernels[item.kernel])
+        for item in learned
     }
 
 
 def kept_weights(
-    places: tuple[Place, ...], params: Mapping[str, Parameters], kernels: Kernels
+    learned: tuple[LearnedRow, ...],
+    params: Mapping[str, Parameters],
+    kernels: KernelsBySite,
 ) -> tuple[int, int]:
-    """How many weights there are where a rule prunes, and how many it leaves."""
+    """Count the weights where a variant prunes: before pruning, and after it."""
     before = after = 0
-    for place in places:
-        prune = _learned(place).prune
+    for item in learned:
+        prune = _learned(item).prune
         if prune is not None:
-            kernel = kernels[place.kernel]
+            kernel = kernels[item.kernel]
             before += kernel.size
-            after += int(jnp.count_nonzero(prune(params[place.row.site], kernel)))
+            after += int(jnp.count_nonzero(prune(params[item.row.site], kernel)))
     return before, after
 
 
-def _reader(row: Row, sites: tuple[str, ...]) -> str:
-    later = sites[sites.index(row.site) :]
-    kernels = [site for site in later if kind_of(site) == "kernel"]
-    if not kernels:
+def _kernel(row: Row, site: Site) -> str:
+    if not site.reader:
         raise ValueError(
             f"{row.variant} at {row.site!r}: no kernel comes after it; expected a "
             "site that a layer with a kernel reads."
         )
-    return kernels[0]
+    return site.reader
 
 
-def _learned(place: Place) -> Learned:
-    found = VARIANTS[place.row.variant.name].learned
+def _learned(item: LearnedRow) -> Learned:
+    found = VARIANTS[item.row.variant.name].learned
     assert found is not None
     return found
 
 
-def _options(place: Place) -> dict:
-    return dict(place.row.variant.options)
+def _options(item: LearnedRow) -> dict:
+    return dict(item.row.variant.options)
 
 
-def _value(place: Place, kernels: Kernels) -> Array:
+def _value(item: LearnedRow, kernels: KernelsBySite) -> Array:
     """The kernel at a kernel site, else anything of the activation's shape."""
-    if kind_of(place.row.site) == "kernel":
-        return kernels[place.kernel]
-    return jnp.zeros(place.shape, jnp.float32)
+    if kind_of(item.row.site) == "kernel":
+        return kernels[item.kernel]
+    return jnp.zeros(item.shape, jnp.float32)

@@ -3,6 +3,7 @@
 --dropout='conv*:spatial:0.1 fc:bernoulli:0.5@early(until=0.2)'
 """
 
+import functools
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import NamedTuple, get_args
@@ -20,13 +21,13 @@ from dropout.grammar import (
 from dropout.kinds import kind_of
 from dropout.schedules import Step, Timeline, check_schedule, factor_at
 from dropout.variants import VARIANTS
-from dropout.variants.entry import Unit
+from dropout.variants.entry import MaskUnit
 
 CONSTANT = Call("constant")
 
 
 class Span(NamedTuple):
-    """A range over depth: from `first` at the first site to `last` at the last."""
+    """A range of rates: from `first` at the first site to `last` at the last."""
 
     first: float
     last: float
@@ -66,8 +67,13 @@ class Row(NamedTuple):
     schedule: Call
 
 
+@functools.cache
 def parse(text: str, schedule: str = "constant") -> Plan:
-    """Reads a plan; `schedule` is that of the rules that name none.
+    """Read a plan from its text; the same text is read once.
+
+    Args:
+        text: rules separated by spaces, or `none`.
+        schedule: the schedule of the rules that name none.
 
     Raises:
         ValueError: the text does not follow the grammar, or names an unknown variant,
@@ -82,11 +88,11 @@ def parse(text: str, schedule: str = "constant") -> Plan:
 
 
 def resolve(plan: Plan, sites: tuple[str, ...]) -> tuple[Row, ...]:
-    """The plan's rows at a model's sites, in the model's order.
+    """Return the plan's rows at a model's sites, in the model's order.
 
     Raises:
         ValueError: a rule that wins no site, a variant at a kind of site where it
-            cannot act, or a list of rates of another length than its sites.
+            cannot act, or a list with more or fewer rates than sites.
     """
     winners = {site: _first_match(plan, site) for site in sites}
     won = {
@@ -103,7 +109,7 @@ def resolve(plan: Plan, sites: tuple[str, ...]) -> tuple[Row, ...]:
 
 
 def scale_rates(rows: tuple[Row, ...], factor: float) -> tuple[Row, ...]:
-    """The rows with their rates multiplied by a factor.
+    """Return the rows with their rates multiplied by a factor.
 
     Raises:
         ValueError: a rate that is then outside its variant's domain.
@@ -114,13 +120,12 @@ def scale_rates(rows: tuple[Row, ...], factor: float) -> tuple[Row, ...]:
     return scaled
 
 
-def rates_at(
-    rows: tuple[Row, ...], step: Step, timeline: Timeline
-) -> dict[str, Float[Array, ""]]:
-    """The rate at each row's site at a step, which may be traced."""
-    return {
-        row.site: row.rate * factor_at(row.schedule, step, timeline) for row in rows
-    }
+def rows_at(rows: tuple[Row, ...], step: Step, timeline: Timeline) -> tuple[Row, ...]:
+    """Return the rows with their rates at a step, which may be traced."""
+    return tuple(
+        row._replace(rate=row.rate * factor_at(row.schedule, step, timeline))
+        for row in rows
+    )
 
 
 def _parse_rule(text: str, default: Call) -> Rule:
@@ -165,8 +170,8 @@ def _check_variant(rule: Rule) -> None:
     entry = lookup("variant", rule.variant.name, VARIANTS)
     check_options("variant", rule.variant, entry.draw, reserved=("unit",))
     unit = _unit(rule.variant, entry.unit)
-    if unit not in get_args(Unit):
-        allowed = ", ".join(map(repr, get_args(Unit)))
+    if unit not in get_args(MaskUnit):
+        allowed = ", ".join(map(repr, get_args(MaskUnit)))
         raise ValueError(f"{entry.name}(unit={unit!r}): expected one of {allowed}.")
     for rate in rule.rate if isinstance(rule.rate, tuple) else (rule.rate,):
         entry.check_rate(rate)
@@ -195,7 +200,7 @@ def _check_rule(rule: Rule, won: list[str], sites: tuple[str, ...]) -> None:
 
 
 def matches(pattern: str, site: str) -> bool:
-    """Whether a pattern matches a site, segment by segment."""
+    """Return whether a pattern matches a site, segment by segment."""
     parts, segments = pattern.split("/"), site.split("/")
     return len(parts) == len(segments) and all(map(fnmatchcase, segments, parts))
 
@@ -212,7 +217,7 @@ def _rates_over(rule: Rule, count: int) -> tuple[float, ...]:
     first, last = rule.rate
     if count == 1:
         return (last,)
-    return tuple(first + (last - first) * i / (count - 1) for i in range(count))
+    return tuple(first + (last - first) * index / (count - 1) for index in range(count))
 
 
 def _row(rule: Rule, site: str, rate: float) -> Row:

@@ -1,9 +1,9 @@
 """Factors in [0, 1] that multiply a rate over the steps of a run.
 
 A schedule is `(step, total, **options) -> factor`: `step` may be traced and counts from
-0, `total` is the number of steps in the run. An option annotated `Time` is a moment:
-in flags a fraction of the run, or steps or epochs with `unit=...`; the function gets it
-as whole steps, so that a cut-off is an integer comparison.
+0, `total` is the number of steps in the run. An option annotated `Time` is a time in
+the run: in flags a fraction of it, or steps or epochs with `unit=...`. The function
+gets it as whole steps, so that a cut-off is an integer comparison.
 """
 
 import functools
@@ -20,9 +20,8 @@ from jaxtyping import Array, Float, Integer
 
 from dropout.grammar import Call, check_options, lookup, option_types, parse_call
 
-Time = Annotated[int | float, "a moment of the run"]
-Unit = Literal["run", "steps", "epochs"]
-Shape = Literal["constant", "linear"]
+Time = Annotated[int | float, "a time in the run"]
+TimeUnit = Literal["run", "steps", "epochs"]
 Step = Integer[Array, ""] | int
 Factor = Float[Array, ""]
 LONGEST = 2**31 - 1
@@ -30,27 +29,28 @@ LONGEST = 2**31 - 1
 
 @dataclass(frozen=True)
 class Timeline:
-    """The length of a run: its steps, and the steps in one epoch."""
+    """The length of a run: all of its steps, and the steps in one epoch."""
 
     total: int
     steps_per_epoch: int
 
-    def steps(self, time: Time, unit: Unit) -> int:
-        """A moment as whole steps, rounded once; at most the highest int32."""
+    def steps(self, time: Time, unit: TimeUnit) -> int:
+        """Return a time as whole steps, rounded once; at most the highest int32."""
         length = {"run": self.total, "steps": 1, "epochs": self.steps_per_epoch}
         return round(min(time * length[unit], LONGEST))
 
 
 def constant(step: Step, total: int) -> Factor:
-    """1 throughout."""
+    """Stays at 1."""
     return jnp.ones((), jnp.float32)
 
 
 def linear(step: Step, total: int, *, start: Time = 0.0, end: Time = 1.0) -> Factor:
     """Rises from 0 at `start` to 1 at `end`: min(1, (step - start) / (end - start)).
 
-    With the default options DropBlock's ramp (Ghiasi et al. 2018); with `end` at the
-    burn-in that of ScheduledDropPath (Zoph et al. 2018). Both names stand for it.
+    With the default options it is the ramp of DropBlock (Ghiasi et al. 2018), with
+    `end` at the burn-in the ramp of ScheduledDropPath (Zoph et al. 2018). It is also
+    registered under both names.
     """
     return jnp.clip(_float(step - start) / max(end - start, 1), 0, 1)
 
@@ -58,18 +58,22 @@ def linear(step: Step, total: int, *, start: Time = 0.0, end: Time = 1.0) -> Fac
 def decay(step: Step, total: int, *, start: Time = 0.0, end: Time = 1.0) -> Factor:
     """Falls from 1 at `start` to 0 at `end`: 1 - (step - start) / (end - start).
 
-    Also called `annealed`: annealed dropout (Rennie et al. 2014).
+    It is also registered as `annealed`: annealed dropout (Rennie et al. 2014).
     """
     return 1 - linear(step, total, start=start, end=end)
 
 
 def early(
-    step: Step, total: int, *, until: Time = 0.5, shape: Shape = "constant"
+    step: Step,
+    total: int,
+    *,
+    until: Time = 0.5,
+    shape: Literal["constant", "linear"] = "constant",
 ) -> Factor:
     """Early dropout (Liu et al. 2023): 1 before step `until`, then 0.
 
-    With shape "linear" max(0, 1 - step / until). The authors' code divides by until - 1
-    and so reaches 0 one step sooner, in the last step before `until`.
+    With shape "linear" it is max(0, 1 - step / until). The authors' code divides by
+    until - 1 and so reaches 0 one step earlier, in the last step before `until`.
     """
     if shape == "linear":
         return decay(step, total, start=0, end=until)
@@ -77,7 +81,11 @@ def early(
 
 
 def late(
-    step: Step, total: int, *, start: Time = 0.5, shape: Shape = "constant"
+    step: Step,
+    total: int,
+    *,
+    start: Time = 0.5,
+    shape: Literal["constant", "linear"] = "constant",
 ) -> Factor:
     """Late dropout (Liu et al. 2023): 0 before step `start`, then 1.
 
@@ -94,7 +102,7 @@ def cosine(step: Step, total: int) -> Factor:
 
 
 def cyclic(step: Step, total: int, *, period: Time = 0.25) -> Factor:
-    """Rises from 0 to 1 and falls again, in lines: 1 - |2 phase - 1|."""
+    """Rises linearly from 0 to 1 and falls again, each period: 1 - |2 phase - 1|."""
     phase = _float(jnp.asarray(step) % max(period, 1)) / max(period, 1)
     return 1 - jnp.abs(2 * phase - 1)
 
@@ -113,7 +121,7 @@ def exponential(step: Step, total: int, *, decay: int | float = 5.0) -> Factor:
 def curriculum(step: Step, total: int, *, gamma: int | float = 10.0) -> Factor:
     """Curriculum dropout: rises from 0 as 1 - exp(-gamma step / total).
 
-    The paper's gamma is that of one step, gamma / total; it keeps units with
+    The paper's gamma is per step: it is gamma / total here. The paper keeps units with
     probability (1 - theta) exp(-gamma t) + theta, theta = 1 - rate (Morerio et al.
     2017, "Curriculum Dropout", ICCV, equation 3).
 
@@ -128,7 +136,7 @@ def curriculum(step: Step, total: int, *, gamma: int | float = 10.0) -> Factor:
 def step(
     step: Step, total: int, *, every: Time = 0.25, by: int | float = 0.5
 ) -> Factor:
-    """Multiplied by `by` at each multiple of `every`: by^floor(step / every).
+    """Is multiplied by `by` at each multiple of `every`: by^floor(step / every).
 
     Raises:
         ValueError: `by` outside [0, 1].
@@ -141,7 +149,7 @@ def step(
 def product(
     step: Step, total: int, *, of: tuple[str, ...] = ("linear(end=0.3)", "cosine")
 ) -> Factor:
-    """The product of schedules, each written as in a rule."""
+    """Multiplies schedules, each written as in a rule."""
     return _product(of, step, Timeline(total, total))
 
 
@@ -152,18 +160,20 @@ def piecewise(
     boundaries: tuple[Time, ...] = (0.5,),
     factors: tuple[int | float, ...] = (1.0, 0.0),
 ) -> Factor:
-    """`factors[k]` from the k-th boundary on; a boundary step takes the new value.
+    """Takes `factors[k]` from the k-th boundary on, that step included.
 
     Raises:
-        ValueError: not one factor more than boundaries, a factor outside [0, 1], or
-            boundaries that are not ascending.
+        ValueError: the factors are not one more than the boundaries, a factor lies
+            outside [0, 1], or the boundaries do not ascend.
     """
     if len(factors) != len(boundaries) + 1:
         raise ValueError(
             f"piecewise: {len(factors)} factors for {len(boundaries)} boundaries; "
             "expected one factor more than boundaries."
         )
-    if list(boundaries) != sorted(boundaries) or not all(0 <= f <= 1 for f in factors):
+    if list(boundaries) != sorted(boundaries) or not all(
+        0 <= factor <= 1 for factor in factors
+    ):
         raise ValueError(
             f"piecewise(boundaries={boundaries}, factors={factors}): boundaries must "
             "ascend and factors lie in [0, 1]."
@@ -180,7 +190,7 @@ FUNCTIONS = (
 )  # fmt: skip
 SCHEDULES: dict[str, Callable[..., Factor]] = {
     **{function.__name__: function for function in FUNCTIONS},
-    # The names under which some of them were published.
+    # The names under which some of these were published.
     "annealed": decay,
     "dropblock_ramp": linear,
     "scheduled_drop_path": linear,
@@ -188,14 +198,14 @@ SCHEDULES: dict[str, Callable[..., Factor]] = {
 
 
 def check_schedule(call: Call) -> None:
-    """Raises ValueError for an unknown schedule, option or value."""
+    """Check a schedule's name, options and values; raise ValueError if one is wrong."""
     function = lookup("schedule", call.name, SCHEDULES)
     times = _times(function)
     check_options("schedule", call, function, reserved=("unit",))
     plain = tuple(item for item in call.options if item[0] != "unit")
     unit = dict(call.options)["unit"] if len(plain) < len(call.options) else "run"
-    if unit not in get_args(Unit) or (unit != "run" and not times):
-        allowed = ", ".join(map(repr, get_args(Unit) if times else ("run",)))
+    if unit not in get_args(TimeUnit) or (unit != "run" and not times):
+        allowed = ", ".join(map(repr, get_args(TimeUnit) if times else ("run",)))
         raise ValueError(f"{call.name}(unit={unit!r}): expected one of {allowed}.")
     if function is product:
         for text in dict(plain)["of"] if plain else ():
@@ -207,7 +217,7 @@ def check_schedule(call: Call) -> None:
 
 
 def factor_at(call: Call, step: Step, timeline: Timeline) -> Factor:
-    """The factor of a schedule, as a float32 scalar, at a step that may be traced."""
+    """Return the factor of a schedule, a float32 scalar, at a step, maybe traced."""
     function = SCHEDULES[call.name]
     options = dict(call.options)
     if function is product and options:
@@ -230,7 +240,7 @@ def _product(texts: tuple[str, ...], step: Step, timeline: Timeline) -> Factor:
 
 
 def _whole_steps(
-    time: Time | tuple[Time, ...], unit: Unit, timeline: Timeline
+    time: Time | tuple[Time, ...], unit: TimeUnit, timeline: Timeline
 ) -> int | tuple[int, ...]:
     if isinstance(time, tuple):
         return tuple(timeline.steps(item, unit) for item in time)
@@ -239,10 +249,12 @@ def _whole_steps(
 
 def _times(function: Callable[..., Factor]) -> tuple[str, ...]:
     kinds = option_types(function)
-    return tuple(n for n, kind in kinds.items() if kind in (Time, tuple[Time, ...]))
+    return tuple(
+        name for name, kind in kinds.items() if kind in (Time, tuple[Time, ...])
+    )
 
 
-def _check_time(schedule: str, name: str, value, unit: Unit, is_time: bool) -> None:
+def _check_time(schedule: str, name: str, value, unit: TimeUnit, is_time: bool) -> None:
     allowed = "[0, 1]" if unit == "run" else "[0, inf)"
     for time in value if isinstance(value, tuple) else (value,):
         if is_time and not (0 <= time <= 1 or unit != "run" and 1 < time < math.inf):

@@ -2,9 +2,10 @@
 
 They act on one image with values in [0, 1], after Hendrycks & Dietterich 2019
 ("Benchmarking Neural Network Robustness to Common Corruptions and Perturbations",
-ICLR), with strengths of our own for images of about 28 to 32 pixels: compare arms on
+ICLR). The strengths are our own, for images of about 28 to 32 pixels: compare arms on
 them, not with published numbers. An example has the same noise, and moves in the same
-direction, at every severity. Adding one is a function, and a line with its strengths.
+direction, at every severity. To add a corruption, write a function and a line with its
+strengths in `CORRUPTIONS`.
 """
 
 from collections.abc import Callable
@@ -24,32 +25,35 @@ Strength = float
 
 
 class Corruption(NamedTuple):
-    """`apply(key, image, strength) -> image`, and its strength at severities 1 to 5."""
+    """A function `apply(key, image, strength) -> image` with five strengths.
+
+    The strengths belong to severities 1 to 5.
+    """
 
     apply: Callable[[Key[Array, ""], Image, Strength], Image]
     strengths: tuple[float, float, float, float, float]
 
 
 def gaussian_noise(key: Key[Array, ""], image: Image, strength: Strength) -> Image:
-    """Adds normal noise of this standard deviation."""
+    """Add normal noise whose standard deviation is the strength."""
     return image + strength * jax.random.normal(key, image.shape)
 
 
 def shot_noise(key: Key[Array, ""], image: Image, strength: Strength) -> Image:
-    """Counts photons, 1 / strength of them at full brightness."""
+    """Add the noise of counting photons, 1 / strength of them at full brightness."""
     counts = jax.random.poisson(key, image / strength)
     return counts.astype(jnp.float32) * strength
 
 
 def impulse_noise(key: Key[Array, ""], image: Image, strength: Strength) -> Image:
-    """Sets this fraction of the values to 0 or 1."""
+    """Set a fraction of the values, the strength, to 0 or 1."""
     lot = jax.random.uniform(key, image.shape)
     salted = jnp.where(lot > 1 - strength / 2, 1.0, image)
     return jnp.where(lot < strength / 2, 0.0, salted)
 
 
 def blur(key: Key[Array, ""], image: Image, strength: Strength) -> Image:
-    """Smooths with a Gaussian of this standard deviation in pixels."""
+    """Smooth with a Gaussian whose standard deviation in pixels is the strength."""
     radius = int(np.ceil(3 * strength))
     offsets = np.arange(-radius, radius + 1)
     weights = np.exp(-0.5 * (offsets / strength) ** 2)
@@ -59,41 +63,41 @@ def blur(key: Key[Array, ""], image: Image, strength: Strength) -> Image:
 
 
 def rotation(key: Key[Array, ""], image: Image, strength: Strength) -> Image:
-    """Turns by this many degrees about the centre, one way or the other."""
+    """Rotate about the centre by the strength in degrees, one way or the other."""
     return rotate(image, _sign(key) * strength)
 
 
 def translation(key: Key[Array, ""], image: Image, strength: Strength) -> Image:
-    """Moves by this fraction of the side, in any direction."""
+    """Shift in any direction; the strength is a fraction of the side."""
     angle = jax.random.uniform(key, maxval=2 * jnp.pi)
     sides = jnp.asarray(image.shape[:2], jnp.float32)
     return warp(image, jnp.eye(2), strength * sides * _direction(angle))
 
 
 def scale(key: Key[Array, ""], image: Image, strength: Strength) -> Image:
-    """Makes things this many times as large."""
+    """Scale about the centre by the strength: below 1 things become smaller."""
     return warp(image, jnp.eye(2) / strength, jnp.zeros(2))
 
 
 def shear(key: Key[Array, ""], image: Image, strength: Strength) -> Image:
-    """Moves each row sideways by this multiple of its height over the centre."""
+    """Shift each row sideways by the strength times its height over the centre."""
     slant = jnp.asarray([[0.0, 0.0], [strength, 0.0]])
     return warp(image, jnp.eye(2) + _sign(key) * slant, jnp.zeros(2))
 
 
 def brightness(key: Key[Array, ""], image: Image, strength: Strength) -> Image:
-    """Adds the same to all values."""
+    """Add the strength to all values."""
     return image + strength
 
 
 def contrast(key: Key[Array, ""], image: Image, strength: Strength) -> Image:
-    """Leaves this fraction of the distance to each channel's mean."""
+    """Shrink the distance to each channel's mean to the strength, a fraction."""
     mean = image.mean((0, 1), keepdims=True)
     return mean + strength * (image - mean)
 
 
 def pixelate(key: Key[Array, ""], image: Image, strength: Strength) -> Image:
-    """Keeps this fraction of the resolution, and repeats its pixels."""
+    """Reduce the resolution to the strength, a fraction, and repeat the pixels."""
     height, width, channels = image.shape
     small = (round(height * strength), round(width * strength), channels)
     coarse = jax.image.resize(image, small, "linear")
@@ -101,13 +105,13 @@ def pixelate(key: Key[Array, ""], image: Image, strength: Strength) -> Image:
 
 
 def occlusion(key: Key[Array, ""], image: Image, strength: Strength) -> Image:
-    """Covers a grey square of this fraction of the side, wholly inside the image."""
+    """Cover a grey square wholly inside the image; its side is a fraction of it."""
     inside = jnp.ones((), bool)
     for axis, part in enumerate(jax.random.uniform(key, (2,))):
         length = image.shape[axis]
         start = jnp.floor(part * (length - round(strength * length) + 1))
-        place = jax.lax.broadcasted_iota(jnp.float32, image.shape, axis)
-        inside &= (place >= start) & (place < start + round(strength * length))
+        index = jax.lax.broadcasted_iota(jnp.float32, image.shape, axis)
+        inside &= (index >= start) & (index < start + round(strength * length))
     return jnp.where(inside, 0.5, image)
 
 
@@ -141,16 +145,16 @@ def corrupt(
     lowest: Float[Array, ""] | float = 0.0,
     highest: Float[Array, ""] | float = 1.0,
 ) -> Images:
-    """Images (n, h, w, c) under a corruption at a severity from 1 to 5, same dtype.
+    """Return corrupted images of the same shape and dtype.
 
     Args:
-        name: in `CORRUPTIONS`.
+        name: one of `CORRUPTIONS`.
         severity: 1 to 5.
-        key: from which each example's own is derived, by the name and its id.
+        key: each example's own key is derived from it, the name and the example's id.
         images: uint8 from 0 to 255, or float.
-        examples: their ids.
-        lowest: what is black in float images.
-        highest: what is white in them.
+        examples: the ids of the examples.
+        lowest: the value of black in float images.
+        highest: the value of white in float images.
     """
     corruption = CORRUPTIONS[name]
     low, high = (0.0, 255.0) if images.dtype == jnp.uint8 else (lowest, highest)
@@ -165,22 +169,23 @@ def corrupt(
 
 
 def rotate(image: Image, degrees: Float[Array, ""] | float) -> Image:
-    """Turns an image counter-clockwise about its centre."""
+    """Rotate an image counter-clockwise about its centre."""
     sine, cosine = _direction(jnp.deg2rad(degrees))
-    # From where a place takes its value: rows run down.
+    # The matrix leads from a pixel to where its value comes from: rows run down.
     turn = jnp.asarray([[cosine, sine], [-sine, cosine]])
     return warp(image, turn, jnp.zeros(2))
 
 
 def warp(image: Image, matrix: Float[Array, "2 2"], shift: Float[Array, " 2"]) -> Image:
-    """The image whose place p from the centre shows `matrix @ p - shift` of this one.
+    """Map an image affinely: pixel p shows what lay at `matrix @ p - shift`.
 
-    (row, column), bilinear; beyond the edge the edge goes on.
+    Positions are (row, column) from the centre. The interpolation is bilinear, and
+    beyond the edge the values of the edge are repeated.
     """
     height, width, channels = image.shape
     centre = np.asarray([height - 1, width - 1], np.float32).reshape(2, 1, 1) / 2
-    places = np.indices((height, width), np.float32) - centre
-    source = jnp.einsum("ij,jhw->ihw", matrix, places) - shift[:, None, None] + centre
+    pixels = np.indices((height, width), np.float32) - centre
+    source = jnp.einsum("ij,jhw->ihw", matrix, pixels) - shift[:, None, None] + centre
     interpolate = jax.scipy.ndimage.map_coordinates
     planes = [
         interpolate(image[..., channel], list(source), 1, "nearest")

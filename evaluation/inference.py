@@ -1,13 +1,13 @@
-"""What a network answers under a rule of inference: log-probabilities by sample.
+"""Inference rules: how a trained network with dropout predicts, sample by sample.
 
-| rule | at a site with dropout |
+| inference rule | at a site with dropout |
 |---|---|
 | `plain` | the plain network, whatever the plan says |
 | `scaling` | weight scaling: the plain network where dropout scales in training, the largest value times 1 - rate in max-pooling dropout |
-| `pooling` | each variant's own rule at test: probabilistic weighted pooling at windows, weight scaling elsewhere |
+| `pooling` | each variant's own evaluation: probabilistic weighted pooling at windows, weight scaling elsewhere |
 | `mc` | Monte-Carlo: a mask for each example and sample |
-| `shared_mc` | Monte-Carlo: one network a sample, the same for all examples |
-| `gaussian` | Monte-Carlo, with products with dropped kernels drawn from a Gaussian of their moments |
+| `shared_mc` | Monte-Carlo: one thinned network per sample, the same for all examples |
+| `gaussian` | Monte-Carlo, where products with dropped kernels are sampled from a Gaussian with their moments |
 """  # noqa: E501
 
 from collections.abc import Callable
@@ -19,19 +19,19 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, Key, Num
 
-from dropout import VARIANTS, Drop, Moment, Row, identity, kind_of
+from dropout import VARIANTS, Moment, Row, kind_of
 from dropout.sites import Mode
 from evaluation.measures import Samples
-from models.convolution import compiler_options
 from training.experiment import Experiment
-from training.network import Tree
-from training.objective import Objective, drop_at
+from training.objective import Objective
 from training.record.progress import steps_shown
+from training.runtime.compilation import compiled
 from training.runtime.devices import replicated
+from training.scoring import test_logits
 from training.state import State
 
-MODES: dict[str, Mode | None] = {
-    "plain": None,
+MODES: dict[str, Mode] = {
+    "plain": "eval",
     "scaling": "scaling",
     "pooling": "eval",
     "mc": "mc",
@@ -39,27 +39,27 @@ MODES: dict[str, Mode | None] = {
     "gaussian": "gaussian",
 }
 SAMPLED = ("mc", "shared_mc", "gaussian")
-MEMORY = 2**29  # bytes that a chunk of images may take
-CACHE = 2**22  # and on a CPU, where what stays in its cache takes half the time
-CHUNK = 512  # images, where they fit
+MEMORY = 2**29  # Bytes that a chunk of images may take on an accelerator.
+# On a CPU, chunks that stay in its cache take half the time:
+# `python scripts/bench_inference.py`.
+CACHE = 2**22
+CHUNK = 512  # Images per chunk, where they fit.
 
-Images = Num[Array, "n height width channels"]
-Answer = Callable[..., Float[Array, "samples n classes"]]
+PredictSamples = Callable[..., Float[Array, "samples n classes"]]
 Predict = Callable[[State, Key[Array, ""], Any, Any], Samples]
 
 
-def check_rule(rule: str, rows: tuple[Row, ...]) -> None:
-    """Checks that a rule exists, and that a plan has what it acts on.
+def check_inference_rule(rule: str, rows: tuple[Row, ...]) -> None:
+    """Check that an inference rule exists and that the plan has what it acts on.
 
     Raises:
         ValueError: it does not; the message says what is allowed.
     """
     if rule not in MODES:
         raise ValueError(f"--rule={rule}: expected one of {', '.join(MODES)}.")
-    variants = {kind_of(row.site): VARIANTS[row.variant.name] for row in rows}
     if rule in SAMPLED and not rows:
         raise ValueError(f"--rule={rule}: the run has no dropout.")
-    if rule == "pooling" and "window" not in variants:
+    if rule == "pooling" and "window" not in {kind_of(row.site) for row in rows}:
         raise ValueError("--rule=pooling: the run's plan has no site of kind window.")
     if rule == "gaussian" and not any(
         kind_of(row.site) == "kernel" and VARIANTS[row.variant.name].moment_matched
@@ -71,55 +71,47 @@ def check_rule(rule: str, rows: tuple[Row, ...]) -> None:
         )
 
 
-def make_answer(objective: Objective, rule: str, samples: int) -> Answer:
-    """A function to be jitted: (state, key, images, examples) -> log-probabilities.
+def make_predict_samples(
+    objective: Objective, rule: str, samples: int
+) -> PredictSamples:
+    """Return a function (state, key, images, examples) -> log-probabilities, to jit.
 
     Sample t of an example is a function of the key, t and the example's id. What comes
-    before the first site with dropout does not depend on t, and is computed once. The
-    rates are those of the last step done. Rules that draw nothing have one sample.
+    before the first site with dropout does not depend on t and is computed once. The
+    rates are those of the last step done. Inference rules without masks have one
+    sample.
     """
     draws = jnp.arange(samples if rule in SAMPLED else 1, dtype=jnp.int32)
+    if rule == "plain":
+        objective = objective._replace(rows=())
 
-    def answer(
-        state: State, key: Key[Array, ""], images: Images, examples: Int[Array, " n"]
+    def predict_samples(
+        state: State,
+        key: Key[Array, ""],
+        images: Num[Array, "n height width channels"],
+        examples: Int[Array, " n"],
     ) -> Float[Array, "samples n classes"]:
-        last = jnp.maximum(state.step - 1, 0)
-        standardised = objective.standardise(images)
-
         def sample(draw: Int[Array, ""]) -> Float[Array, "n classes"]:
             moment = Moment(key, examples, draw=draw + 1)
-            drop = _dropper(objective, rule, state.params, last, moment)
-            logits, _ = objective.forward(state.params, state.stats, standardised, drop)
+            logits, _ = test_logits(objective, state, images, MODES[rule], moment)
             return jax.nn.log_softmax(logits.astype(jnp.float32))
 
         return jax.vmap(sample)(draws)
 
-    return answer
+    return predict_samples
 
 
-def make_predict(
+def compile_predict(
     experiment: Experiment, state: State, rule: str, samples: int, most: int = CHUNK
 ) -> Predict:
-    """Compiles a rule once, for chunks of `most` images, or as many as fit.
+    """Compile an inference rule once, for chunks of `most` images or as many as fit.
 
-    What it returns takes (state, key, images, examples), arrays of any length, shows
-    its progress, and gives log-probabilities in NumPy.
+    The function that it returns takes (state, key, images, examples), arrays of any
+    length, shows its progress, and gives log-probabilities in NumPy.
     """
-    image, _ = experiment.data.test.fetch(np.zeros(1, np.int32))
-    answer = make_answer(experiment.objective, rule, samples)
     mesh = experiment.mesh
     rows = NamedSharding(mesh, PartitionSpec("data"))
-
-    def compiled(size: int):
-        arguments = [
-            jax.ShapeDtypeStruct((size, *shape), dtype, sharding=rows)
-            for shape, dtype in ((image.shape[1:], image.dtype), ((), jnp.int32))
-        ]
-        key = jax.eval_shape(jax.random.key, 0)
-        jitted = jax.jit(answer, compiler_options=compiler_options())
-        return jitted.lower(state, key, *arguments).compile()
-
-    program, size = _fitting(compiled, most, mesh)
+    program, size = _fitting_program(experiment, state, rule, samples, most)
 
     def predict(state, key, images, examples) -> Samples:
         key, parts = jax.device_put(key, replicated(mesh)), []
@@ -134,30 +126,37 @@ def make_predict(
     return predict
 
 
-def _dropper(
-    objective: Objective,
-    rule: str,
-    params: Tree,
-    last: Int[Array, ""],
-    moment: Moment,
-) -> Drop:
-    mode = MODES[rule]
-    if mode is None:
-        return identity
-    return drop_at(objective, params, last, moment, mode)
+def _fitting_program(
+    experiment: Experiment, state: State, rule: str, samples: int, most: int
+) -> tuple[Any, int]:
+    """Return the compiled program and for how many images at a time it is."""
+    image, _ = experiment.data.test.fetch(np.zeros(1, np.int32))
+    jitted = compiled(make_predict_samples(experiment.objective, rule, samples))
+    rows = NamedSharding(experiment.mesh, PartitionSpec("data"))
+
+    def program_for(size: int) -> Any:
+        arguments = [
+            jax.ShapeDtypeStruct((size, *shape), dtype, sharding=rows)
+            for shape, dtype in ((image.shape[1:], image.dtype), ((), jnp.int32))
+        ]
+        key = jax.eval_shape(jax.random.key, 0)
+        return jitted.lower(state, key, *arguments).compile()
+
+    return _fit_into_memory(program_for, most, experiment.mesh)
 
 
-def _fitting(compiled: Callable[[int], Any], most: int, mesh: Mesh) -> tuple[Any, int]:
-    """The program for as many images as fit, and how many they are."""
+def _fit_into_memory(
+    program_for: Callable[[int], Any], most: int, mesh: Mesh
+) -> tuple[Any, int]:
     memory = CACHE if mesh.devices.flat[0].platform == "cpu" else MEMORY
     size = most + -most % mesh.size
-    program = compiled(size)
+    program = program_for(size)
     needed = program.memory_analysis().temp_size_in_bytes
     if needed <= memory:
         return program, size
     fitting = size * memory // (needed * mesh.size) * mesh.size
     size = max(mesh.size, int(fitting))
-    return compiled(size), size
+    return program_for(size), size
 
 
 def _padded(array: np.ndarray, size: int) -> np.ndarray:

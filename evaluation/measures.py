@@ -1,11 +1,11 @@
-"""How good, how calibrated and how uncertain predictions are: functions of arrays.
+"""Measures of accuracy, calibration and uncertainty: functions of arrays.
 
-Predictions are log-probabilities in NumPy, (n, classes), or (samples, n, classes) where
-a network answers an example several times; `averaged` makes the first of the second.
-All sums are in float64. From libraries: AUROC (scikit-learn) and the minimiser of
-temperature scaling (SciPy). Written here, and tested against scikit-learn where it has
-them, is the rest: its log loss clips probabilities near 0, its Brier score warns of the
-rounding of float32, and it has no calibration errors and no risk-coverage curve.
+Predictions are log-probabilities in NumPy, of shape (n, classes), or (samples, n,
+classes) where a network predicts each example several times; `averaged` turns the
+second into the first. All sums are in float64. AUROC is scikit-learn's, the minimiser
+of temperature scaling SciPy's. The rest is written here and tested against scikit-learn
+where it has the measure: its log loss clips probabilities near 0, its Brier score warns
+of the rounding of float32, and it has no calibration errors and no risk-coverage curve.
 """
 
 from collections.abc import Callable
@@ -26,47 +26,50 @@ TEMPERATURES = (0.02, 50.0)
 
 
 def averaged(samples: Samples) -> LogProbabilities:
-    """The log of the mean probability over samples, not the mean of the log."""
+    """Return the log of the mean probability over samples, not the mean of the log."""
     return logsumexp(samples.astype(np.float64), axis=0) - np.log(len(samples))
 
 
 def accuracy(log_probabilities: LogProbabilities, labels: Labels) -> float:
-    """The fraction of examples whose most probable class is their label."""
+    """Return the fraction of examples whose most probable class is their label."""
     return float((log_probabilities.argmax(-1) == labels).mean())
 
 
 def negative_log_likelihood(
     log_probabilities: LogProbabilities, labels: Labels
 ) -> float:
-    """The mean of -log p(label), in nats."""
+    """Return the mean of -log p(label), in nats."""
     of_labels = np.take_along_axis(log_probabilities, labels[:, None], -1)
     return float(-of_labels.astype(np.float64).mean())
 
 
 def brier_score(log_probabilities: LogProbabilities, labels: Labels) -> float:
-    """The mean over examples of sum_c (p_c - [c is the label])^2, in [0, 2]."""
+    """Return the mean over examples of sum_c (p_c - [c is the label])^2, in [0, 2]."""
     probabilities = _probabilities(log_probabilities)
     targets = np.eye(probabilities.shape[-1])[labels]
     return float(np.square(probabilities - targets).sum(-1).mean())
 
 
 def equal_width(confidence: PerExample) -> Float[np.ndarray, " edges"]:
-    """The inner edges of `BINS` bins of one width over [0, 1]."""
+    """Return the inner edges of `BINS` bins of equal width over [0, 1]."""
     return np.linspace(0, 1, BINS + 1)[1:-1]
 
 
 def equal_mass(confidence: PerExample) -> Float[np.ndarray, " edges"]:
-    """The inner edges of `BINS` bins of about as many examples; ties stay together."""
+    """Return the inner edges of `BINS` bins that hold about as many examples each.
+
+    Equal confidences stay in one bin.
+    """
     return np.quantile(confidence, np.linspace(0, 1, BINS + 1)[1:-1])
 
 
 def expected_calibration_error(
     log_probabilities: LogProbabilities, labels: Labels, edges: Edges = equal_width
 ) -> float:
-    """The gap between accuracy and confidence in each bin, weighted by its examples.
+    """Return the mean gap between accuracy and confidence, over binned examples.
 
-    sum_b (n_b / n) |accuracy_b - confidence_b| over bins (low, high] of the largest
-    probability (Guo et al. 2017, eq. 3).
+    It is sum_b (n_b / n) |accuracy_b - confidence_b| over bins (low, high] of the
+    largest probability (Guo et al. 2017, eq. 3).
     """
     return _calibration_gap(*_confidences(log_probabilities, labels), edges)
 
@@ -74,10 +77,10 @@ def expected_calibration_error(
 def classwise_calibration_error(
     log_probabilities: LogProbabilities, labels: Labels, edges: Edges = equal_width
 ) -> float:
-    """The calibration error of each class's probability, averaged over classes.
+    """Return the calibration error of each class's probability, averaged over classes.
 
-    Static calibration error (Nixon et al. 2019, eq. 3); with `equal_mass` it is their
-    adaptive calibration error.
+    This is the static calibration error of Nixon et al. 2019, eq. 3; with `equal_mass`
+    it is their adaptive calibration error.
     """
     probabilities = _probabilities(log_probabilities)
     return float(
@@ -93,7 +96,7 @@ def classwise_calibration_error(
 def reliability(
     log_probabilities: LogProbabilities, labels: Labels, edges: Edges = equal_width
 ) -> Float[np.ndarray, "bins 3"]:
-    """Confidence, accuracy and number of examples of each bin that has any."""
+    """Return confidence, accuracy and number of examples of each non-empty bin."""
     confidence, correct = _confidences(log_probabilities, labels)
     inner = edges(confidence)
     bins = np.searchsorted(inner, confidence)
@@ -109,25 +112,28 @@ def reliability(
 def entropy(
     log_probabilities: Float[np.ndarray, "*dims classes"],
 ) -> Float[np.ndarray, "*dims"]:
-    """-sum_c p_c log p_c in nats; of averaged samples, the predictive entropy."""
+    """Return -sum_c p_c log p_c in nats.
+
+    For averaged samples this is the predictive entropy.
+    """
     return entr(_probabilities(log_probabilities)).sum(-1)
 
 
 def expected_entropy(samples: Samples) -> PerExample:
-    """The mean entropy of a sample: what no further sample would take away."""
+    """Return the mean entropy of the samples, which more samples do not reduce."""
     return entropy(samples).mean(0)
 
 
 def mutual_information(samples: Samples) -> PerExample:
-    """Predictive less expected entropy: how much samples disagree (BALD).
+    """Return how much samples disagree: predictive minus expected entropy (BALD).
 
-    In [0, log(min(samples, classes))] (Houlsby et al. 2011, eq. 2).
+    It lies in [0, log(min(samples, classes))] (Houlsby et al. 2011, eq. 2).
     """
     return np.maximum(entropy(averaged(samples)) - expected_entropy(samples), 0)
 
 
 def variation_ratio(samples: Samples) -> PerExample:
-    """The fraction of samples that do not vote for the class with most votes."""
+    """Return the fraction of samples that do not vote for the most voted class."""
     votes = np.eye(samples.shape[-1])[samples.argmax(-1)].sum(0)
     return 1 - votes.max(-1) / len(samples)
 
@@ -135,10 +141,10 @@ def variation_ratio(samples: Samples) -> PerExample:
 def risk_coverage(
     confidence: PerExample, correct: Bool[np.ndarray, " n"]
 ) -> tuple[PerExample, PerExample]:
-    """Coverages 1/n, ..., 1 and the error among that many most confident examples.
+    """Return coverages 1/n, ..., 1 and the error among the most confident examples.
 
-    Among equally confident examples it is what a random order gives on average
-    (El-Yaniv & Wiener 2010).
+    Equally confident examples count as in the mean over random orders (El-Yaniv &
+    Wiener 2010).
     """
     levels, level = np.unique(-confidence, return_inverse=True)
     wrong = np.bincount(level, ~correct, len(levels)) / np.bincount(level)
@@ -149,14 +155,17 @@ def risk_coverage(
 def area_under_risk_coverage(
     confidence: PerExample, correct: Bool[np.ndarray, " n"]
 ) -> float:
-    """The mean risk over all coverages, AURC (Geifman et al. 2019)."""
+    """Return the mean risk over all coverages, AURC (Geifman et al. 2019)."""
     return float(risk_coverage(confidence, correct)[1].mean())
 
 
 def out_of_distribution_auroc(
     inside: PerExample, outside: Float[np.ndarray, " others"]
 ) -> float:
-    """How often an outside example has the larger score: 0.5 is chance, 1 perfect."""
+    """Return how often an outside example has the larger score.
+
+    0.5 is chance, 1 is perfect separation.
+    """
     # Takes a second or more to import, and few need it.
     from sklearn.metrics import roc_auc_score
 
@@ -167,14 +176,17 @@ def out_of_distribution_auroc(
 def temper(
     log_probabilities: Float[np.ndarray, "*dims classes"], temperature: float
 ) -> Float[np.ndarray, "*dims classes"]:
-    """Log-softmax of logits / temperature; log-probabilities are logits themselves."""
+    """Return the log-softmax of logits / temperature.
+
+    Log-probabilities may stand for logits: they differ by a constant per example.
+    """
     return log_softmax(log_probabilities.astype(np.float64) / temperature, axis=-1)
 
 
 def fit_temperature(samples: Samples, labels: Labels) -> float:
-    """The temperature within `TEMPERATURES` at which the likelihood is largest.
+    """Return the temperature within `TEMPERATURES` of the largest likelihood.
 
-    Every sample is tempered, and then averaged (Guo et al. 2017, section 4.2).
+    Each sample is tempered before all are averaged (Guo et al. 2017, section 4.2).
     """
 
     def loss(logarithm: float) -> float:
@@ -195,7 +207,7 @@ def _probabilities(
 def _confidences(
     log_probabilities: LogProbabilities, labels: Labels
 ) -> tuple[PerExample, Bool[np.ndarray, " n"]]:
-    """The largest probability of each example, and whether its class is the label."""
+    """Return each example's largest probability, and whether its class is the label."""
     confidence = _probabilities(log_probabilities).max(-1)
     return confidence, log_probabilities.argmax(-1) == labels
 

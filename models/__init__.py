@@ -1,7 +1,7 @@
-"""The networks: every place where dropout can act is a named site.
+"""The networks: every point where dropout can act is a named site.
 
-Adding one is a file and a line here. A model is called as `model(images, drop)`; it
-knows no rates, variants, keys or flags.
+Add one by writing a file and a line in `MODELS`. A model is called as
+`model(images, drop)`; it knows no rates, variants, keys or flags.
 """
 
 from collections.abc import Callable
@@ -11,58 +11,74 @@ from jaxtyping import Array, Float, Key
 
 from dropout import Drop, identity
 from dropout.grammar import Call, check_options, lookup
-from models.all_conv import all_conv
-from models.char_rnn import char_rnn
-from models.cnn import cnn, cnn_same
-from models.layers import Images
-from models.lenet import lenet
-from models.mlp import mlp
-from models.plain import plain
+from models.all_conv import AllConv
+from models.char_rnn import CharRNN
+from models.cnn import CNN, CNNSame
+from models.convolution import Images
+from models.lenet import LeNet
+from models.mlp import MLP
+from models.plain import Plain
 from models.resnet import resnet, resnet_imagenet
-from models.rows import gru, lstm
-from models.shake_shake import shake_shake
-from models.vgg import vgg
-from models.vit import vit, vit_small, vit_tiny
-from models.wrn import wrn
+from models.row_rnn import GRU, LSTM
+from models.shake_shake import ShakeShake
+from models.vgg import VGG
+from models.vit import ViT, vit_small, vit_tiny
+from models.wrn import WRN
 
 
 @runtime_checkable
 class Model(Protocol):
-    """What training needs of a network."""
-
-    @property
-    def sites(self) -> tuple[str, ...]:
-        """The places where dropout can act, in the order in which they are called."""
-        ...
+    """What training needs of a network: it can be called."""
 
     def __call__(
         self, images: Images, drop: Drop = identity
     ) -> Float[Array, "n *positions c"]:
-        """Logits for images (n, h, w, channels), one set each or one a position."""
+        """Map images (n, h, w, channels) to logits, one set per image or position."""
         ...
 
 
 MODELS: dict[str, Callable[..., Model]] = {
-    function.__name__: function
-    for function in (
-        *(all_conv, cnn, cnn_same, lenet, plain, vgg),
-        *(resnet, resnet_imagenet, wrn, shake_shake),
-        *(char_rnn, gru, lstm, mlp, vit, vit_small, vit_tiny),
-    )
+    "all_conv": AllConv,
+    "cnn": CNN,
+    "cnn_same": CNNSame,
+    "lenet": LeNet,
+    "plain": Plain,
+    "vgg": VGG,
+    "resnet": resnet,
+    "resnet_imagenet": resnet_imagenet,
+    "wrn": WRN,
+    "shake_shake": ShakeShake,
+    "char_rnn": CharRNN,
+    "gru": GRU,
+    "lstm": LSTM,
+    "mlp": MLP,
+    "vit": ViT,
+    "vit_small": vit_small,
+    "vit_tiny": vit_tiny,
 }
 
 
 def check_model(call: Call) -> None:
-    """Raises ValueError for an unknown model, option or value."""
-    check_options("model", call, lookup("model", call.name, MODELS))
+    """Raise ValueError for an unknown model, option or value."""
+    check_options("model", call, constructor(lookup("model", call.name, MODELS)))
 
 
 def create(
     call: Call, image: tuple[int, int, int], classes: int, key: Key[Array, ""]
 ) -> Model:
-    """A new network for images of shape (h, w, c), each kernel drawn by its name.
+    """Return a new network for images of shape (h, w, c).
+
+    The initial value of each kernel depends on `key` and its own name alone.
 
     Raises:
         ValueError: images that are too small for the network.
     """
     return MODELS[call.name](image, classes, key, **dict(call.options))
+
+
+def constructor(entry: Callable[..., Model]) -> Callable[..., object]:
+    """Return the function whose keyword-only parameters are the options of a model.
+
+    The signature of an NNX class itself is `(*args, **kwargs)`.
+    """
+    return entry.__init__ if isinstance(entry, type) else entry

@@ -4,20 +4,18 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from dropout import Drop, identity
-from models.convolution import Padding, relu
+from models.convolution import Images, Padding, relu
 from models.layers import (
     HE,
     Conv,
     ConvNorm,
-    Images,
-    rectified,
     rectify,
     require_size,
     require_widths,
 )
 from models.norms import NormKind, RowWeights
 
-# Kernel size, stride, padding and which width, of each layer but the last.
+# Kernel size, stride, padding and index into the widths, of each layer but the last.
 LAYERS: tuple[tuple[int, int, Padding, int], ...] = (
     (3, 1, "SAME", 0), (3, 1, "SAME", 0), (3, 2, "SAME", 0),
     (3, 1, "SAME", 1), (3, 1, "SAME", 1), (3, 2, "SAME", 1),
@@ -28,7 +26,9 @@ LAYERS: tuple[tuple[int, int, Padding, int], ...] = (
 class AllConv(nnx.Module):
     """All-CNN-C (Springenberg et al. 2015): 1,369,738 parameters for CIFAR-10.
 
-    The last convolution has a map for each class, which is rectified and averaged.
+    The first three layers are `widths[0]` channels wide, the others `widths[1]`. The
+    last convolution has a map for each class, which is rectified and averaged. Dropout
+    as published is `input:bernoulli:0.2 conv[36]:bernoulli:0.5`.
     """
 
     def __init__(
@@ -37,9 +37,11 @@ class AllConv(nnx.Module):
         classes: int,
         key: Key[Array, ""],
         *,
-        widths: tuple[int, ...],
-        norm: NormKind,
+        widths: tuple[int, ...] = (96, 192),
+        norm: NormKind = "none",
     ):
+        require_widths("all_conv", widths, 2)
+        require_size("all_conv", image, 9)
         inputs = image[2]
         self.names = tuple(f"conv{number}" for number in range(1, len(LAYERS) + 1))
         for name, (size, stride, padding, stage) in zip(self.names, LAYERS):
@@ -53,34 +55,11 @@ class AllConv(nnx.Module):
             "out", (inputs, classes), 1, padding="VALID", key=key, kernel_init=HE
         )
 
-    @property
-    def sites(self) -> tuple[str, ...]:
-        """The sites in the order in which they are called."""
-        layers = ((*getattr(self, name).sites, *rectified(name)) for name in self.names)
-        return ("input", *(site for layer in layers for site in layer), "out/kernel")
-
     def __call__(
         self, images: Images, drop: Drop = identity, row_weights: RowWeights = None
     ) -> Float[Array, "n classes"]:
-        """Images (n, h, w, c) -> logits (n, classes)."""
+        """Map images (n, h, w, c) to logits (n, classes)."""
         x = drop("input", images)
         for name in self.names:
             x = rectify(name, getattr(self, name)(x, drop, row_weights), drop)
         return relu(self.out(x, drop)).mean((1, 2))
-
-
-def all_conv(
-    image: tuple[int, int, int],
-    classes: int,
-    key: Key[Array, ""],
-    *,
-    widths: tuple[int, ...] = (96, 192),
-    norm: NormKind = "none",
-) -> AllConv:
-    """All-CNN-C, its first three layers `widths[0]` channels wide, the rest the other.
-
-    Dropout as published is `input:bernoulli:0.2 conv[36]:bernoulli:0.5`.
-    """
-    require_widths("all_conv", widths, 2)
-    require_size("all_conv", image, 9)
-    return AllConv(image, classes, key, widths=widths, norm=norm)

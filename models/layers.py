@@ -1,4 +1,4 @@
-"""The layers that all networks share; each names its site and asks `drop` there."""
+"""The layers that all networks share; each names its sites and calls `drop` there."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -22,15 +22,15 @@ from models.norms import NORMS, NormKind, RowWeights, normalise
 Initializer = jax.nn.initializers.Initializer
 
 GLOROT = jax.nn.initializers.glorot_uniform()
-# He et al. 2015, eq. 14, by the units that read a kernel's outputs.
+# He et al. 2015, eq. 14: fan-out keeps the variance of gradients.
 HE = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 class Conv(nnx.Module):
     """A convolution, whose kernel is the site `<name>/kernel`.
 
-    The kernel is HWIO, drawn in float32 from the key of its site; biases, where there
-    are any, start at 0.
+    The kernel is HWIO, initialised in float32 from the key of its site. Biases, where
+    there are any, start at 0.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Conv(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(channels[1], jnp.float32)) if bias else None
 
     def __call__(self, x: Images, drop: Drop) -> Images:
-        """(n, h, w, channels in) -> (n, h', w', channels out)."""
+        """Map (n, h, w, channels in) to (n, h', w', channels out)."""
         convolve = partial(convolution, padding=self.padding, stride=self.stride)
         x = drop(self.site, x, self.kernel[...].astype(x.dtype), convolve)
         if self.bias is None:
@@ -83,7 +83,7 @@ class Dense(nnx.Module):
     def __call__(
         self, x: Float[Array, "n *positions inputs"], drop: Drop
     ) -> Float[Array, "n *positions outputs"]:
-        """(n, ..., inputs) -> (n, ..., outputs)."""
+        """Map (n, ..., inputs) to (n, ..., outputs)."""
         x = drop(self.site, x, self.kernel[...].astype(x.dtype), jnp.matmul)
         return x + over_last_axis(self.bias[...], x)
 
@@ -91,7 +91,8 @@ class Dense(nnx.Module):
 class ConvNorm(Conv):
     """A convolution and its norm, with the site `<name>/prenorm` between the two.
 
-    He initialisation. It has a bias where one is asked for or no norm has one.
+    The kernel has He initialisation. There is a bias only if `bias` is set or `norm`
+    is "none": a norm has a bias of its own.
     """
 
     def __init__(
@@ -111,11 +112,11 @@ class ConvNorm(Conv):
             stride=stride, bias=bias or norm == "none",
         )  # fmt: skip
         self.norm = NORMS[norm](channels[1])
-        self.sites = (self.site, f"{name}/prenorm")
+        self.prenorm = f"{name}/prenorm"
 
     def __call__(self, x: Images, drop: Drop, row_weights: RowWeights = None) -> Images:
-        """(n, h, w, channels in) -> (n, h', w', channels out)."""
-        x = drop(self.sites[1], super().__call__(x, drop))
+        """Map (n, h, w, channels in) to (n, h', w', channels out)."""
+        x = drop(self.prenorm, super().__call__(x, drop))
         return normalise(self.norm, x, row_weights)
 
 
@@ -125,29 +126,22 @@ class NormRelu(nnx.Module):
     def __init__(self, name: str, channels: int, norm: NormKind):
         self.name = name
         self.norm = NORMS[norm](channels)
-        self.sites = (f"{name}/prenorm", *rectified(name))
 
     def __call__(self, x: Array, drop: Drop, row_weights: RowWeights) -> Array:
-        """The same shape."""
-        x = normalise(self.norm, drop(self.sites[0], x), row_weights)
+        """Normalise and rectify; the shape stays."""
+        x = normalise(self.norm, drop(f"{self.name}/prenorm", x), row_weights)
         return rectify(self.name, x, drop)
 
 
-def rectified(name: str) -> tuple[str, str]:
-    """The sites of `rectify`: before the non-linearity and after it."""
-    return f"{name}/pre", name
-
-
 def rectify(name: str, x: Array, drop: Drop) -> Array:
-    """Rectified units between their two sites."""
-    before, after = rectified(name)
-    return drop(after, relu(drop(before, x)))
+    """Apply ReLU between the sites `<name>/pre` and `<name>`."""
+    return drop(name, relu(drop(f"{name}/pre", x)))
 
 
 def over_last_axis(
     vector: Float[Array, " c"], like: Float[Array, "*dims c"]
 ) -> Float[Array, "*ones c"]:
-    """A vector in the rank and dtype of an array whose last axis it spans."""
+    """Return a vector in the rank and dtype of an array whose last axis it spans."""
     return vector.reshape((1,) * (like.ndim - 1) + vector.shape).astype(like.dtype)
 
 
@@ -157,27 +151,27 @@ pool_2x2: Callable[[Images], Images] = partial(
 
 
 def flatten(x: Float[Array, "n *dims"]) -> Float[Array, "n features"]:
-    """(n, h, w, c) -> (n, h w c), channels fastest."""
+    """Reshape (n, h, w, c) to (n, h w c); channels vary fastest."""
     return x.reshape(x.shape[0], -1)
 
 
 def require_size(model: str, image: tuple[int, int, int], smallest: int) -> None:
-    """Raises ValueError for an image that is too small for the network."""
+    """Raise ValueError for an image that is too small for the network."""
     if min(image[:2]) < smallest:
         raise ValueError(
-            f"{model} cannot take {image[0]}x{image[1]} images: the smallest it can "
-            f"is {smallest}x{smallest}."
+            f"{model} cannot take {image[0]}x{image[1]} images: the smallest that "
+            f"it takes is {smallest}x{smallest}."
         )
 
 
 def require_widths(model: str, widths: tuple[int, ...], count: int) -> None:
-    """Raises ValueError unless there are `count` widths, each at least 1."""
+    """Raise ValueError unless there are `count` widths, each at least 1."""
     if len(widths) != count or min(widths, default=1) < 1:
         raise ValueError(f"{model}: widths {widths}; expected {count} of at least 1.")
 
 
 def require_one_of(model: str, option: str, value: int, allowed: Iterable[int]) -> None:
-    """Raises ValueError for a value of an option that the network does not come in."""
+    """Raise ValueError for a value of an option for which there is no network."""
     if value not in allowed:
         names = ", ".join(map(str, allowed))
         raise ValueError(f"{model}({option}={value}): expected one of {names}.")

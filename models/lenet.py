@@ -4,9 +4,8 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from dropout import Drop, identity
-from models.cnn import SITES
-from models.convolution import relu
-from models.layers import Conv, Dense, Images, flatten, pool_2x2, require_size
+from models.convolution import Images, relu
+from models.layers import Conv, Dense, flatten, pool_2x2, require_size
 
 
 class LeNet(nnx.Module):
@@ -16,9 +15,8 @@ class LeNet(nnx.Module):
     convolutions (Gal & Ghahramani 2015 drop there); max-pooling is the only one.
     """
 
-    sites = SITES
-
     def __init__(self, image: tuple[int, int, int], classes: int, key: Key[Array, ""]):
+        require_size("lenet", image, 16)
         height, width = (((length - 4) // 2 - 4) // 2 for length in image[:2])
         self.conv1 = Conv("conv1", (image[2], 20), 5, padding="VALID", key=key)
         self.conv2 = Conv("conv2", (20, 50), 5, padding="VALID", key=key)
@@ -28,7 +26,7 @@ class LeNet(nnx.Module):
     def __call__(
         self, images: Images, drop: Drop = identity
     ) -> Float[Array, "n classes"]:
-        """Images (n, h, w, c) -> logits (n, classes)."""
+        """Map images (n, h, w, c) to logits (n, classes)."""
         x = drop("input", images)
         x = drop("conv1", self.conv1(x, drop))
         x = drop("pool1", drop("pool1/window", x, pool_2x2))
@@ -37,9 +35,3 @@ class LeNet(nnx.Module):
         x = drop("fc/pre", self.fc(flatten(x), drop))
         x = drop("fc", relu(x))
         return self.out(x, drop)
-
-
-def lenet(image: tuple[int, int, int], classes: int, key: Key[Array, ""]) -> LeNet:
-    """Caffe's LeNet."""
-    require_size("lenet", image, 16)
-    return LeNet(image, classes, key)

@@ -4,50 +4,37 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from dropout import Drop, identity
-from models.convolution import relu
-from models.layers import Dense, Images, flatten, require_widths
+from models.convolution import Images, relu
+from models.layers import Dense, flatten, require_widths
 
 
 class MLP(nnx.Module):
-    """Dense layers with rectified units: `fc1`, `fc2`, ... and `out`."""
+    """Dense layers with rectified units, `fc1`, `fc2`, ..., and the layer `out`.
+
+    The default hidden widths are those of Srivastava et al. 2014.
+    """
 
     def __init__(
         self,
         image: tuple[int, int, int],
         classes: int,
         key: Key[Array, ""],
-        widths: tuple[int, ...],
+        *,
+        widths: tuple[int, ...] = (1024, 1024),
     ):
+        require_widths("mlp", widths, len(widths))
         inputs = (image[0] * image[1] * image[2], *widths)
         self.names = tuple(f"fc{number}" for number in range(1, len(widths) + 1))
         for name, before, width in zip(self.names, inputs, widths):
             setattr(self, name, Dense(name, (before, width), key=key))
         self.out = Dense("out", (inputs[-1], classes), key=key)
 
-    @property
-    def sites(self) -> tuple[str, ...]:
-        """The sites in the order in which they are called."""
-        hidden = ((f"{name}/kernel", f"{name}/pre", name) for name in self.names)
-        return ("input", *(site for layer in hidden for site in layer), "out/kernel")
-
     def __call__(
         self, images: Images, drop: Drop = identity
     ) -> Float[Array, "n classes"]:
-        """Images (n, h, w, c) -> logits (n, classes)."""
+        """Map images (n, h, w, c) to logits (n, classes)."""
         x = flatten(drop("input", images))
         for name in self.names:
             x = drop(f"{name}/pre", getattr(self, name)(x, drop))
             x = drop(name, relu(x))
         return self.out(x, drop)
-
-
-def mlp(
-    image: tuple[int, int, int],
-    classes: int,
-    key: Key[Array, ""],
-    *,
-    widths: tuple[int, ...] = (1024, 1024),
-) -> MLP:
-    """A perceptron with the given hidden widths, by default Srivastava et al.'s."""
-    require_widths("mlp", widths, len(widths))
-    return MLP(image, classes, key, widths)

@@ -13,7 +13,7 @@ NormKind = Literal["batch", "group", "layer", "none"]
 Norm = nnx.BatchNorm | nnx.GroupNorm | nnx.LayerNorm | None
 RowWeights = Float[Array, " n"] | None
 
-MOMENTUM = 0.9  # of running statistics: what they keep of their value in each batch
+MOMENTUM = 0.9  # The part of running statistics that each batch leaves.
 
 # Flax asks for keys, though scales start at 1 and biases at 0. Made when used: a key at
 # import would start the devices before flags choose them.
@@ -21,11 +21,12 @@ _no_keys = partial(nnx.Rngs, 0)
 
 
 def batch_norm(channels: int) -> nnx.BatchNorm:
-    """Each channel over the batch (Ioffe & Szegedy 2015).
+    """Normalise each channel over the batch (Ioffe & Szegedy 2015).
 
     Running statistics keep 0.9 of their value in each batch; variances are biased.
     """
-    # Flax's fast variance takes twice the time on the CPU, and can cancel.
+    # Flax's fast variance, E[x^2] - E[x]^2, can cancel, and takes twice the time on
+    # the CPU (`scripts/bench.py --parts=steps --models='resnet(depth=20)'`).
     return nnx.BatchNorm(
         channels,
         momentum=MOMENTUM,
@@ -36,17 +37,20 @@ def batch_norm(channels: int) -> nnx.BatchNorm:
 
 
 def group_norm(channels: int) -> nnx.GroupNorm:
-    """Each example over groups of channels (Wu & He 2018): 32, of four or more each."""
+    """Normalise each example over groups of channels (Wu & He 2018).
+
+    There are 32 groups, or fewer where a group would have less than four channels.
+    """
     return _grouped(channels, gcd(32, max(1, channels // 4)))
 
 
 def layer_norm(channels: int) -> nnx.GroupNorm:
-    """Each example over its whole map, with a scale and bias for each channel."""
+    """Normalise each example over its whole map; each channel has a scale and bias."""
     return _grouped(channels, 1)
 
 
 def last_axis_norm(features: int) -> nnx.LayerNorm:
-    """Each position over its features (Ba et al. 2016), as in transformers."""
+    """Normalise each position over its features (Ba et al. 2016), for transformers."""
     return nnx.LayerNorm(
         features, epsilon=1e-6, use_fast_variance=False, rngs=_no_keys()
     )
@@ -63,10 +67,11 @@ NORMS: dict[NormKind, Callable[[int], Norm]] = {
 def normalise(
     norm: Norm, x: Float[Array, "n *dims c"], row_weights: RowWeights
 ) -> Float[Array, "n *dims c"]:
-    """The normalised map in the dtype of `x`, computed in float32.
+    """Return the normalised map in the dtype of `x`, computed in float32.
 
-    Batch norm takes its running statistics where `row_weights` is None; else those of
-    the rows whose weight is not 0, and moves the running ones towards them.
+    Batch norm uses its running statistics where `row_weights` is None. Otherwise it
+    uses the statistics of the rows whose weight is not 0, and moves the running ones
+    towards them.
     """
     if norm is None:
         return x

@@ -5,17 +5,18 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from dropout import Drop, identity
-from models.convolution import relu
-from models.layers import Conv, Dense, Images, pool_2x2, require_size
+from models.convolution import Images, relu
+from models.layers import Conv, Dense, pool_2x2, require_size
 
+# He et al. 2015, eq. 10: fan-in keeps the variance of activations, as no norm does.
 HE_FAN_IN = jax.nn.initializers.he_normal()
 
 
 class Plain(nnx.Module):
     """`depth` 3x3 convolutions in three stages, each twice as wide and half as large.
 
-    The network in which vanishing and exploding gradients are looked for: He
-    initialisation, rectified units, global average pooling.
+    The first stage is `width` channels wide. The network serves to show vanishing and
+    exploding gradients: He initialisation, rectified units, global average pooling.
     """
 
     def __init__(
@@ -24,38 +25,32 @@ class Plain(nnx.Module):
         classes: int,
         key: Key[Array, ""],
         *,
-        depth: int,
-        width: int,
+        depth: int = 18,
+        width: int = 16,
     ):
+        if depth < 3 or width < 1:
+            raise ValueError(
+                f"plain(depth={depth}, width={width}): expected depth >= 3 and "
+                "width >= 1."
+            )
+        require_size("plain", image, 4)
         widths = [width * 2 ** (3 * layer // depth) for layer in range(depth)]
-        inputs = [image[2], *widths]
         self.names = tuple(f"conv{number}" for number in range(1, depth + 1))
         # A stage ends where the width doubles.
         self.pooled = tuple(
             name for name, a, b in zip(self.names, widths, widths[1:]) if a < b
         )
-        for name, *channels in zip(self.names, inputs, widths):
+        for name, before, after in zip(self.names, [image[2], *widths], widths):
             layer = Conv(
-                name, tuple(channels), 3, padding="SAME", key=key, kernel_init=HE_FAN_IN
+                name, (before, after), 3, padding="SAME", key=key, kernel_init=HE_FAN_IN
             )
             setattr(self, name, layer)
         self.out = Dense("out", (widths[-1], classes), key=key)
 
-    @property
-    def sites(self) -> tuple[str, ...]:
-        """The sites in the order in which they are called."""
-        found = ["input"]
-        for name in self.names:
-            found += [f"{name}/kernel", name]
-            if name in self.pooled:
-                pool = name.replace("conv", "pool")
-                found += [f"{pool}/window", pool]
-        return (*found, "features", "out/kernel")
-
     def __call__(
         self, images: Images, drop: Drop = identity
     ) -> Float[Array, "n classes"]:
-        """Images (n, h, w, c) -> logits (n, classes)."""
+        """Map images (n, h, w, c) to logits (n, classes)."""
         x = drop("input", images)
         for name in self.names:
             x = drop(name, relu(getattr(self, name)(x, drop)))
@@ -63,20 +58,3 @@ class Plain(nnx.Module):
                 pool = name.replace("conv", "pool")
                 x = drop(pool, drop(f"{pool}/window", x, pool_2x2))
         return self.out(drop("features", x.mean((1, 2))), drop)
-
-
-def plain(
-    image: tuple[int, int, int],
-    classes: int,
-    key: Key[Array, ""],
-    *,
-    depth: int = 18,
-    width: int = 16,
-) -> Plain:
-    """A plain network of `depth` convolutions, the first `width` channels wide."""
-    if depth < 3 or width < 1:
-        raise ValueError(
-            f"plain(depth={depth}, width={width}): expected depth >= 3 and width >= 1."
-        )
-    require_size("plain", image, 4)
-    return Plain(image, classes, key, depth=depth, width=width)

@@ -14,44 +14,44 @@ from models.layers import GLOROT, over_last_axis
 
 ORTHOGONAL = jax.nn.initializers.orthogonal()
 
-State = Float[Array, "n units"]
-States = tuple[State, ...]
+Units = Float[Array, "n units"]
+States = tuple[Units, ...]
 Gates = Float[Array, "n gates"]
-Reader = Callable[[State], Gates]
+ToGates = Callable[[Units], Gates]
 
 
 class Cell(NamedTuple):
     """A kind of cell.
 
     Attributes:
-        step: (states, gates of the input, reader, drop) -> new states; the reader maps
-            the hidden state to what it gives to the gates.
-        gates: how many lie side by side in the kernels.
-        states: how many there are; the first is the hidden state.
-        sites: those called at each step, after the layer's own name.
-        forget: the gate whose bias starts at 1, if any.
+        step: (states, gates of the input, to_gates, drop) -> new states; `to_gates`
+            multiplies the hidden state by the recurrent kernel. `drop` takes the names
+            of sites within the layer: `hidden`, `candidate`, `state` ...
+        gates: the number of gates, which lie side by side in the kernels.
+        states: the number of states; the first is the hidden state.
+        forget: the index of the gate whose bias starts at 1, if any.
     """
 
-    step: Callable[[States, Gates, Reader, Drop], States]
+    step: Callable[[States, Gates, ToGates, Drop], States]
     gates: int
     states: int
-    sites: tuple[str, ...]
     forget: int | None
 
 
 class Recurrence(nnx.Module):
     """A layer of cells; a mask of its kernels holds for a whole sequence.
 
-    All biases start at 0, but for that of a forget gate.
+    All biases start at 0, except the bias of a forget gate, which starts at 1
+    (Jozefowicz et al. 2015).
     """
 
     def __init__(
         self, name: str, kind: str, features: int, units: int, key: Key[Array, ""]
     ):
-        self.name, self.kind = name, kind
-        inputs, recurrent = (named_key(key, site) for site in self.sites[:2])
-        cell = CELLS[kind]
+        self.name, self.kind, cell = name, kind, CELLS[kind]
         width = cell.gates * units
+        inputs = named_key(key, f"{name}/kernel")
+        recurrent = named_key(key, f"{name}/recurrent/kernel")
         self.kernel = nnx.Param(GLOROT(inputs, (features, width), jnp.float32))
         self.recurrent = nnx.Dict(
             kernel=nnx.Param(ORTHOGONAL(recurrent, (units, width), jnp.float32))
@@ -61,16 +61,10 @@ class Recurrence(nnx.Module):
             bias = bias.at[cell.forget].set(1)
         self.bias = nnx.Param(bias.reshape(-1))
 
-    @property
-    def sites(self) -> tuple[str, ...]:
-        """The sites in the order in which they are called."""
-        ends = ("kernel", "recurrent/kernel", *CELLS[self.kind].sites)
-        return tuple(f"{self.name}/{end}" for end in ends)
-
     def __call__(
         self, x: Float[Array, "n time features"], drop: Drop
     ) -> Float[Array, "n time units"]:
-        """Inputs (n, time, features) -> the hidden states (n, time, units)."""
+        """Map inputs (n, time, features) to the hidden states (n, time, units)."""
         cell = CELLS[self.kind]
         kernel, recurrent = (
             parameter[...].astype(x.dtype)
@@ -78,13 +72,14 @@ class Recurrence(nnx.Module):
         )
         gates = drop(f"{self.name}/kernel", x, kernel, jnp.matmul)
         gates = gates + over_last_axis(self.bias[...], gates)
-        # Outside the scan: a mask holds for the sequence. One kernel, or one a row.
+        # Outside the scan, so that a mask holds for the sequence. The result is one
+        # kernel, or one per example.
         kernels = drop(f"{self.name}/recurrent/kernel", x, recurrent, _one_kernel)
 
-        def step(states: States, now: tuple[Array, Array]) -> tuple[States, State]:
+        def step(states: States, now: tuple[Array, Array]) -> tuple[States, Units]:
             time, gates = now
             at_time = partial(_drop_in_layer, drop, self.name, time)
-            states = cell.step(states, gates, partial(_read, kernels), at_time)
+            states = cell.step(states, gates, partial(_multiply, kernels), at_time)
             return states, states[0]
 
         start = (jnp.zeros((x.shape[0], recurrent.shape[0]), x.dtype),)
@@ -93,14 +88,15 @@ class Recurrence(nnx.Module):
         return jnp.swapaxes(hidden, 0, 1)
 
 
-def lstm_step(states: States, gates: Gates, read: Reader, drop: Drop) -> States:
-    """Long short-term memory (Hochreiter & Schmidhuber 1997, Gers et al. 2000).
+def lstm_step(states: States, gates: Gates, to_gates: ToGates, drop: Drop) -> States:
+    """Advance long short-term memory by a step.
 
-    The gates are input, forget, candidate, output. The new hidden state follows the
-    cell before zoneout (Krueger et al. 2017, eq. 6).
+    Hochreiter & Schmidhuber 1997 with the forget gate of Gers et al. 2000. The gates
+    are input, forget, candidate, output. The new hidden state follows from the cell
+    state before zoneout (Krueger et al. 2017, eq. 6).
     """
     hidden, cell = states
-    gates = gates + read(drop("hidden", hidden))
+    gates = gates + to_gates(drop("hidden", hidden))
     write, forget, candidate, output = jnp.split(gates, 4, axis=-1)
     candidate = drop("candidate", jnp.tanh(candidate))
     sigmoid = jax.nn.sigmoid
@@ -110,22 +106,23 @@ def lstm_step(states: States, gates: Gates, read: Reader, drop: Drop) -> States:
     return drop("state", new_hidden, hidden), next_cell
 
 
-def gru_step(states: States, gates: Gates, read: Reader, drop: Drop) -> States:
-    """A gated recurrent unit (Cho et al. 2014, the form that resets after reading).
+def gru_step(states: States, gates: Gates, to_gates: ToGates, drop: Drop) -> States:
+    """Advance gated recurrent units by a step (Cho et al. 2014).
 
-    The gates are reset, update, candidate: h_t = z h_(t-1) + (1 - z) candidate.
+    The gates are reset, update, candidate: h_t = z h_(t-1) + (1 - z) candidate. The
+    reset gate multiplies what the recurrent kernel gives, as in cuDNN and PyTorch.
     """
     (hidden,) = states
     ours = jnp.split(gates, 3, axis=-1)
-    theirs = jnp.split(read(drop("hidden", hidden)), 3, axis=-1)
+    theirs = jnp.split(to_gates(drop("hidden", hidden)), 3, axis=-1)
     reset, keep = (jax.nn.sigmoid(a + b) for a, b in zip(ours[:2], theirs[:2]))
     candidate = drop("candidate", jnp.tanh(ours[2] + reset * theirs[2]))
     return (drop("state", keep * hidden + (1 - keep) * candidate, hidden),)
 
 
 CELLS = {
-    "lstm": Cell(lstm_step, 4, 2, ("hidden", "candidate", "cell/state", "state"), 1),
-    "gru": Cell(gru_step, 3, 1, ("hidden", "candidate", "state"), None),
+    "lstm": Cell(lstm_step, gates=4, states=2, forget=1),
+    "gru": Cell(gru_step, gates=3, states=1, forget=None),
 }
 
 
@@ -136,8 +133,11 @@ def _one_kernel(_, kernel: Array) -> Array:
 def _drop_in_layer(
     drop: Drop, name: str, time: Int[Array, ""], site: str, x: Array, *others: Array
 ) -> Array:
-    return drop(f"{name}/{site}", x, *others, time=time)
+    # The next kernel that is called belongs to the next layer: the recurrent one is
+    # called before the scan.
+    reader = f"{name}/recurrent/kernel"
+    return drop(f"{name}/{site}", x, *others, time=time, reader=reader)
 
 
-def _read(kernels: Float[Array, "copies units gates"], hidden: State) -> Gates:
+def _multiply(kernels: Float[Array, "copies units gates"], hidden: Units) -> Gates:
     return jnp.matmul(hidden[:, None], kernels)[:, 0]

@@ -1,4 +1,4 @@
-"""Blocks of residual networks, and how they are laid out in stages."""
+"""Blocks of residual networks, and their layout in stages."""
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -9,8 +9,8 @@ from flax import nnx
 from jaxtyping import Array, Key
 
 from dropout import Drop
-from models.convolution import relu
-from models.layers import HE, Conv, ConvNorm, Images, rectified, rectify
+from models.convolution import Images, relu
+from models.layers import HE, Conv, ConvNorm, rectify
 from models.norms import NORMS, NormKind, RowWeights, normalise
 
 BASIC, BOTTLENECK = (3, 3), (1, 3, 1)
@@ -19,9 +19,10 @@ BASIC, BOTTLENECK = (3, 3), (1, 3, 1)
 class Block(nnx.Module):
     """Convolutions on a branch, added to a shortcut, then rectified.
 
-    A branch of three is a bottleneck, four times as wide at its end; the stride is that
-    of the first 3x3 convolution. A shortcut between maps of different shape is a 1x1
-    convolution, or takes every other pixel and adds channels of zeros.
+    A branch of three is a bottleneck, four times as wide at its end. The first 3x3
+    convolution has the stride. A shortcut between maps of different shape is a 1x1
+    convolution with `projection`; without, it takes every other pixel and adds channels
+    of zeros.
     """
 
     def __init__(
@@ -52,37 +53,29 @@ class Block(nnx.Module):
         )  # fmt: skip
         self.shortcut = project() if projection and changes else None
 
-    @property
-    def sites(self) -> tuple[str, ...]:
-        """The sites in the order in which they are called."""
-        name, (*inner, last) = self.name, self.convs
-        found = [f"{name}/entry"]
-        for conv in inner:
-            found += [*getattr(self, conv).sites, *rectified(f"{name}/{conv}")]
-        found += [*getattr(self, last).sites, f"{name}/branch"]
-        found += self.shortcut.sites if self.shortcut else ()
-        return (*found, f"{name}/shortcut", *rectified(name))
-
     def __call__(self, x: Images, drop: Drop, row_weights: RowWeights) -> Images:
-        """(n, h, w, channels in) -> (n, h / stride, w / stride, channels out)."""
+        """Map (n, h, w, channels in) to (n, h / stride, w / stride, channels out)."""
         name, (*inner, last) = self.name, self.convs
         branch = drop(f"{name}/entry", x)
         for conv in inner:
             branch = getattr(self, conv)(branch, drop, row_weights)
             branch = rectify(f"{name}/{conv}", branch, drop)
         branch = getattr(self, last)(branch, drop, row_weights)
-        branch = drop(f"{name}/branch", branch)
+        # A projection is before the site `branch`: the next kernel that is called after
+        # a site is the one that reads it.
         if self.shortcut:
             x = self.shortcut(x, drop, row_weights)
-        else:
+        branch = drop(f"{name}/branch", branch)
+        if not self.shortcut:
             x = enlarge(x[:, :: self.stride, :: self.stride], self.outputs)
         return rectify(name, branch + drop(f"{name}/shortcut", x), drop)
 
 
 class HalvedShortcut(nnx.Module):
-    """Every other pixel, and those up and to the left of them, through a 1x1 each.
+    """Two 1x1 convolutions side by side, of maps that lie a pixel apart, and a norm.
 
-    Each convolution makes half of the channels; a norm follows (Gastaldi 2017).
+    With stride 2 the first takes every other pixel, the second the pixels up and to the
+    left of them; each makes half of the channels (Gastaldi 2017).
     """
 
     def __init__(
@@ -104,10 +97,9 @@ class HalvedShortcut(nnx.Module):
             for number, half in enumerate((first, channels[1] - first), 1)
         )  # fmt: skip
         self.norm = NORMS[norm](channels[1])
-        self.sites = (self.conv1.site, self.conv2.site, self.prenorm)
 
     def __call__(self, x: Images, drop: Drop, row_weights: RowWeights) -> Images:
-        """(n, h, w, channels in) -> (n, h / stride, w / stride, channels out)."""
+        """Map (n, h, w, channels in) to (n, h / stride, w / stride, channels out)."""
         x = relu(x)
         shifted = jnp.pad(x, ((0, 0), (1, 0), (1, 0), (0, 0)))[:, :-1, :-1]
         halves = self.conv1(x, drop), self.conv2(shifted, drop)
@@ -116,7 +108,7 @@ class HalvedShortcut(nnx.Module):
 
 
 def stages(counts: tuple[int, ...], width: int) -> Iterator[tuple[str, int, int]]:
-    """The name, width and stride of each block.
+    """Yield the name, width and stride of each block.
 
     Each stage after the first is twice as wide, and begins with stride 2.
     """
@@ -133,12 +125,12 @@ def add_blocks(
     inputs: int,
     layout: Iterable[tuple[str, int, int]],
 ) -> tuple[tuple[str, ...], int]:
-    """Makes blocks attributes of a network; their names, and the channels after them.
+    """Attach blocks to a network; return their names and the output channels.
 
     Args:
-        network: the network.
+        network: the network whose attributes they become.
         make: (name, (channels before, width), stride=...) -> a block.
-        inputs: the channels before the first one.
+        inputs: the number of channels before the first one.
         layout: the name, width and stride of each block, as `stages` gives them.
     """
     names = []
@@ -151,5 +143,5 @@ def add_blocks(
 
 
 def enlarge(x: Images, channels: int) -> Images:
-    """The same map with further channels of zeros."""
+    """Return the same map with further channels of zeros."""
     return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, channels - x.shape[-1])))

@@ -6,12 +6,10 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from dropout import Drop, identity
-from models.convolution import max_pool
+from models.convolution import Images, max_pool
 from models.layers import (
     ConvNorm,
     Dense,
-    Images,
-    rectified,
     rectify,
     require_one_of,
     require_widths,
@@ -19,8 +17,8 @@ from models.layers import (
 from models.norms import NormKind, RowWeights
 from models.residual import BASIC, BOTTLENECK, Block, add_blocks, stages
 
-# The kernels of a block's branch, and the blocks of each stage (He et al. 2016, table
-# 1; 10 and 14 are the smallest of their kinds).
+# By depth: the kernel sizes of a block's branch and the number of blocks per stage (He
+# et al. 2016, table 1; 10 and 14 are the smallest of their kinds).
 IMAGENET = {
     10: (BASIC, (1, 1, 1, 1)), 14: (BOTTLENECK, (1, 1, 1, 1)),
     18: (BASIC, (2, 2, 2, 2)), 34: (BASIC, (3, 4, 6, 3)),
@@ -54,18 +52,10 @@ class ResNet(nnx.Module):
         self.names, outputs = add_blocks(self, make, width, stages(counts, width))
         self.out = Dense("out", (outputs, classes), key=key)
 
-    @property
-    def sites(self) -> tuple[str, ...]:
-        """The sites in the order in which they are called."""
-        blocks = (site for name in self.names for site in getattr(self, name).sites)
-        pool = ("pool1/window", "pool1") if self.pools else ()
-        stem = (*self.conv1.sites, *rectified("conv1"), *pool)
-        return ("input", *stem, *blocks, "features", "out/kernel")
-
     def __call__(
         self, images: Images, drop: Drop = identity, row_weights: RowWeights = None
     ) -> Float[Array, "n classes"]:
-        """Images (n, h, w, c) -> logits (n, classes)."""
+        """Map images (n, h, w, c) to logits (n, classes)."""
         x = self.conv1(drop("input", images), drop, row_weights)
         x = rectify("conv1", x, drop)
         if self.pools:
@@ -84,12 +74,12 @@ def resnet(
     width: int = 16,
     norm: NormKind = "batch",
 ) -> ResNet:
-    """The form for 32x32 images, of depth 6 n + 2: 20, 32, 44, 56 or 110 as published.
+    """Return the form for 32x32 images (published depths: 20, 32, 44, 56 and 110).
 
-    Shortcuts have no parameters (option A): 269,722 in all with depth 20.
+    Shortcuts have no parameters (option A); with depth 20 there are 269,722 in all.
 
     Raises:
-        ValueError: another depth, or a width below 1.
+        ValueError: a depth that is not 6 n + 2, or a width below 1.
     """
     require_widths("resnet", (width,), 1)
     count = (depth - 2) // 6
@@ -110,10 +100,13 @@ def resnet_imagenet(
     width: int = 64,
     norm: NormKind = "batch",
 ) -> ResNet:
-    """The form for ImageNet: a 7x7 convolution and a pool before four stages.
+    """Return the form for ImageNet: a 7x7 convolution and a pool before four stages.
 
-    Shortcuts that change the shape are 1x1 convolutions (option B); the stride of a
-    bottleneck is in its 3x3 convolution. 25,557,032 parameters with depth 50.
+    Shortcuts that change the shape are 1x1 convolutions (option B). The stride of a
+    bottleneck is in its 3x3 convolution. With depth 50 there are 25,557,032 parameters.
+
+    Raises:
+        ValueError: a depth that `IMAGENET` does not have, or a width below 1.
     """
     require_widths("resnet_imagenet", (width,), 1)
     require_one_of("resnet_imagenet", "depth", depth, IMAGENET)

@@ -6,8 +6,8 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from dropout import Drop, identity
-from models.convolution import relu
-from models.layers import ConvNorm, Dense, Images, rectified, rectify
+from models.convolution import Images, relu
+from models.layers import ConvNorm, Dense, rectify
 from models.norms import NormKind, RowWeights
 from models.residual import HalvedShortcut, add_blocks, stages
 
@@ -24,32 +24,24 @@ class Path(nnx.Module):
         norm: NormKind,
         key: Key[Array, ""],
     ):
-        self.first = f"{name}/conv1"
-        outputs = channels[1]
+        self.name, outputs = name, channels[1]
         self.conv1 = ConvNorm(
-            self.first, channels, 3, stride=stride, norm=norm, key=key
+            f"{name}/conv1", channels, 3, stride=stride, norm=norm, key=key
         )
         self.conv2 = ConvNorm(
             f"{name}/conv2", (outputs, outputs), 3, norm=norm, key=key
         )
-        self.last = f"{name}/branch"
-
-    @property
-    def sites(self) -> tuple[str, ...]:
-        """The sites in the order in which they are called."""
-        first = (*self.conv1.sites, *rectified(self.first))
-        return (*first, *self.conv2.sites, self.last)
 
     def __call__(self, x: Images, drop: Drop, row_weights: RowWeights) -> Images:
-        """(n, h, w, channels in) -> (n, h / stride, w / stride, channels out)."""
-        x = rectify(self.first, self.conv1(x, drop, row_weights), drop)
-        return drop(self.last, self.conv2(x, drop, row_weights))
+        """Map (n, h, w, channels in) to (n, h / stride, w / stride, channels out)."""
+        x = rectify(f"{self.name}/conv1", self.conv1(x, drop, row_weights), drop)
+        return self.conv2(x, drop, row_weights)
 
 
 class Block(nnx.Module):
     """The mean of two paths from the rectified input, added to a shortcut.
 
-    The variant `shake_shake` at the site `branches` mixes them in another proportion.
+    The variant `shake_shake` at the site `branches` mixes them in random proportions.
     """
 
     def __init__(
@@ -77,25 +69,32 @@ class Block(nnx.Module):
         )
         self.shortcut = project() if changes else None
 
-    @property
-    def sites(self) -> tuple[str, ...]:
-        """The sites in the order in which they are called."""
-        name, projected = self.name, self.shortcut.sites if self.shortcut else ()
-        paths = (f"{name}/entry", *self.path1.sites, *self.path2.sites)
-        return (*paths, f"{name}/branches", *projected, f"{name}/shortcut", name)
-
     def __call__(self, x: Images, drop: Drop, row_weights: RowWeights) -> Images:
-        """(n, h, w, channels in) -> (n, h / stride, w / stride, channels out)."""
+        """Map (n, h, w, channels in) to (n, h / stride, w / stride, channels out)."""
         entry = drop(f"{self.name}/entry", relu(x))
-        paths = (path(entry, drop, row_weights) for path in (self.path1, self.path2))
-        branch = drop(f"{self.name}/branches", *paths)
+        paths = self.path1, self.path2
+        branches = [path(entry, drop, row_weights) for path in paths]
         if self.shortcut:
             x = self.shortcut(x, drop, row_weights)
+        # After all convolutions of this block: the next kernel that is called after a
+        # site is the one that reads it.
+        branches = [
+            drop(f"{path.name}/branch", branch) for path, branch in zip(paths, branches)
+        ]
+        branch = drop(f"{self.name}/branches", *branches)
         return drop(self.name, branch + drop(f"{self.name}/shortcut", x))
 
 
 class ShakeShake(nnx.Module):
-    """A convolution, three stages of blocks, ReLU, mean and a dense layer."""
+    """A network of depth 6 n + 2 whose first stage is `width` channels wide.
+
+    A convolution, three stages of blocks, ReLU, mean and a dense layer. The default is
+    the "26 2x32d" of the paper with 2.9 M parameters, which is trained with the plan
+    `block*/branches:shake_shake:1.0`.
+
+    Raises:
+        ValueError: a depth that is not 6 n + 2, or a width below 2.
+    """
 
     def __init__(
         self,
@@ -103,57 +102,32 @@ class ShakeShake(nnx.Module):
         classes: int,
         key: Key[Array, ""],
         *,
-        count: int,
-        width: int,
-        norm: NormKind,
+        depth: int = 26,
+        width: int = 32,
+        norm: NormKind = "batch",
     ):
+        if width < 2:
+            raise ValueError(
+                f"shake_shake(width={width}): expected a width of at least 2."
+            )
+        count = (depth - 2) // 6
+        if depth % 6 != 2 or count < 1:
+            raise ValueError(
+                f"shake_shake(depth={depth}): expected 8, 14, 20, ... (6 n + 2)."
+            )
         self.conv1 = ConvNorm("conv1", (image[2], 16), 3, norm=norm, key=key)
         make = partial(Block, norm=norm, key=key)
         layout = stages((count,) * 3, width)
         self.names, outputs = add_blocks(self, make, 16, layout)
         self.out = Dense("out", (outputs, classes), key=key)
 
-    @property
-    def sites(self) -> tuple[str, ...]:
-        """The sites in the order in which they are called."""
-        blocks = (site for name in self.names for site in getattr(self, name).sites)
-        stem = ("input", *self.conv1.sites, "conv1")
-        return (*stem, *blocks, *rectified("act"), "features", "out/kernel")
-
     def __call__(
         self, images: Images, drop: Drop = identity, row_weights: RowWeights = None
     ) -> Float[Array, "n classes"]:
-        """Images (n, h, w, c) -> logits (n, classes)."""
+        """Map images (n, h, w, c) to logits (n, classes)."""
         x = self.conv1(drop("input", images), drop, row_weights)
         x = drop("conv1", x)
         for name in self.names:
             x = getattr(self, name)(x, drop, row_weights)
         x = rectify("act", x, drop).mean((1, 2))
         return self.out(drop("features", x), drop)
-
-
-def shake_shake(
-    image: tuple[int, int, int],
-    classes: int,
-    key: Key[Array, ""],
-    *,
-    depth: int = 26,
-    width: int = 32,
-    norm: NormKind = "batch",
-) -> ShakeShake:
-    """A network of depth 6 n + 2 whose first stage is `width` channels wide.
-
-    By default the "26 2x32d" of the paper, 2.9 M parameters; its mixing is the rule
-    `block*/branches:shake_shake:1.0`.
-
-    Raises:
-        ValueError: another depth, or a width below 2.
-    """
-    if width < 2:
-        raise ValueError(f"shake_shake(width={width}): expected a width of at least 2.")
-    count = (depth - 2) // 6
-    if depth % 6 != 2 or count < 1:
-        raise ValueError(
-            f"shake_shake(depth={depth}): expected 8, 14, 20, ... (6 n + 2)."
-        )
-    return ShakeShake(image, classes, key, count=count, width=width, norm=norm)

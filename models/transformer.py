@@ -11,7 +11,7 @@ from models.norms import last_axis_norm, normalise
 
 Tokens = Float[Array, "n tokens width"]
 
-# Glorot's variance for each of the three kernels that lie side by side.
+# Query, key and value lie side by side: each of the three has Glorot's variance.
 QKV = jax.nn.initializers.variance_scaling(2.0, "fan_avg", "uniform")
 
 
@@ -24,7 +24,7 @@ class Attention(nnx.Module):
         self.out = Dense(f"{name}/out", (width, width), key=key)
 
     def __call__(self, x: Tokens, drop: Drop) -> Tokens:
-        """Mixes tokens by softmax(q k^T / sqrt(d)) v in each head of width d."""
+        """Mix tokens by softmax(q k^T / sqrt(d)) v in each head of width d."""
         n, tokens, width = x.shape
         heads = self.qkv(x, drop).reshape(n, tokens, 3, self.heads, -1)
         query, key, value = jnp.moveaxis(heads, (2, 3), (0, 2))
@@ -36,7 +36,7 @@ class Attention(nnx.Module):
 
 
 class Perceptron(nnx.Module):
-    """Two dense layers on each token, four times as wide in between."""
+    """Two dense layers on each token, with four times the width between them."""
 
     def __init__(self, name: str, width: int, key: Key[Array, ""]):
         self.name = name
@@ -44,21 +44,16 @@ class Perceptron(nnx.Module):
         self.out = Dense(f"{name}/out", (4 * width, width), key=key)
 
     def __call__(self, x: Tokens, drop: Drop) -> Tokens:
-        """Dense, GELU, dense."""
+        """Apply dense, GELU, dense; the shape stays."""
         return self.out(drop(self.name, jax.nn.gelu(self.hidden(x, drop))), drop)
 
 
 class Block(nnx.Module):
-    """Attention, then a perceptron, each normalised before and added to its input.
+    """Attention, then a perceptron, each after a norm and added to its input.
 
-    The site `branch` is all that the block adds: without it, LayerDrop's skipped layer.
+    The site `branch` is the sum of what both add: dropping it skips the block, as
+    LayerDrop does (Fan et al. 2020).
     """
-
-    sites = (
-        "attention/qkv/kernel", "attention/logits", "attention/weights",
-        "attention", "attention/out/kernel", "attention/branch",
-        "mlp/hidden/kernel", "mlp", "mlp/out/kernel", "mlp/branch", "branch",
-    )  # fmt: skip
 
     def __init__(self, name: str, width: int, heads: int, key: Key[Array, ""]):
         self.name = name
@@ -67,7 +62,7 @@ class Block(nnx.Module):
         self.mlp = Perceptron(f"{name}/mlp", width, key)
 
     def __call__(self, x: Tokens, drop: Drop) -> Tokens:
-        """The same shape."""
+        """Add both branches; the shape stays."""
         branch = self.attention(normalise(self.norm1, x, None), drop)
         added = drop(f"{self.name}/attention/branch", branch)
         branch = self.mlp(normalise(self.norm2, x + added, None), drop)

@@ -9,22 +9,21 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from dropout import Drop, identity
-from models.convolution import max_pool
+from models.convolution import Images, max_pool
 from models.layers import (
     HE,
     ConvNorm,
     Dense,
-    Images,
     NormRelu,
     flatten,
-    rectified,
     rectify,
     require_one_of,
     require_widths,
 )
 from models.norms import NormKind, RowWeights
 
-# How many convolutions lie before each pool (Simonyan & Zisserman 2015, table 1).
+# The number of convolutions before each pool, by depth (Simonyan & Zisserman 2015,
+# table 1).
 STAGES = {
     11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2),
     16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4),
@@ -32,10 +31,14 @@ STAGES = {
 
 
 class VGG(nnx.Module):
-    """3x3 convolutions in five stages, each ended by a pool; one hidden dense layer.
+    """VGG of depth 11, 13, 16 or 19, its first stage `width` channels wide.
 
-    As Zagoruyko 2015 (torch.ch/blog/2015/07/30/cifar.html) trains it on CIFAR-10, with
-    biases before the norms too: 14,991,946 parameters with depth 16.
+    3x3 convolutions in five stages, each followed by a pool, and one hidden dense
+    layer, as Zagoruyko 2015 (torch.ch/blog/2015/07/30/cifar.html) trains it on
+    CIFAR-10. Convolutions have biases before their norms too: with depth 16 there are
+    14,991,946 parameters. Dropout as published, with depth 16: `conv1:bernoulli:0.3
+    fc:bernoulli:0.5 pool5:bernoulli:0.5 conv[35689]:bernoulli:0.4
+    conv1[12]:bernoulli:0.4`.
     """
 
     def __init__(
@@ -44,11 +47,13 @@ class VGG(nnx.Module):
         classes: int,
         key: Key[Array, ""],
         *,
-        depth: int,
-        width: int,
-        dense: int,
-        norm: NormKind,
+        depth: int = 16,
+        width: int = 64,
+        dense: int = 512,
+        norm: NormKind = "batch",
     ):
+        require_widths("vgg", (width, dense), 2)
+        require_one_of("vgg", "depth", depth, STAGES)
         counts = STAGES[depth]
         widths = [
             width * min(2**stage, 8)
@@ -65,21 +70,10 @@ class VGG(nnx.Module):
         self.fc_norm = NormRelu("fc", dense, norm)
         self.out = Dense("out", (dense, classes), key=key)
 
-    @property
-    def sites(self) -> tuple[str, ...]:
-        """The sites in the order in which they are called."""
-        found, pool = ["input"], 0
-        for name in self.convs:
-            found += [*getattr(self, name).sites, *rectified(name)]
-            if name in self.last_of_stages:
-                pool += 1
-                found += [f"pool{pool}/window", f"pool{pool}"]
-        return (*found, "fc/kernel", *self.fc_norm.sites, "out/kernel")
-
     def __call__(
         self, images: Images, drop: Drop = identity, row_weights: RowWeights = None
     ) -> Float[Array, "n classes"]:
-        """Images (n, h, w, c) -> logits (n, classes)."""
+        """Map images (n, h, w, c) to logits (n, classes)."""
         x, pool = drop("input", images), 0
         for name in self.convs:
             x = rectify(name, getattr(self, name)(x, drop, row_weights), drop)
@@ -92,28 +86,8 @@ class VGG(nnx.Module):
 
 
 def halving(x: Images) -> Callable[[Images], Images]:
-    """2x2 pooling that keeps the last row and column of a map with odd sides."""
+    """Return 2x2 pooling that keeps the last row and column of a map with odd sides."""
     odd = x.shape[1] % 2 or x.shape[2] % 2
     return partial(
         max_pool, window=(2, 2), strides=(2, 2), padding="SAME" if odd else "VALID"
     )
-
-
-def vgg(
-    image: tuple[int, int, int],
-    classes: int,
-    key: Key[Array, ""],
-    *,
-    depth: int = 16,
-    width: int = 64,
-    dense: int = 512,
-    norm: NormKind = "batch",
-) -> VGG:
-    """VGG of depth 11, 13, 16 or 19, its first stage `width` channels wide.
-
-    Dropout as published, with depth 16: `conv1:bernoulli:0.3 fc:bernoulli:0.5
-    pool5:bernoulli:0.5 conv[35689]:bernoulli:0.4 conv1[12]:bernoulli:0.4`.
-    """
-    require_widths("vgg", (width, dense), 2)
-    require_one_of("vgg", "depth", depth, STAGES)
-    return VGG(image, classes, key, depth=depth, width=width, dense=dense, norm=norm)

@@ -6,16 +6,17 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from dropout import Drop, identity
-from models.layers import HE, Conv, Dense, Images, NormRelu, require_widths
+from models.convolution import Images
+from models.layers import HE, Conv, Dense, NormRelu, require_widths
 from models.norms import NormKind, RowWeights
 from models.residual import add_blocks, stages
 
 
 class PreActivation(nnx.Module):
-    """Norm, ReLU, convolution, twice, added to a shortcut (He et al. 2016b).
+    """Norm, ReLU and convolution, twice, added to a shortcut (He et al. 2016b).
 
     Where the shape changes, the shortcut is a 1x1 convolution of the first activation.
-    Dropout between the convolutions, as in the paper, is that of the site `act2`.
+    The paper's dropout between the convolutions is at the site `act2`.
     """
 
     def __init__(
@@ -37,27 +38,28 @@ class PreActivation(nnx.Module):
         project = partial(_conv, f"{name}/shortcut", channels, 1, stride, norm, key)
         self.shortcut = project() if changes else None
 
-    @property
-    def sites(self) -> tuple[str, ...]:
-        """The sites in the order in which they are called."""
-        projected = (self.shortcut.site,) if self.shortcut else ()
-        return (
-            *self.act1.sites, self.conv1.site, *self.act2.sites, self.conv2.site,
-            f"{self.name}/branch", *projected, f"{self.name}/shortcut", self.name,
-        )  # fmt: skip
-
     def __call__(self, x: Images, drop: Drop, row_weights: RowWeights) -> Images:
-        """(n, h, w, channels in) -> (n, h / stride, w / stride, channels out)."""
+        """Map (n, h, w, channels in) to (n, h / stride, w / stride, channels out)."""
         active = self.act1(x, drop, row_weights)
         branch = self.act2(self.conv1(active, drop), drop, row_weights)
-        branch = drop(f"{self.name}/branch", self.conv2(branch, drop))
+        branch = self.conv2(branch, drop)
+        # Before the site `branch`: the next kernel that is called after a site is the
+        # one that reads it.
         if self.shortcut:
             x = self.shortcut(active, drop)
+        branch = drop(f"{self.name}/branch", branch)
         return drop(self.name, branch + drop(f"{self.name}/shortcut", x))
 
 
 class WRN(nnx.Module):
-    """A convolution, three stages of blocks, norm, ReLU, mean and a dense layer."""
+    """A network of depth 6 n + 4, `width` times as wide as a residual network.
+
+    A convolution, three stages of blocks, norm, ReLU, mean and a dense layer. With
+    depth 28 and width 10 there are 36,479,194 parameters on CIFAR-10.
+
+    Raises:
+        ValueError: a depth that is not 6 n + 4, or a width below 1.
+    """
 
     def __init__(
         self,
@@ -65,10 +67,14 @@ class WRN(nnx.Module):
         classes: int,
         key: Key[Array, ""],
         *,
-        count: int,
-        width: int,
-        norm: NormKind,
+        depth: int = 16,
+        width: int = 4,
+        norm: NormKind = "batch",
     ):
+        require_widths("wrn", (width,), 1)
+        count = (depth - 4) // 6
+        if depth % 6 != 4 or count < 1:
+            raise ValueError(f"wrn(depth={depth}): expected 10, 16, 22, ... (6 n + 4).")
         self.conv1 = _conv("conv1", (image[2], 16), 3, 1, norm, key)
         make = partial(PreActivation, norm=norm, key=key)
         layout = stages((count,) * 3, 16 * width)
@@ -76,47 +82,15 @@ class WRN(nnx.Module):
         self.act = NormRelu("act", outputs, norm)
         self.out = Dense("out", (outputs, classes), key=key)
 
-    @property
-    def sites(self) -> tuple[str, ...]:
-        """The sites in the order in which they are called."""
-        blocks = (site for name in self.names for site in getattr(self, name).sites)
-        return (
-            "input", "conv1/kernel", "conv1", *blocks, *self.act.sites,
-            "features", "out/kernel",
-        )  # fmt: skip
-
     def __call__(
         self, images: Images, drop: Drop = identity, row_weights: RowWeights = None
     ) -> Float[Array, "n classes"]:
-        """Images (n, h, w, c) -> logits (n, classes)."""
+        """Map images (n, h, w, c) to logits (n, classes)."""
         x = drop("conv1", self.conv1(drop("input", images), drop))
         for name in self.names:
             x = getattr(self, name)(x, drop, row_weights)
         x = self.act(x, drop, row_weights)
         return self.out(drop("features", x.mean((1, 2))), drop)
-
-
-def wrn(
-    image: tuple[int, int, int],
-    classes: int,
-    key: Key[Array, ""],
-    *,
-    depth: int = 16,
-    width: int = 4,
-    norm: NormKind = "batch",
-) -> WRN:
-    """A network of depth 6 n + 4, `width` times as wide as a residual network.
-
-    36,479,194 parameters with depth 28 and width 10 on CIFAR-10.
-
-    Raises:
-        ValueError: another depth, or a width below 1.
-    """
-    require_widths("wrn", (width,), 1)
-    count = (depth - 4) // 6
-    if depth % 6 != 4 or count < 1:
-        raise ValueError(f"wrn(depth={depth}): expected 10, 16, 22, ... (6 n + 4).")
-    return WRN(image, classes, key, count=count, width=width, norm=norm)
 
 
 def _conv(

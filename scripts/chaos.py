@@ -4,8 +4,9 @@
 
 A small network trains on the embedded digits, once undisturbed, and then with SIGKILL
 during start, step, log write, evaluation, checkpoint write and finish, chosen at
-random. When a disturbed run has ended it has to have the same parameters, optimiser
-state, metrics file and masks; then another is begun, until all kills are done.
+random. When a disturbed run has ended, its parameters, optimiser state, metrics file
+and masks must be those of the undisturbed one; then the next disturbed run begins,
+until all kills are done.
 """
 
 import json
@@ -18,11 +19,13 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 
-KILLS = flags.DEFINE_integer("kills", 100, "how often to kill", lower_bound=1)
-SEED = flags.DEFINE_integer("seed", 0, "of the moments")
-OUT = flags.DEFINE_string("out", "", "the runs' records (default: a temporary place)")
+from training.runtime.main import expect_no_arguments, run_main
+
+KILLS = flags.DEFINE_integer("kills", 100, "number of kills", lower_bound=1)
+SEED = flags.DEFINE_integer("seed", 0, "seed for the moments of the kills")
+OUT = flags.DEFINE_string("out", "", "directory for the workdirs (default: temporary)")
 
 # Whether the moment has come, and the seconds to wait from then on.
 When = tuple[Callable[[], bool], float]
@@ -35,13 +38,12 @@ COMMAND = (
     "--train_examples=192", "--batch_size=16", "--epochs=40", "--mesh=data:1",
     "--log_every=5", "--save_every=8",
 )  # fmt: skip
-SECONDS = 300  # A run that takes longer is stuck.
+SECONDS = 300  # A run that takes longer hangs.
 
 
-def main(argv: list[str]) -> None:
-    """Runs undisturbed, then disturbed until all kills are done; says what differs."""
-    if len(argv) > 1:
-        sys.exit(f"chaos.py: unexpected argument {argv[1]!r}; flags start with --.")
+def main(arguments: list[str]) -> None:
+    """Run undisturbed, then disturbed until all kills are done, and compare."""
+    expect_no_arguments(arguments)
     chosen, left, tally = random.Random(SEED.value), KILLS.value, Counter()
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(OUT.value or scratch)
@@ -53,7 +55,7 @@ def main(argv: list[str]) -> None:
             left, tally = left - sum(killed.values()), tally + killed
             differing = differences(out / "undisturbed", workdir)
             if differing:
-                sys.exit(f"chaos.py: after {dict(killed)}: {'; '.join(differing)}")
+                raise ValueError(f"after {dict(killed)}: {'; '.join(differing)}")
             print(f"run {runs}: {sum(killed.values())} kills, identical", flush=True)
     moments = ", ".join(f"{count} {name}" for name, count in sorted(tally.items()))
     print(f"{sum(tally.values())} kills of {KILLS.value} in {runs} runs ({moments}): "
@@ -61,24 +63,29 @@ def main(argv: list[str]) -> None:
 
 
 def start(workdir: Path) -> subprocess.Popen:
-    """The run's command, always the same."""
-    return subprocess.Popen(
-        [*COMMAND, f"--workdir={workdir}"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    """Start the run, always with the same command, in its workdir."""
+    command, pipe = [*COMMAND, f"--workdir={workdir}"], subprocess.PIPE
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=pipe, text=True)
 
 
 def finish(process: subprocess.Popen) -> None:
-    """Waits for the end, which has to be a good one."""
-    _, said = process.communicate(timeout=SECONDS)
+    """Wait for the end of a run.
+
+    Raises:
+        ValueError: it fails or hangs.
+    """
+    try:
+        _, printed = process.communicate(timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise ValueError(f"train.py has not ended after {SECONDS} seconds.") from None
     if process.returncode:
-        sys.exit(f"chaos.py: train.py ended with {process.returncode}: {said}")
+        last = (printed.strip().splitlines() or ["it printed no error"])[-1]
+        raise ValueError(f"train.py ended with status {process.returncode}: {last}")
 
 
 def disturb(workdir: Path, chosen: random.Random, kills: int) -> Counter:
-    """Runs in `workdir` to the end, killed up to `kills` times; the moments of them."""
+    """Run to the end with at most `kills` kills; count them by their moments."""
     killed: Counter = Counter()
     while sum(killed.values()) < kills and not (workdir / "summary.json").exists():
         moment = chosen.choices(list(MOMENTS), list(MOMENTS.values()))[0]
@@ -89,12 +96,9 @@ def disturb(workdir: Path, chosen: random.Random, kills: int) -> Counter:
 
 
 def kill_at(
-    process: subprocess.Popen,
-    workdir: Path,
-    moment: Moment,
-    chosen: random.Random,
+    process: subprocess.Popen, workdir: Path, moment: Moment, chosen: random.Random
 ) -> bool:
-    """Kills a process at a moment; False where it ended before."""
+    """Kill a process at a moment; return False if it has ended before."""
     come, delay = moment(workdir, chosen)
     deadline = time.monotonic() + SECONDS
     while process.poll() is None and not come() and time.monotonic() < deadline:
@@ -109,63 +113,56 @@ def kill_at(
 
 
 def while_starting(workdir: Path, chosen: random.Random) -> When:
-    """Within the first seconds: imports, compilation, restoring."""
+    """Wait a few seconds: imports, compilation, restoring."""
     return lambda: True, chosen.uniform(0, 6)
 
 
 def during_a_step(workdir: Path, chosen: random.Random) -> When:
-    """Some time after training has gone on."""
+    """Wait until training has gone on, and some time more."""
     return _grown(workdir), chosen.uniform(0, 0.3)
 
 
 def while_logging(workdir: Path, chosen: random.Random) -> When:
-    """As a line is written to the metrics."""
+    """Wait until a line is written to the metrics."""
     return _grown(workdir), chosen.uniform(0, 5e-4)
 
 
 def while_evaluating(workdir: Path, chosen: random.Random) -> When:
-    """After the training line of an epoch's end, before the test line."""
+    """Wait for the training line at an epoch's end, before its test line."""
     grown, epoch = _grown(workdir), 12
 
     def come() -> bool:
         if not grown():
             return False
-        whole = (workdir / "metrics.jsonl").read_text().rpartition("\n")[0]
-        if not whole:
+        lines = (workdir / "metrics.jsonl").read_text().split("\n")
+        if len(lines) < 2:  # No line is whole yet.
             return False
-        last = json.loads(whole.splitlines()[-1])
+        last = json.loads(lines[-2])
         return last["split"] == "train" and last["step"] % epoch >= epoch - 5
 
     return come, chosen.uniform(0, 0.01)
 
 
 def while_saving(workdir: Path, chosen: random.Random) -> When:
-    """While a checkpoint has not got its final name."""
-    return (
-        lambda: any(workdir.glob("checkpoints/*tmp*")),
-        chosen.uniform(0, 0.03),
-    )
+    """Wait for a checkpoint that has not got its final name yet."""
+    return lambda: any(workdir.glob("checkpoints/*tmp*")), chosen.uniform(0, 0.03)
 
 
 def while_finishing(workdir: Path, chosen: random.Random) -> When:
-    """After the last checkpoint: last evaluation, picture and summary."""
+    """Wait for the last checkpoint: then come test, picture and summary."""
     last = workdir / "checkpoints" / str(STEPS)
     return last.exists, chosen.uniform(0, 1.5)
 
 
-# How often each is chosen. Waiting for the finish leaves little of a run to disturb.
+# Weights of the choice: after a wait for the finish little of a run is left to disturb.
 MOMENTS = {
-    while_starting: 4,
-    during_a_step: 4,
-    while_logging: 4,
-    while_evaluating: 4,
-    while_saving: 4,
-    while_finishing: 1,
-}
+    while_starting: 4, during_a_step: 4, while_logging: 4, while_evaluating: 4,
+    while_saving: 4, while_finishing: 1,
+}  # fmt: skip
 
 
 def _grown(workdir: Path) -> Callable[[], bool]:
-    """Whether the metrics have grown since the first call that found training going."""
+    """Return a function that says if the metrics have grown since its last call."""
     sizes: list[int] = []
 
     def grown() -> bool:
@@ -177,15 +174,14 @@ def _grown(workdir: Path) -> Callable[[], bool]:
 
 
 def differences(expected: Path, found: Path) -> list[str]:
-    """In what two finished runs differ."""
+    """Return in what two finished runs differ; nothing if they are identical."""
     differing = []
-    summaries = [
-        json.loads((w / "summary.json").read_text()) for w in (expected, found)
-    ]
+    texts = [(run / "summary.json").read_text() for run in (expected, found)]
+    ours, theirs = map(json.loads, texts)
     for name in ("params_digest", "masks_digest", "steps", "test_loss"):
-        if summaries[0][name] != summaries[1][name]:
-            differing.append(f"{name} {summaries[1][name]}, not {summaries[0][name]}")
-    metrics = [(w / "metrics.jsonl").read_bytes() for w in (expected, found)]
+        if ours[name] != theirs[name]:
+            differing.append(f"{name} {theirs[name]}, not {ours[name]}")
+    metrics = [(run / "metrics.jsonl").read_bytes() for run in (expected, found)]
     if metrics[0] != metrics[1]:
         differing.append("metrics.jsonl")
     if state_digest(expected) != state_digest(found):
@@ -194,10 +190,10 @@ def differences(expected: Path, found: Path) -> list[str]:
 
 
 def state_digest(workdir: Path) -> str:
-    """The digest that was saved with the last state, optimiser's included."""
+    """Return the digest saved with the last state, the optimiser's state included."""
     record = workdir / "checkpoints" / str(STEPS) / "record" / "metadata"
     return json.loads(record.read_text())["digest"]
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_main(main)

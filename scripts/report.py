@@ -2,32 +2,29 @@
 
     python scripts/report.py WORKDIRS... [--out=DIR]
 
-Each of WORKDIRS is that of compare.py, sweep.py or suggest.py, or of a run that
+Each of WORKDIRS is the workdir of compare.py, sweep.py or suggest.py, or of a run that
 evaluate.py has evaluated. --out (default: the first of them) gets `report.html`, which
 needs no other file, and `report.md` with its pictures in `report-images/`.
 """
 
-import sys
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import flags
 
 from studies.report import write_report
+from training.runtime.main import run_main
 
-OUT = flags.DEFINE_string("out", "", "where the report goes (default: first workdir)")
+OUT = flags.DEFINE_string(
+    "out", "", "directory that gets the report (default: the first workdir)"
+)
 
 
-def main(argv: list[str]) -> None:
-    """Writes the report and says where it is; usage errors are one line."""
-    logging.set_verbosity(logging.FATAL)
-    directories = list(map(Path, argv[1:]))
-    if not directories:
-        sys.exit("report.py: expected workdirs of studies or evaluated runs.")
-    try:
-        print(write_report(directories, Path(OUT.value or directories[0])))
-    except ValueError as error:
-        sys.exit(f"report.py: {error}")
+def main(arguments: list[str]) -> None:
+    """Write the report and print its path."""
+    if not arguments:
+        raise ValueError("expected workdirs of studies or evaluated runs.")
+    print(write_report(list(map(Path, arguments)), Path(OUT.value or arguments[0])))
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_main(main)

@@ -3,28 +3,30 @@
     python scripts/stream_bits.py | dieharder -a -g 200
     python scripts/stream_bits.py --bits=jax | dieharder -a -g 200
 
-In the order in which training consumes them: in each epoch, batch by batch, the sites
-of `cnn`, and of each the words of all examples, element by element.
+The words come in the order in which training consumes them: in each epoch, batch by
+batch, the sites of `cnn`, and for each site the words of all examples, element by
+element.
 """
 
 import itertools
 import sys
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import flags
 from jaxtyping import Array, Int, Key, UInt32
 
 from dropout.bits import random_bits, row_seeds
 from dropout.keys import JaxBits, example_keys, fold, named_key
+from training.runtime.compilation import compiled
+from training.runtime.main import expect_no_arguments, run_main
 
 BITS = flags.DEFINE_enum(
-    "bits", "hash", ["hash", "jax"], "the generator, as in train.py"
+    "bits", "hash", ["hash", "jax"], "generator of the masks, as in train.py"
 )
-SEED = flags.DEFINE_integer("seed", 0, "of the run")
+SEED = flags.DEFINE_integer("seed", 0, "seed of the run")
 
 EXAMPLES, BATCH = 60_000, 125
 SITES = {
@@ -35,34 +37,39 @@ SITES = {
 }
 
 
-def main(argv: list[str]) -> None:
-    """Writes words until nobody reads any more."""
+def main(arguments: list[str]) -> None:
+    """Write words until nobody reads any more."""
+    expect_no_arguments(arguments)
     key = named_key(named_key(jax.random.key(SEED.value), "dropout"), "train")
     try:
-        for words in stream(key):
+        for words in stream(key, BITS.value):
             sys.stdout.buffer.write(np.asarray(words).tobytes())
     except BrokenPipeError:
         sys.stderr.close()
 
 
-def stream(key: Key[Array, ""]) -> Iterator[UInt32[Array, "..."]]:
-    """The words of each site, batch and epoch in turn."""
+def stream(key: Key[Array, ""], bits: str) -> Iterator[UInt32[Array, "..."]]:
+    """Yield the words of each epoch, batch and site in turn."""
+    programs = {site: compiled(words_at(site, bits)) for site in SITES}
     for epoch in itertools.count():
         for first in range(0, EXAMPLES, BATCH):
             examples = jnp.arange(first, first + BATCH)
-            for site in SITES:
-                yield words_of(site, fold(key, epoch), examples)
+            for words_of in programs.values():
+                yield words_of(fold(key, epoch), examples)
 
 
-@partial(jax.jit, static_argnums=0)
-def words_of(
-    site: str, key: Key[Array, ""], examples: Int[Array, " n"]
-) -> UInt32[Array, "n ..."]:
-    """The words of a site's masks of some examples, in an epoch whose key is given."""
-    keys = example_keys(named_key(fold(key, 0), site), examples)
-    seeds = row_seeds(JaxBits(keys) if BITS.value == "jax" else keys, len(examples))
-    return random_bits(seeds, (len(examples), *SITES[site]))
+def words_at(site: str, bits: str) -> Callable[..., UInt32[Array, "n ..."]]:
+    """Return a function of an epoch's key and examples: the words of a site's masks."""
+
+    def words_of(
+        key: Key[Array, ""], examples: Int[Array, " n"]
+    ) -> UInt32[Array, "n ..."]:
+        keys = example_keys(named_key(fold(key, 0), site), examples)
+        seeds = row_seeds(JaxBits(keys) if bits == "jax" else keys, len(examples))
+        return random_bits(seeds, (len(examples), *SITES[site]))
+
+    return words_of
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_main(main)

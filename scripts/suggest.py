@@ -3,66 +3,46 @@
     python scripts/suggest.py --dataset=mine.npz --model=cnn --minutes=5
 
 Common plans for the network's sites are halved, seed by seed, by the loss on examples
-held out of training (a fifth of them, or --validation_examples). What is left is
-compared with no dropout on the test split, at seeds that chose nothing, until the
-minutes are over. Where no difference is found, the answer says so. All other flags are
-those of train.py.
+held out of training (a fifth of them, or --validation_examples). The plan that is left
+is compared with no dropout on the test split, at seeds that chose nothing, until the
+minutes are over. Where no difference is found, the last line says so. All other flags
+are those of train.py.
 """
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
-from absl import app, flags, logging
+from absl import flags
 from rich.console import Console
 
-from studies.suggestion import answer, candidates, suggest
+from studies.suggestion import (
+    sentence,
+    starting_point,
+    suggest,
+    suggestion_directory,
+)
 from studies.tables import show
-from train import given_config, place, set_up
-from training.config import Config, canonical
-from training.experiment import prepare
+from training.config import canonical
+from training.flags import define_config_flags, given_config, given_launch
 from training.record.files import make_directory
-from training.runtime.signals import Stopped
+from training.runtime.compilation import set_up
+from training.runtime.main import run_main
 
-MINUTES = flags.DEFINE_float("minutes", 5.0, "what the study may take", 0.1)
-
-
-def main(argv: list[str]) -> None:
-    """Runs the study and prints the answer; usage errors are one line."""
-    if len(argv) > 1:
-        sys.exit(f"suggest.py: unexpected argument {argv[1]!r}; flags start with --.")
-    logging.set_verbosity(logging.FATAL)
-    try:
-        config = set_up(canonical(replace(given_config(), dropout="none")), place())
-        experiment = prepare(config)
-        plans = candidates(experiment.network.sites)
-        if not plans:
-            raise ValueError(f"--model={config.model}: no common plan has its sites.")
-        held_out = config.validation_examples or len(experiment.train_ids) // 5
-        directory = make_directory("workdir", directory_of(config))
-        base = with_held_out(config, held_out, len(experiment.train_ids))
-        plan, lines = suggest(base, plans, 60 * MINUTES.value, directory)
-        show(lines, Console())
-        print(answer(plan, lines))
-    except (ValueError, FloatingPointError, Stopped) as error:
-        sys.exit(f"suggest.py: {error}")
+define_config_flags()
+MINUTES = flags.DEFINE_float("minutes", 5.0, "minutes that the study may take", 0.1)
 
 
-def directory_of(config: Config) -> str:
-    """--workdir, or a directory of the model and the data."""
-    name = f"runs/suggest-{Path(config.dataset).stem}-{config.model.partition('(')[0]}"
-    return flags.FLAGS["workdir"].value or name
-
-
-def with_held_out(config: Config, count: int, examples: int) -> Config:
-    """The configuration with `count` of its examples held out of training."""
-    if config.validation_examples:
-        return replace(config, mesh="", workdir="")
-    train = examples - count
-    return replace(
-        config, validation_examples=count, train_examples=train, mesh="", workdir=""
-    )
+def main(arguments: list[str]) -> None:
+    """Run the study and print what it suggests."""
+    if arguments:
+        raise ValueError(f"unexpected argument {arguments[0]!r}; flags start with --.")
+    given = given_config()
+    config = set_up(canonical(replace(given, dropout="none")), given_launch())
+    base, plans = starting_point(config, given.mesh)
+    directory = make_directory("workdir", given.workdir or suggestion_directory(config))
+    plan, lines = suggest(base, plans, 60 * MINUTES.value, directory)
+    show(lines, Console())
+    print(sentence(plan, lines))
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_main(main)

@@ -1,1 +1,1 @@
-"""Many runs as one study: its tasks, its statistics, its tables and its report."""
+"""Many runs as one study: its arms, tasks, statistics, tables and report."""

@@ -1,5 +1,6 @@
-"""Arms of a comparison: configurations by plan, or by any flags, and their seeds."""
+"""Arms of a study: configurations by plan, or by any flags, and their seeds."""
 
+import hashlib
 import shlex
 from dataclasses import replace
 from itertools import product
@@ -16,16 +17,16 @@ from training.config import (
 
 STOPS = {
     "last": "the last step counts",
-    "best_validation": "the step of lowest validation loss counts: early stopping",
+    "best_validation": "the step of lowest validation loss counts (early stopping)",
 }
 
 
 class Arm(NamedTuple):
-    """What is compared: a configuration, whatever its seed, and the step that counts.
+    """A configuration that is compared, whatever its seed, and the step that counts.
 
     Attributes:
-        name: what tables call it.
-        config: canonical.
+        name: its name in tables.
+        config: the canonical configuration.
         stop: one of `STOPS`.
     """
 
@@ -35,7 +36,7 @@ class Arm(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """One arm at one seed; `config` is that of its solo run, its workdir left out."""
+    """One arm at one seed; `config` is of its solo run, without a workdir."""
 
     arm: str
     config: Config
@@ -43,17 +44,17 @@ class Trial(NamedTuple):
 
     @property
     def run(self) -> str:
-        """The name of its run: of all that makes it, and nothing else."""
+        """The name of its run, a digest of everything that makes the run."""
         return default_workdir(self.config).rpartition("/")[2]
 
 
 def parse_arms(base: Config, plans: str, arms: str) -> list[Arm]:
-    """All combinations of the plans and the arms, in order, with other flags of `base`.
+    """Return all combinations of the plans and the arms, in order.
 
     Args:
         base: the configuration that arms change.
-        plans: with semicolons between them, `none; fc:bernoulli:0.5`; may be empty.
-        arms: flags with semicolons between them, after a name if wanted:
+        plans: plans separated by semicolons, `none; fc:bernoulli:0.5`; may be empty.
+        arms: arms separated by semicolons, each a list of flags, with a name if wanted:
             `plain --weight_decay=0; decay --weight_decay=1e-4 --stop=best_validation`;
             may be empty. Values with spaces or semicolons are quoted as in a shell.
 
@@ -74,8 +75,28 @@ def parse_arms(base: Config, plans: str, arms: str) -> list[Arm]:
     return found
 
 
+def compared_arms(base: Config, plans: str, arms: str) -> list[Arm]:
+    """Return the arms of a comparison; without text, none and the base's plan.
+
+    Raises:
+        ValueError: as `parse_arms`, or fewer than two arms.
+    """
+    if not plans and not arms:
+        plans = f"none; {base.dropout}"
+    found = parse_arms(base, plans, arms)
+    if len(found) < 2:
+        raise ValueError("expected two arms or more: give --plans or --arms.")
+    return found
+
+
+def comparison_directory(arms: list[Arm]) -> str:
+    """Return `runs/compare-<digest of the arms>`, whatever the seeds."""
+    text = "\n".join(f"{arm.name} {arm.stop} {flag_lines(arm.config)}" for arm in arms)
+    return f"runs/compare-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+
+
 def trials(arms: list[Arm], seeds: tuple[int, ...]) -> list[Trial]:
-    """Every arm at every seed, seed by seed."""
+    """Return every arm at every seed, seed by seed."""
     return [
         Trial(arm.name, replace(arm.config, seed=seed), arm.stop)
         for seed in seeds
@@ -87,7 +108,7 @@ def _arm(base: Config, plan: tuple[str, dict], flags: tuple[str, dict]) -> Arm:
     values = {**plan[1], **flags[1]}
     stop = values.pop("stop", "last")
     lookup("stop", stop, STOPS)
-    # Where a run lies follows from its seed too, and is no part of an arm.
+    # The default workdir depends on the seed, so it cannot be part of an arm.
     config = replace(canonical(changed(base, values)), workdir="")
     if stop == "best_validation" and not config.validation_examples:
         raise ValueError(
@@ -98,7 +119,7 @@ def _arm(base: Config, plan: tuple[str, dict], flags: tuple[str, dict]) -> Arm:
 
 
 def changed(config: Config, values: dict[str, str]) -> Config:
-    """The configuration with flags, given as text, in place of its own.
+    """Return the configuration with flags, given as text, in place of its own.
 
     Raises:
         ValueError: an unknown flag, or text that is not of its type.
@@ -128,7 +149,7 @@ def _split_words(text: str) -> list[list[str]]:
 
 
 def _parse_flags(words: list[str]) -> tuple[str, dict[str, str]]:
-    """The name and the flags of an arm; without a name, its flags are its name."""
+    """Return the name and the flags of an arm; unnamed, its flags are its name."""
     names = [word for word in words if not word.startswith("--")]
     flags = [word for word in words if word.startswith("--")]
     for word in flags:

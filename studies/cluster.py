@@ -1,19 +1,20 @@
-"""Tasks on a Ray cluster: one a task, taken up elsewhere when its node is lost."""
+"""Tasks on a Ray cluster: a task is resumed elsewhere when its node is lost."""
 
+import functools
 import importlib
 import socket
 import time
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from studies.populations import RECORD, train_members
 from studies.tasks import Task, finished
+from training.config import Config
 from training.runtime.checkpoints import InUse
+from training.runtime.compilation import set_up_process
 
 RETRIES = 10
-PATIENCE = 120  # Seconds until a process on a lost node has let its runs go.
+PATIENCE = 120  # Seconds until a process on a lost node has released its workdirs.
 CHECKOUT = Path(__file__).parent.parent
 LEFT_BEHIND = [".git", ".venv", "runs", "tests", "docs", "**/__pycache__"]
 
@@ -21,10 +22,10 @@ Records = dict[str, bytes]
 
 
 def run_on_ray(tasks: list[Task], directory: Path, address: str, announce) -> None:
-    """Trains tasks on the cluster at `address`, each with a CPU, and a GPU if it has.
+    """Train tasks on the cluster at `address`, each with one CPU and, if any, one GPU.
 
-    Nodes that share the directory take up what another has saved there; from others the
-    record of a finished run is sent here, without its checkpoints.
+    Nodes that share the directory resume what another node has saved there. Other nodes
+    send the record of each finished run here, without its checkpoints.
 
     Raises:
         ValueError: Ray is not installed, or there is no such cluster.
@@ -43,10 +44,10 @@ def run_on_ray(tasks: list[Task], directory: Path, address: str, announce) -> No
 
 
 def train_there(task: Task, directory: Path) -> Records:
-    """Trains a task on a node and returns the files of its runs' records."""
+    """Train a task on a node and return the files of its runs' records."""
     directory.mkdir(parents=True, exist_ok=True)
-    cache = task.trials[0].config.cache_dir
-    jax.config.update("jax_compilation_cache_dir", f"{cache}/xla")
+    config = task.trials[0].config
+    _set_up_once(config.cache_dir, config.mesh, config.deterministic)
     _train_when_free(task, directory)
     return {
         f"{trial.run}/{name}": (directory / trial.run / name).read_bytes()
@@ -56,7 +57,7 @@ def train_there(task: Task, directory: Path) -> Records:
 
 
 def write_records(records: Records, directory: Path) -> None:
-    """Writes files that are not there yet; what marks a run as finished comes last."""
+    """Write the files that do not exist yet, the mark of a finished run last."""
     for name, content in records.items():
         path = directory / name
         if not path.exists():
@@ -64,6 +65,12 @@ def write_records(records: Records, directory: Path) -> None:
             temporary = path.with_name(path.name + ".partial")
             temporary.write_bytes(content)
             temporary.replace(path)
+
+
+# Ray reuses a worker for many tasks, and JAX takes devices and XLA flags only once.
+@functools.cache
+def _set_up_once(cache_dir: str, mesh: str, deterministic: bool) -> None:
+    set_up_process(Config(cache_dir=cache_dir, mesh=mesh, deterministic=deterministic))
 
 
 def _train_when_free(task: Task, directory: Path) -> None:
@@ -84,7 +91,7 @@ def _connect(address: str) -> Any:
         raise ValueError(
             "--engine=ray: Ray is not installed; pip install -e '.[cluster]'."
         ) from None
-    _check_answers(address)
+    _check_reachable(address)
     environment = {"working_dir": str(CHECKOUT), "excludes": LEFT_BEHIND}
     try:
         ray.init(
@@ -98,8 +105,8 @@ def _connect(address: str) -> Any:
     return ray
 
 
-def _check_answers(address: str) -> None:
-    """Ray itself tries for many minutes where nobody answers."""
+def _check_reachable(address: str) -> None:
+    """Check that something listens: Ray itself would try for many minutes."""
     host, colon, port = address.rpartition(":")
     if not (colon and port.isdecimal()):
         return
@@ -107,5 +114,5 @@ def _check_answers(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
     except OSError as error:
         raise ValueError(
-            f"--address={address}: no Ray cluster answers there ({error.strerror})."
+            f"--address={address}: no Ray cluster listens there ({error.strerror})."
         ) from None

@@ -1,4 +1,4 @@
-"""The table of a study: each arm's measures, and its differences to the first arm."""
+"""The table of a study: the arms' measures and their differences to the first."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from studies.outcomes import correct_answers
+from studies.outcomes import correctly_classified
 from studies.statistics import (
     Estimate,
     Test,
@@ -20,7 +20,7 @@ from studies.statistics import (
 
 
 class Quantity(NamedTuple):
-    """A measure as tables show it: its column, its factor, and its digits."""
+    """A measure in a table: its column in the results, its factor and its digits."""
 
     name: str
     column: str
@@ -41,15 +41,16 @@ TIMES = (
 
 
 class Line(NamedTuple):
-    """One arm's measure, beside that of the first arm.
+    """One arm's measure, compared with the first arm's.
 
     Attributes:
-        seeds: how many have the measure; a target is not reached by all.
-        of: the seeds of the arm.
+        seeds: the number of seeds with the measure; not all may reach a target.
+        of: the number of seeds of the arm.
         value: mean and interval over seeds; None where no seed has the measure.
         test: the paired difference to the first arm; None for the first itself.
-        corrected: p of `test` after Holm's correction over the arms.
-        examples: p over seeds and test examples (McNemar's with one seed), where known.
+        corrected: the p-value of `test` after Holm's correction over the arms.
+        examples: the p-value over seeds and test examples (McNemar's test with one
+            seed), where known.
     """
 
     quantity: Quantity
@@ -63,7 +64,7 @@ class Line(NamedTuple):
 
 
 def compare(table: pl.DataFrame, directory: Path) -> list[Line]:
-    """All lines of the table of a study, quantity by quantity, the first arm first."""
+    """Return the lines of a study's table, by quantity, the first arm first."""
     arms = table["arm"].unique(maintain_order=True).to_list()
     reached = table["epochs_to_target"].is_not_null().any()
     return [
@@ -103,7 +104,7 @@ def _line(table: pl.DataFrame, first: str, arm: str, quantity: Quantity) -> Line
 
 
 def paired(table: pl.DataFrame, first: str, arm: str, column: str) -> np.ndarray:
-    """A measure at each seed that both arms have it for: (seeds, 2)."""
+    """Return a measure at each seed for which both arms have it: (seeds, 2)."""
     one, other = (
         table.filter(pl.col("arm") == name, pl.col(column).is_not_null()).select(
             "seed", column
@@ -121,7 +122,7 @@ def _over_examples(
     if arm == first or not len(runs):
         return None
     right = [
-        np.stack([correct_answers(directory / str(run)) for run in column])
+        np.stack([correctly_classified(directory / str(run)) for run in column])
         for column in runs.T
     ]
     if len(runs) == 1:
@@ -133,7 +134,7 @@ HEADER = ("arm", "mean", "difference", "p", "p, Holm", "p, examples")
 
 
 def cells(lines: list[Line]) -> dict[str, list[tuple[str, ...]]]:
-    """The text of the table: for each quantity, one row of `HEADER` an arm."""
+    """Return the text of the table: for each quantity, one row per arm."""
     found: dict[str, list[tuple[str, ...]]] = {}
     for line in lines:
         found.setdefault(line.quantity.name, []).append(_row(line))
@@ -164,7 +165,7 @@ def _estimate(value: Estimate, digits: int, sign: str) -> str:
 
 
 def p_text(p: float) -> str:
-    """A p-value with two digits, or that it is very small."""
+    """Return a p-value as text with two digits, or `<0.0001`."""
     return f"{p:.2g}" if p >= 0.0001 else "<0.0001"
 
 
@@ -177,7 +178,7 @@ NOTE = (
 
 
 def conclusion(lines: list[Line]) -> list[str]:
-    """One sentence an arm: whether its test error differs from the first arm's."""
+    """Return one sentence per arm on whether its error differs from the first arm's."""
     first = lines[0].arm
     return [
         f"{line.arm}: {_verdict(line)} {first}"

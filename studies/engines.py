@@ -1,4 +1,4 @@
-"""Where tasks run: here, one after another, or on a Ray cluster."""
+"""Engines, which run tasks: here, one after another, or on a Ray cluster."""
 
 import time
 from collections.abc import Callable
@@ -18,7 +18,7 @@ Announce = Callable[[Task], None]
 def run_here(
     tasks: list[Task], directory: Path, address: str, announce: Announce
 ) -> None:
-    """Trains the tasks one after another, in this process."""
+    """Train the tasks one after another, in this process."""
     for task in tasks:
         train_members(task, directory)
         announce(task)
@@ -30,7 +30,7 @@ ENGINES = {"local": run_here, "ray": run_on_ray}
 def run_tasks(
     tasks: list[Task], directory: Path, engine: str = "local", address: str = ""
 ) -> None:
-    """Trains tasks with an engine, and says after each how far they are."""
+    """Train tasks with an engine, and print the progress after each."""
     progress = {"done": 0, "total": sum(len(task.trials) for task in tasks)}
     ENGINES[engine](
         tasks, directory, address, partial(_announce, progress, time.monotonic())
@@ -38,7 +38,7 @@ def run_tasks(
 
 
 def _announce(progress: dict[str, int], begin: float, task: Task) -> None:
-    """One line: how much of all is finished, the last of it, and the time left."""
+    """Print how many runs are finished, the arms of the last, and the time left."""
     progress["done"] += len(task.trials)
     done, total = progress["done"], progress["total"]
     names = ", ".join(dict.fromkeys(trial.arm for trial in task.trials))

@@ -1,4 +1,4 @@
-"""What came of a trial: one row of measures, read from the record of its run."""
+"""Outcomes of trials: one row of measures each, read from the record of its run."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -19,11 +19,12 @@ SETTINGS = tuple(f.name for f in fields(Config) if not f.metadata["resumable"])
 
 
 def outcome(trial: Trial, directory: Path, target: float) -> dict[str, Any]:
-    """The row of a finished trial: who it is, its flags, and its measures.
+    """Return the row of a finished trial: its identity, its flags and its measures.
 
-    `test_error`, `gap` (test less train error), `nll` and `ece` at the step that
-    counts, `epochs_to_target` and `seconds_to_target` (training alone) until the
-    accuracy on validation, or else on test, first reaches `target`; null if never.
+    `test_error`, `gap` (test minus train error), `nll` and `ece` belong to the step
+    that counts. `epochs_to_target` and `seconds_to_target` (training alone) last until
+    the accuracy on validation, or else on test, first reaches `target`; they are null
+    if it never does.
     """
     workdir = directory / trial.run
     lines = read_metrics(workdir)
@@ -41,14 +42,14 @@ def outcome(trial: Trial, directory: Path, target: float) -> dict[str, Any]:
     }
 
 
-def correct_answers(workdir: Path) -> Bool[np.ndarray, " n"]:
-    """Which test examples a finished run gets right, at its last step."""
+def correctly_classified(workdir: Path) -> Bool[np.ndarray, " n"]:
+    """Return which test examples a finished run classifies right at its last step."""
     found, labels = _predictions(workdir)
     return found.argmax(-1) == labels
 
 
 def append(path: Path, rows: list[dict[str, Any]]) -> pl.DataFrame:
-    """Adds rows to a Parquet file; the same trial's row there is replaced."""
+    """Add rows to a Parquet file, in place of earlier rows of the same trials."""
     table = pl.DataFrame(rows, infer_schema_length=None)
     if path.exists():
         table = pl.concat([read_results(path), table], how="diagonal_relaxed")
@@ -60,7 +61,7 @@ def append(path: Path, rows: list[dict[str, Any]]) -> pl.DataFrame:
 
 
 def read_results(path: Path) -> pl.DataFrame:
-    """The rows of a study.
+    """Return the rows of a study.
 
     Raises:
         ValueError: the file is damaged.
@@ -70,8 +71,8 @@ def read_results(path: Path) -> pl.DataFrame:
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(
-            f"{path} is damaged ({reason}); expected the rows of a study. Once it is "
-            "moved away the study's command writes it again."
+            f"{path} is damaged ({reason}); expected the rows of a study. Move it "
+            "away and rerun the study's command to write it again."
         ) from None
 
 
@@ -89,7 +90,10 @@ def _at_the_end(lines: Lines, summary: dict[str, Any], workdir: Path) -> dict[st
 def _at_best_validation(
     lines: Lines, summary: dict[str, Any], workdir: Path
 ) -> dict[str, Any]:
-    """As `_at_the_end`; the training accuracy is that under dropout, in the epoch."""
+    """Return the measures at the step of lowest validation loss.
+
+    The training accuracy is the mean over the epoch, under dropout.
+    """
     validation = [line for line in lines if line["split"] == "validation"]
     step = min(validation, key=lambda line: line["loss"])["step"]
     at_step = {line["split"]: line for line in lines if line["step"] == step}
@@ -109,7 +113,7 @@ def _at_best_validation(
 
 
 def _last_validation(lines: Lines) -> dict[str, float | None]:
-    """Error and loss at the last step on the examples held out, if there are any."""
+    """Return error and loss on the examples held out, if any, at the last step."""
     found = [line for line in lines if line["split"] == "validation"]
     return {
         "validation_error": 1 - found[-1]["accuracy"] if found else None,

@@ -23,7 +23,7 @@ MOST_CURVES = len(COLOURS)
 
 
 class Picture(NamedTuple):
-    """Figures side by side, with their file name, title, and what they show."""
+    """Figures side by side, with their file name, title and caption."""
 
     name: str
     title: str
@@ -32,7 +32,7 @@ class Picture(NamedTuple):
 
 
 class Point(NamedTuple):
-    """An arm whose plan is one rule with one rate: where it lies in a response curve.
+    """An arm whose plan is one rule with one rate, as a point of a response curve.
 
     `family` is the rule without its rate.
     """
@@ -43,7 +43,7 @@ class Point(NamedTuple):
 
 
 def pictures(table: pl.DataFrame, directory: Path) -> list[Picture]:
-    """All pictures that the arms of a study give something to show in."""
+    """Return all pictures for which the arms of a study have something to show."""
     made = (
         learning_curves(table, directory),
         rate_response(table),
@@ -54,7 +54,7 @@ def pictures(table: pl.DataFrame, directory: Path) -> list[Picture]:
 
 
 def learning_curves(table: pl.DataFrame, directory: Path) -> Picture | None:
-    """Loss and error over epochs on held-out examples: mean and interval over seeds."""
+    """Plot held-out loss and error over epochs, with intervals over seeds."""
     arms = _shown(table)
     curves = {arm: _curves(table.filter(arm=arm), directory) for arm in arms}
     if all(len(lines[0]) < 2 for lines in curves.values()):
@@ -74,7 +74,7 @@ def learning_curves(table: pl.DataFrame, directory: Path) -> Picture | None:
 
 
 def rate_response(table: pl.DataFrame) -> Picture | None:
-    """Test error against the rate, for rules that are there with two rates or more."""
+    """Plot test error against the rate, for rules that have two rates or more."""
     points = _points(table)
     families = list(dict.fromkeys(p.family for p in points if p.rate > 0))
     curves = {name: _response(points, name) for name in families}
@@ -98,7 +98,7 @@ def rate_response(table: pl.DataFrame) -> Picture | None:
 
 
 def rate_by_layer(table: pl.DataFrame) -> Picture | None:
-    """The mean test error by layer and rate, where a layer of several has two rates."""
+    """Plot mean test error by layer and rate, for several layers and rates."""
     points = [point for point in _points(table) if point.rate > 0]
     layers = list(dict.fromkeys(point.family for point in points))
     rates = sorted({point.rate for point in points})
@@ -106,8 +106,8 @@ def rate_by_layer(table: pl.DataFrame) -> Picture | None:
         return None
     errors = np.full((len(layers), len(rates)), np.nan)
     for point in points:
-        place = layers.index(point.family), rates.index(point.rate)
-        errors[place] = 100 * point.errors.mean()
+        cell = layers.index(point.family), rates.index(point.rate)
+        errors[cell] = 100 * point.errors.mean()
     figure = Figure(figsize=(2.5 + 0.9 * len(rates), 1.4 + 0.5 * len(layers)))
     figure.set_layout_engine("constrained")
     _heat_map(figure.subplots(), errors, layers, rates)
@@ -116,7 +116,7 @@ def rate_by_layer(table: pl.DataFrame) -> Picture | None:
 
 
 def schedules(table: pl.DataFrame, directory: Path) -> Picture | None:
-    """The rate at each site over the run, one panel an arm that has any."""
+    """Plot the rate at each site over the run, one panel per arm with dropout."""
     rates = {arm: _rates(table.filter(arm=arm), directory) for arm in _shown(table)}
     rates = {arm: sites for arm, sites in rates.items() if sites}
     if not rates:
@@ -135,7 +135,7 @@ def schedules(table: pl.DataFrame, directory: Path) -> Picture | None:
 
 
 def save(picture: Picture, directory: Path) -> list[str]:
-    """Writes each figure as SVG, the same bytes each time; the names of the files."""
+    """Write each figure as SVG, reproducibly, and return the names of the files."""
     names = [f"{picture.name}-{index}.svg" for index in range(len(picture.figures))]
     with matplotlib.rc_context({"svg.hashsalt": "study"}):
         for name, figure in zip(names, picture.figures):
@@ -149,7 +149,7 @@ def _panel(height: float = 3.8) -> tuple[Figure, Axes]:
 
 
 def _shown(table: pl.DataFrame) -> list[str]:
-    """The arms that are drawn: the first, and the best of the others."""
+    """Return the arms that are plotted: the first, and the best of the others."""
     arms = table["arm"].unique(maintain_order=True).to_list()
     means = dict(table.group_by("arm").agg(pl.col("test_error").mean()).iter_rows())
     best = sorted(arms[1:], key=lambda arm: means[arm])[: MOST_CURVES - 1]
@@ -159,7 +159,7 @@ def _shown(table: pl.DataFrame) -> list[str]:
 def _curves(
     rows: pl.DataFrame, directory: Path
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Epochs, losses and errors on validation, or else on test: (seeds, epochs)."""
+    """Return epochs, and losses and errors on held-out examples: (seeds, epochs)."""
     split = "validation" if rows["validation_examples"][0] else "test"
     found = [
         [line for line in read_metrics(directory / run) if line["split"] == split]
@@ -193,7 +193,7 @@ def _legend_below(figure: Figure, axes: Axes) -> None:
 
 
 def _points(table: pl.DataFrame) -> list[Point]:
-    """The arms whose plan is one rule with one rate, or none (rate 0)."""
+    """Return the arms whose plan is one rule with one rate, or none (rate 0)."""
     points = []
     for (_, text), rows in table.group_by("arm", "dropout", maintain_order=True):
         errors = rows["test_error"].to_numpy()
@@ -215,7 +215,7 @@ def _response(points: list[Point], family: str) -> list[Point]:
 
 
 def _bar(estimate: Estimate) -> tuple[float, float]:
-    """How far an error's interval reaches down, to 0 % at most, and up, to 100 %."""
+    """Return how far an interval reaches down and up, within 0 and 100 %."""
     if not np.isfinite(estimate.high):
         return 0.0, 0.0
     mean, low, high = estimate
@@ -239,7 +239,7 @@ def _heat_map(
 
 
 def _rates(rows: pl.DataFrame, directory: Path) -> dict[str, Any]:
-    """Epochs and rates at each site, in the arm's first run."""
+    """Return epochs and rates at each site, in the arm's first run."""
     lines = [
         line
         for line in read_metrics(directory / rows["run"][0])

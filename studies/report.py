@@ -1,4 +1,4 @@
-"""The report of studies and evaluations: Markdown, and the same as one page of HTML."""
+"""The report of studies and evaluations, in Markdown and as one page of HTML."""
 
 import base64
 import json
@@ -25,7 +25,7 @@ MEDIA = {".svg": "image/svg+xml", ".png": "image/png"}
 
 
 def write_report(directories: list[Path], out: Path) -> Path:
-    """Writes `report.html`, `report.md` and the pictures that the latter shows.
+    """Write `report.html`, `report.md` and the pictures of the latter.
 
     Raises:
         ValueError: a directory that holds no study, or a damaged one.
@@ -45,7 +45,7 @@ def write_report(directories: list[Path], out: Path) -> Path:
 
 
 def section(directory: Path, images: Path, prefix: str) -> str:
-    """The Markdown of one study or evaluated run; its pictures go to `images`."""
+    """Return the Markdown of a study or an evaluated run; pictures go to `images`."""
     if not (directory / STUDY).exists():
         return evaluated(directory, images, prefix)
     record, table = read_study(directory)
@@ -66,7 +66,7 @@ def section(directory: Path, images: Path, prefix: str) -> str:
 
 
 def evaluated(directory: Path, images: Path, prefix: str) -> str:
-    """The page that evaluate.py wrote about a run, its pictures copied to `images`."""
+    """Return the page that evaluate.py wrote, with its pictures copied to `images`."""
     text = (directory / EVALUATION).read_text()
     for picture in directory.glob("evaluation-*.png"):
         name = prefix + picture.name
@@ -76,7 +76,7 @@ def evaluated(directory: Path, images: Path, prefix: str) -> str:
 
 
 def read_study(directory: Path) -> tuple[dict[str, Any], pl.DataFrame]:
-    """A study's record and its rows, arm by arm in the study's order.
+    """Return a study's record and its rows, arm by arm in the study's order.
 
     Raises:
         ValueError: a file is damaged.
@@ -89,7 +89,7 @@ def read_study(directory: Path) -> tuple[dict[str, Any], pl.DataFrame]:
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{directory / STUDY} is damaged ({error!r}); expected the record of a "
-            "study. The study's command writes it again."
+            "study. Rerun the study's command to write it again."
         ) from None
     table = table.filter(pl.col("arm").is_in(order.categories), is_asked)
     return record, table.sort(pl.col("arm").cast(order), "seed")
@@ -105,7 +105,7 @@ def _check_holds_results(directory: Path) -> None:
 
 
 def page(text: str, out: Path) -> str:
-    """A page that needs no other file: style and pictures are within it."""
+    """Return a page of HTML that contains its style and pictures."""
     body = MarkdownIt("commonmark").enable("table").render(text)
     body = body.replace("<table>", '<div class="wide"><table>')
     body = body.replace("</table>", "</table></div>")

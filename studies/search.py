@@ -1,4 +1,4 @@
-"""A search that learns from what it has seen: Optuna's, stored in SQLite."""
+"""Optuna's search, which learns from losses and is stored in SQLite."""
 
 import warnings
 from pathlib import Path
@@ -10,7 +10,7 @@ from studies.space import Choices, Sample, Space
 
 
 def open_search(directory: Path, seed: int) -> optuna.Study:
-    """The search kept in `optuna.db`, new or as far as it is."""
+    """Open the search in `optuna.db`, or start a new one there."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = f"sqlite:///{directory / 'optuna.db'}"
     with warnings.catch_warnings():
@@ -18,14 +18,14 @@ def open_search(directory: Path, seed: int) -> optuna.Study:
         search = optuna.create_study(
             storage=storage, study_name="search", load_if_exists=True
         )
-        # Where it was stopped it goes on with other numbers, not with the first again.
+        # A resumed search must not draw the first random numbers again.
         seed = seed + len(search.trials)
         search.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
     return search
 
 
 def ask(search: optuna.Study, space: Space, count: int) -> dict[int, Sample]:
-    """`count` samples by number, first those that a stop left without an answer."""
+    """Return `count` samples by number, first those whose loss was never told."""
     left = search.get_trials(states=(TrialState.RUNNING,))
     asked = {trial.number: dict(trial.params) for trial in left}
     while len(asked) < count:
@@ -40,12 +40,12 @@ def ask(search: optuna.Study, space: Space, count: int) -> dict[int, Sample]:
 
 
 def tell(search: optuna.Study, number: int, loss: float) -> None:
-    """Says what came of a sample."""
+    """Tell the search the loss of a sample."""
     search.tell(number, loss)
 
 
-def answered(search: optuna.Study) -> list[Sample]:
-    """All samples whose outcome is known."""
+def completed(search: optuna.Study) -> list[Sample]:
+    """Return all samples whose loss is known."""
     done = search.get_trials(states=(TrialState.COMPLETE,))
     return [
         {name: _text(value) for name, value in trial.params.items()} for trial in done

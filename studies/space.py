@@ -1,7 +1,7 @@
-"""Spaces of plans and flags, and ways to draw points from them.
+"""Spaces of plans and flags, and samplers of points in them.
 
-`rate=0.1..0.7; sites=fc, conv*; learning_rate=log(1e-4..1e-2)`: names are those of
-`{rate}` or `{sites}` in a plan's template, or flags.
+`rate=0.1..0.7; sites=fc, conv*; learning_rate=log(1e-4..1e-2)`: names stand
+for `{rate}` or `{sites}` in a plan's template, or are flags.
 """
 
 from collections.abc import Mapping
@@ -15,27 +15,27 @@ from scipy.stats import qmc
 from dropout.grammar import lookup, split_outside
 
 GRID_POINTS = 5
-DIGITS = 4  # Significant digits of what is drawn from a range.
+DIGITS = 4  # Significant digits of a sample from a range.
 
 
 @dataclass(frozen=True)
 class Choices:
-    """One of some texts."""
+    """A dimension with a list of texts."""
 
     values: tuple[str, ...]
 
     def at(self, share: float) -> str:
-        """The text at a share in [0, 1) of the list."""
+        """Return the text at a share in [0, 1) of the list."""
         return self.values[int(share * len(self.values))]
 
     def grid(self) -> tuple[str, ...]:
-        """All of them."""
+        """Return all texts."""
         return self.values
 
 
 @dataclass(frozen=True)
 class Range:
-    """A number between two others, even on a linear or a logarithmic scale."""
+    """A dimension of numbers, uniform on a linear or a logarithmic scale."""
 
     low: float
     high: float
@@ -43,14 +43,14 @@ class Range:
     points: int
 
     def at(self, share: float) -> str:
-        """The number at a share in [0, 1] of the range."""
+        """Return the number at a share in [0, 1] of the range."""
         if self.logarithmic:
             low, high = log(self.low), log(self.high)
             return f"{exp(low + share * (high - low)):.{DIGITS}g}"
         return f"{self.low + share * (self.high - self.low):.{DIGITS}g}"
 
     def grid(self) -> tuple[str, ...]:
-        """`points` numbers from the lowest to the highest."""
+        """Return `points` numbers from the lowest to the highest."""
         return tuple(self.at(share) for share in np.linspace(0, 1, self.points))
 
 
@@ -59,9 +59,9 @@ Sample = dict[str, str]
 
 
 def parse_space(text: str) -> Space:
-    """Reads `name=a, b, c; name=low..high; name=log(low..high)`.
+    """Read `name=a, b, c; name=low..high; name=log(low..high)`.
 
-    A range of a grid has five points, or as many as given: `low..high/9`.
+    In a grid a range has five points, or as many as given: `low..high/9`.
 
     Raises:
         ValueError: text of another form.
@@ -97,18 +97,18 @@ def _parse_dimension(text: str) -> Choices | Range:
 
 
 def grid(space: Space, count: int, seed: int) -> list[Sample]:
-    """All combinations; `count` and `seed` change nothing."""
+    """Return all combinations; `count` and `seed` change nothing."""
     columns = [dimension.grid() for dimension in space.values()]
     return [dict(zip(space, point)) for point in product(*columns)]
 
 
 def random(space: Space, count: int, seed: int) -> list[Sample]:
-    """`count` independent points."""
+    """Return `count` independent points."""
     return _samples(space, np.random.default_rng(seed).random((count, len(space))))
 
 
 def sobol(space: Space, count: int, seed: int) -> list[Sample]:
-    """The first `count` points of a scrambled Sobol sequence (Owen 1998)."""
+    """Return the first `count` points of a scrambled Sobol sequence (Owen 1998)."""
     sequence = qmc.Sobol(len(space), rng=np.random.default_rng(seed))
     return _samples(space, sequence.random_base2(ceil(log2(max(count, 1))))[:count])
 
@@ -116,8 +116,8 @@ def sobol(space: Space, count: int, seed: int) -> list[Sample]:
 SAMPLERS = {"grid": grid, "random": random, "sobol": sobol}
 
 
-def draw(sampler: str, space: Space, count: int, seed: int) -> list[Sample]:
-    """The different points that a sampler draws, in its order.
+def sample_points(sampler: str, space: Space, count: int, seed: int) -> list[Sample]:
+    """Return the different points of a sampler, in its order.
 
     Raises:
         ValueError: no such sampler.
@@ -127,7 +127,7 @@ def draw(sampler: str, space: Space, count: int, seed: int) -> list[Sample]:
 
 
 def fill(template: str, sample: Sample) -> tuple[str, Sample]:
-    """The plan of a sample, and its other values, which are flags.
+    """Return the plan of a sample, and its other values, which are flags.
 
     Raises:
         ValueError: a name in the template that the space does not have.

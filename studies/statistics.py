@@ -1,4 +1,4 @@
-"""Paired comparisons: intervals, tests, and their correction for many of them."""
+"""Paired comparisons: intervals, tests, and corrections for several tests."""
 
 from typing import Any, NamedTuple
 
@@ -8,7 +8,7 @@ from scipy import stats
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
-CHUNK = 250  # Resamples that are drawn at a time.
+CHUNK = 250  # Resamples per chunk, which bounds the memory.
 
 
 class Estimate(NamedTuple):
@@ -27,16 +27,17 @@ class Test(NamedTuple):
 
 
 def interval(values: Float[np.ndarray, " n"]) -> Estimate:
-    """The mean with its t-interval; a single value says nothing of its spread."""
+    """Return the mean with its t-interval, which is unbounded for a single value."""
     return paired_t(values).difference
 
 
 def paired_t(differences: Float[np.ndarray, " n"]) -> Test:
-    """Student's paired t-test of the mean difference against 0.
+    """Return Student's paired t-test of the mean difference against 0.
 
-    All zero: difference 0, p = 1. All equal otherwise, as few seeds and a small test
-    set can make them: their spread is not known to be 0, so p is that of the sign test,
-    2^(1 - n), and the interval is the one that belongs to it (one value: unbounded).
+    If all differences are zero, the difference is 0 and p = 1. If they are all equal
+    otherwise, which few seeds and a small test set can cause, the spread is not known
+    to be 0: p is the sign test's, 2^(1 - n), and the interval is the one that belongs
+    to this p (for one value it is unbounded).
     """
     mean = float(differences.mean())
     if not differences.any():
@@ -58,7 +59,10 @@ def _equal_differences(mean: float, count: int) -> Test:
 
 
 def mcnemar(first: Bool[np.ndarray, " n"], second: Bool[np.ndarray, " n"]) -> float:
-    """The exact p-value of McNemar's test on which examples two networks get right."""
+    """Return the exact p-value of McNemar's test.
+
+    The arguments say which examples each of two networks classifies right.
+    """
     gained = int((second & ~first).sum())
     changed = int((second != first).sum())
     return float(stats.binomtest(gained, changed).pvalue) if changed else 1.0
@@ -67,11 +71,11 @@ def mcnemar(first: Bool[np.ndarray, " n"], second: Bool[np.ndarray, " n"]) -> fl
 def crossed_bootstrap(
     first: Bool[np.ndarray, "seeds n"], second: Bool[np.ndarray, "seeds n"]
 ) -> Test:
-    """The difference in accuracy, over other seeds *and* other test examples.
+    """Return the difference in accuracy over other seeds *and* other test examples.
 
     Seeds and examples are resampled independently (the pigeonhole bootstrap of Owen,
-    2007), since all seeds are tested on the same examples; percentiles of the resampled
-    differences, spread by sqrt(s / (s - 1)) for the s seeds that they come from.
+    2007), since all seeds are tested on the same examples. The interval has percentiles
+    of the resampled differences, widened by sqrt(s / (s - 1)) for s seeds.
     """
     gain = second.astype(np.float32) - first.astype(np.float32)
     mean = float(gain.mean(dtype=np.float64))
@@ -97,7 +101,7 @@ def _deviations(gain: Float[np.ndarray, "seeds n"], mean: float) -> np.ndarray:
 
 
 def holm(p: list[float]) -> list[float]:
-    """Holm's correction: p-values under which any error has probability <= alpha."""
+    """Return Holm's corrected p-values: any error has probability <= alpha."""
     values = np.asarray(p, float)
     order = np.argsort(values)
     scaled = np.minimum(1, values[order] * np.arange(len(values), 0, -1))

@@ -1,26 +1,58 @@
 """A study: arms and seeds in a directory, trained where needed, and its table."""
 
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
+from rich.console import Console
 
 from studies.arms import Arm, Trial, trials
+from studies.comparison import compare
+from studies.engines import run_tasks
 from studies.outcomes import append, outcome
-from studies.tasks import Task, finished, group, shard
-from training.config import flag_lines
+from studies.tables import markdown, show
+from studies.tasks import Task, finished, group, program, shard
+from training.config import Config, flag_lines
 from training.record.files import make_directory, versions, write_atomically
 
 RESULTS = "results.parquet"
 
 
-class Study(NamedTuple):
-    """What is asked, of which arms, at which seeds, and where the answer is kept.
+class StudyRequest(NamedTuple):
+    """What a user asks of a study, apart from its arms.
 
     Attributes:
-        target: accuracy whose time is measured; 0 for none.
-        command: what repeats it.
+        base: the configuration that arms change, its mesh as it was given.
+        question: what the study asks; empty for the script's own question.
+        seeds: the seeds of every arm.
+        workdir: the directory of the study; empty for the script's own choice.
+        target: the accuracy whose time is measured; 0 for none.
+        members: the most runs that one program trains.
+        engine: one of `studies.engines.ENGINES`.
+        address: the address of a Ray cluster.
+        command: the command that repeats the study.
+    """
+
+    base: Config
+    question: str
+    seeds: tuple[int, ...]
+    workdir: str
+    target: float
+    members: int
+    engine: str
+    address: str
+    command: str
+
+
+class Study(NamedTuple):
+    """A question, the arms and seeds that it is about, and where its results lie.
+
+    Attributes:
+        target: the accuracy whose time is measured; 0 for none.
+        command: the command that repeats the study.
     """
 
     question: str
@@ -36,10 +68,27 @@ class Study(NamedTuple):
         return trials(self.arms, self.seeds)
 
 
-def pending(study: Study, most: int, part: str = "0/1") -> list[Task]:
-    """The tasks of a part, `i/n`, that are not finished, at most `most` runs each.
+def study_of(
+    request: StudyRequest, arms: Sequence[Arm], question: str, directory: str
+) -> Study:
+    """Return the study of some arms.
 
-    Parts are those of the whole study, whatever of it is finished meanwhile.
+    The request's question and workdir go before those given here, unless empty.
+    """
+    return Study(
+        request.question or question,
+        list(arms),
+        request.seeds,
+        Path(request.workdir or directory),
+        request.target,
+        request.command,
+    )
+
+
+def pending(study: Study, most: int, part: str = "0/1") -> list[Task]:
+    """Return the unfinished tasks of a part, `i/n`, with at most `most` runs each.
+
+    The parts are those of the whole study, whatever of it is finished meanwhile.
     """
     tasks = shard(group(study.trials, most), part)
     own = (trial for task in tasks for trial in task.trials)
@@ -47,7 +96,7 @@ def pending(study: Study, most: int, part: str = "0/1") -> list[Task]:
 
 
 def claim(study: Study) -> None:
-    """Makes the directory and writes `study.json`, which reports read."""
+    """Make the study's directory and write `study.json`, which the report reads."""
     make_directory("workdir", str(study.directory))
     record = {
         "question": study.question,
@@ -63,8 +112,17 @@ def claim(study: Study) -> None:
     write_atomically(study.directory / "study.json", json.dumps(record, indent=2))
 
 
+def train_tasks(study: Study, tasks: list[Task], request: StudyRequest) -> None:
+    """Train tasks of a study with the engine that the request names."""
+    claim(study)
+    runs = sum(len(task.trials) for task in tasks)
+    programs = len({program(task.trials[0].config) for task in tasks})
+    print(f"{runs} runs to train, in {programs} programs", file=sys.stderr)
+    run_tasks(tasks, study.directory, request.engine, request.address)
+
+
 def collect(study: Study) -> pl.DataFrame:
-    """The rows of the trials that are finished, added to `results.parquet` too."""
+    """Return the rows of the finished trials, and add them to `results.parquet`."""
     rows = [
         outcome(trial, study.directory, study.target)
         for trial in study.trials
@@ -73,3 +131,11 @@ def collect(study: Study) -> pl.DataFrame:
     if rows:
         append(study.directory / RESULTS, rows)
     return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def show_table(study: Study, rows: pl.DataFrame) -> None:
+    """Print the table of a study and write it to `table.md`."""
+    lines = compare(rows, study.directory)
+    write_atomically(study.directory / "table.md", markdown(lines))
+    show(lines, Console())
+    print(f"results in {study.directory / RESULTS}")

@@ -1,4 +1,4 @@
-"""A plan for a network, from a small study within a given time."""
+"""A suggested plan for a network, from a small study within a given time."""
 
 import time
 from collections.abc import Callable
@@ -14,6 +14,7 @@ from studies.engines import run_tasks
 from studies.outcomes import outcome
 from studies.tasks import group
 from training.config import Config, canonical
+from training.experiment import prepare
 
 CANDIDATES = (
     "fc*:bernoulli:0.25",
@@ -27,24 +28,55 @@ CANDIDATES = (
     "block*/branch:drop_path:0.0..0.1",
 )
 CHOICE_SHARE = 0.5  # Of the time, to choose a plan; the rest compares it with none.
-FRESH_SEED = 1000  # The first of the seeds that chose nothing.
-SEEDS = 3  # Compared together; at least once so many.
+FRESH_SEED = 1000  # The first seed of the comparison, unused by the choice.
+SEEDS = 3  # Per round of the comparison, which has at least one round.
+HELD_OUT = 5  # One of so many examples is held out, unless --validation_examples.
 
 Elapsed = Callable[[], float]
 
 
+def starting_point(config: Config, mesh: str) -> tuple[Config, list[str]]:
+    """Return the base of the study, with examples held out, and the plans that fit.
+
+    Args:
+        config: a configuration without dropout, its mesh resolved.
+        mesh: the mesh as the user gave it, which each population resolves.
+
+    Raises:
+        ValueError: none of the common plans has its sites in the network.
+    """
+    experiment = prepare(config)
+    plans = candidates(tuple(site.name for site in experiment.network.sites))
+    if not plans:
+        raise ValueError(f"--model={config.model}: no common plan has its sites.")
+    base = replace(config, mesh=mesh, workdir="")
+    if config.validation_examples:
+        return base, plans
+    examples = len(experiment.train_ids)
+    held_out = examples // HELD_OUT
+    base = replace(
+        base, validation_examples=held_out, train_examples=examples - held_out
+    )
+    return base, plans
+
+
 def candidates(sites: tuple[str, ...]) -> list[str]:
-    """The common plans that a network has the sites for."""
+    """Return the common plans whose sites a network has."""
     return [plan for plan in CANDIDATES if _fits(plan, sites)]
+
+
+def suggestion_directory(config: Config) -> str:
+    """Return the default directory of the study, by data and model."""
+    return f"runs/suggest-{Path(config.dataset).stem}-{config.model.partition('(')[0]}"
 
 
 def suggest(
     base: Config, plans: list[str], seconds: float, directory: Path
 ) -> tuple[str, list[Line]]:
-    """The plan that validation chooses, and its comparison with none on the test split.
+    """Return the plan that validation chooses, and its comparison with none on test.
 
-    A round trains what is left of the plans at one more seed, and halves them by mean
-    validation loss. The last one is compared with none at seeds that chose nothing, as
+    Each round trains the plans that are left at one more seed, and halves them by mean
+    validation loss. The last plan is compared with none at seeds that chose nothing, as
     many as there is time for, and never fewer than `SEEDS`.
     """
     begin = time.monotonic()
@@ -65,10 +97,10 @@ def suggest(
 
 
 def choose(base: Config, plans: list[str], directory: Path, elapsed: Elapsed) -> str:
-    """The plan that is left when half of them go after each seed, or time is up.
+    """Return the best plan after halving the plans seed by seed, until time is up.
 
-    Those that the first seed had no time for go too; of a later seed that is not whole
-    nothing is used.
+    Plans that were not trained at the first seed are dropped. A later seed is used only
+    if all plans were trained at it.
     """
     left, tables = [arm_of(base, plan) for plan in plans], []
     while len(left) > 1 and elapsed() < CHOICE_SHARE:
@@ -93,7 +125,7 @@ def train(
     directory: Path,
     enough: Callable[[], bool] = lambda: False,
 ) -> pl.DataFrame:
-    """Trains arms at some seeds, until it is enough; the rows of what is trained."""
+    """Train arms at some seeds until `enough`; return the rows of what is trained."""
     rows = []
     found = trials(arms, seeds)
     for task in group(found, len(found)):
@@ -105,12 +137,12 @@ def train(
 
 
 def arm_of(base: Config, plan: str) -> Arm:
-    """The arm of a plan, other flags as in `base`."""
+    """Return the arm of a plan, with the other flags of `base`."""
     return Arm(plan, replace(canonical(replace(base, dropout=plan)), workdir=""))
 
 
-def answer(plan: str, lines: list[Line]) -> str:
-    """What the comparison says of the plan, in one sentence."""
+def sentence(plan: str, lines: list[Line]) -> str:
+    """Return the result of the comparison in one sentence."""
     (line,) = [x for x in lines if x.test and x.quantity.column == "test_error"]
     assert line.test
     mean, low, high = line.test.difference

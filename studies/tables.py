@@ -11,7 +11,7 @@ from studies.comparison import HEADER, NOTE, Line, cells, conclusion
 
 
 def show(lines: list[Line], console: Console) -> None:
-    """Prints the table, a section a quantity, and what follows from the first.
+    """Print the table, one section per quantity, and the conclusion.
 
     Where the console is too narrow for the names of the arms, numbers stand for them.
     """
@@ -38,7 +38,7 @@ def show(lines: list[Line], console: Console) -> None:
 
 
 def _width(found: dict[str, list[tuple[str, ...]]]) -> int:
-    """How wide a table with these rows is, every column as wide as it wants."""
+    """Return the width of a table whose columns are all as wide as their content."""
     rows = [HEADER, *(row for rows in found.values() for row in rows)]
     return sum(
         max(len(line) for cell in column for line in _broken(cell).split("\n")) + 2
@@ -47,12 +47,12 @@ def _width(found: dict[str, list[tuple[str, ...]]]) -> int:
 
 
 def _broken(header: str) -> str:
-    """A header in two lines where it has two parts."""
+    """Return a header in two lines where it has two parts."""
     return header.replace("p, ", "p,\n")
 
 
 def markdown(lines: list[Line]) -> str:
-    """The same as Markdown, what follows first."""
+    """Return the conclusion and the table in Markdown."""
     parts = ["\n".join(f"- {literal(sentence)}" for sentence in conclusion(lines))]
     for name, rows in cells(lines).items():
         parts.append(f"**{name}**\n\n{markdown_table(HEADER, rows)}")
@@ -60,12 +60,12 @@ def markdown(lines: list[Line]) -> str:
 
 
 def markdown_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """A table in Markdown, its cells as they are."""
+    """Return a table in Markdown, its cells shown literally."""
     lines = [header, ("---",) * len(header), *rows]
     escaped = [[literal(cell) for cell in line] for line in lines]
     return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
 
 
 def literal(text: str) -> str:
-    """Markdown that shows a text as it is: the stars of a plan are no emphasis."""
+    """Escape a text for Markdown: the stars of a plan are no emphasis."""
     return re.sub(r"([\\`*_|\[\]])", r"\\\1", text)

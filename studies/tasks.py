@@ -1,7 +1,7 @@
 """Tasks: the runs of a study in populations, each trained once, in any order.
 
-A task is idempotent: its workdirs follow from its runs, a run takes up what is saved
-there, and a finished one is only read.
+A task is idempotent: its workdirs follow from its runs, a run resumes what is saved
+there, and a finished run is only read.
 """
 
 from collections.abc import Iterable
@@ -12,22 +12,22 @@ from typing import NamedTuple
 from dropout import Plan, parse
 from studies.arms import Trial
 from training.config import Config
+from training.members import Member
 
-TRACED = ("seed", "rate_factor", "learning_rate", "weight_decay")
 UNIT_RATE = 0.5
 
 
 class Task(NamedTuple):
-    """Runs of one program: they differ in traced values only."""
+    """Runs of one program, which differ in traced values only."""
 
     trials: tuple[Trial, ...]
 
 
 def group(trials: Iterable[Trial], most: int) -> list[Task]:
-    """The different runs of some trials, `most` a task, those of one program together.
+    """Group the different runs of some trials by program, at most `most` per task.
 
-    What differs in seed, learning rate, weight decay, or in the one rate of its plan,
-    shares a program; another shape, variant, site or schedule is another one.
+    Runs share a program if they differ only in seed, learning rate, weight decay, or
+    the one rate of their plan; another shape, variant, site or schedule needs another.
     """
     runs = {trial.run: trial for trial in trials}
     programs: dict[Config, list[Trial]] = {}
@@ -41,16 +41,16 @@ def group(trials: Iterable[Trial], most: int) -> list[Task]:
 
 
 def program(config: Config) -> Config:
-    """What is compiled for a run: its configuration without the traced values."""
-    defaults = {f.name: f.default for f in fields(Config) if f.name in TRACED}
+    """Return what is compiled for a run: its configuration without traced values."""
+    defaults = {f.name: f.default for f in fields(Config) if f.name in Member._fields}
     return replace(config, **defaults, dropout=unit_plan(config.dropout)[0])
 
 
 def unit_plan(text: str) -> tuple[str, float]:
-    """The plan with `UNIT_RATE` everywhere, and the factor that gives the rate back.
+    """Return the plan with `UNIT_RATE` everywhere, and the factor that restores it.
 
-    A plan with several rates is its own, with factor 1. `UNIT_RATE` is a power of two,
-    so that rate * factor is exact.
+    A plan with several rates is returned as it is, with factor 1. `UNIT_RATE` is a
+    power of two, so that rate * factor is exact.
     """
     plan = parse(text)
     rates = {rule.rate for rule in plan.rules}
@@ -61,7 +61,7 @@ def unit_plan(text: str) -> tuple[str, float]:
 
 
 def shard(tasks: list[Task], text: str) -> list[Task]:
-    """Every n-th task from the i-th on, for `i/n` with i in 0..n-1.
+    """Return every n-th task from the i-th on, for `i/n` with i in 0..n-1.
 
     Raises:
         ValueError: `text` has another form.
@@ -73,5 +73,5 @@ def shard(tasks: list[Task], text: str) -> list[Task]:
 
 
 def finished(trial: Trial, directory: Path) -> bool:
-    """Whether a trial's run is whole, its predictions included."""
+    """Return whether a trial's run is complete, including its predictions."""
     return (directory / trial.run / "predictions.npz").exists()

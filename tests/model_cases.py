@@ -1,4 +1,13 @@
-"""The smallest instance of every model."""
+"""The smallest instance of every model, and the sites that a model calls."""
+
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+
+from dropout.grammar import parse_call
+from dropout.sites import record_sites
+from models import create
 
 TINY = (
     "all_conv(widths=(4, 6))", "char_rnn", "cnn(widths=(3, 4), dense=5)",
@@ -10,3 +19,18 @@ TINY = (
     "vit_tiny(patch=4, depth=1)",
     "wrn(depth=10, width=1)",
 )  # fmt: skip
+
+
+@cache
+def sites_of(text, image=(28, 28, 1), classes=10):
+    """The sites that a model calls, in order."""
+
+    def call(drop):
+        model = create(parse_call(text), image, classes, jax.random.key(0))
+        return model(jnp.ones((2, *image)), drop)
+
+    return record_sites(call)
+
+
+def site_names(text, image=(28, 28, 1), classes=10):
+    return tuple(site.name for site in sites_of(text, image, classes))

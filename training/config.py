@@ -15,11 +15,35 @@ from training.data.augmentation import augmentations_text, parse_augmentations
 from training.members import Member, parse_numbers, parse_seeds, seeds_text
 from training.optimizer import LEARNING_RATES, OPTIMIZERS
 
+NEVER = "never"
+NEVER_STEPS = -1  # what `never` is as a number of steps
+TRUE, FALSE = ("true", "t", "1"), ("false", "f", "0")  # as absl reads them
 
-def _option(default, help: str, allowed: tuple = (), resumable: bool = False) -> Any:
+
+def _option(
+    default: Any,
+    group: str,
+    help: str,
+    allowed: tuple = (),
+    resumable: bool = False,
+    period: bool = False,
+) -> Any:
     """A field of Config: a number with its range, or a string with its choices."""
-    metadata = {"help": help, "allowed": allowed, "resumable": resumable}
-    return field(default=default, metadata=metadata)
+    return field(
+        default=default,
+        metadata={
+            "group": group,
+            "help": help,
+            "allowed": allowed,
+            "resumable": resumable,
+            "period": period,
+        },
+    )
+
+
+def _period(help: str) -> Any:
+    """A number of steps between two events of a run; 0 is an epoch."""
+    return _option(0, "record", help, (NEVER_STEPS, 10**12), True, True)
 
 
 @dataclass(frozen=True)
@@ -28,69 +52,161 @@ class Config:
 
     dataset: str = _option(
         "digits",
+        "data",
         "digits, alice, path.npz, path.txt, or a prepared tensorflow-datasets name",
     )
     data_dir: str = _option(
-        "", "where tensorflow-datasets prepared the data", resumable=True
+        "",
+        "data",
+        "directory in which tensorflow-datasets prepared the data",
+        resumable=True,
     )
     cache_dir: str = _option(
-        "", "decoded data and compiled programs (default: the user's)", resumable=True
+        "",
+        "data",
+        "directory of decoded data and compiled programs (default: the user's cache)",
+        resumable=True,
     )
-    train_examples: int = _option(0, "training examples, 0 for all", (0, 2**31))
-    validation_examples: int = _option(0, "held out from training", (0, 2**31))
-    model: str = _option("cnn", "the network, e.g. 'mlp(widths=(1024, 1024))'")
-    dropout: str = _option("fc:bernoulli:0.5", "rules, sites:variant:rate[@schedule]")
-    dropout_schedule: str = _option("constant", "schedule of the rules that name none")
-    rate_factor: float = _option(1.0, "multiplies every dropout rate", (0, 1e9))
+    train_examples: int = _option(
+        0, "data", "number of training examples (0: all)", (0, 2**31)
+    )
+    validation_examples: int = _option(
+        0, "data", "number of examples held out from training", (0, 2**31)
+    )
+    model: str = _option(
+        "cnn", "model", "network with its options, e.g. 'mlp(widths=(1024, 1024))'"
+    )
+    dropout: str = _option(
+        "fc:bernoulli:0.5",
+        "dropout",
+        "plan: rules sites:variant:rate[@schedule], separated by spaces; or none",
+    )
+    dropout_schedule: str = _option(
+        "constant", "dropout", "schedule of the rules that name none"
+    )
+    rate_factor: float = _option(
+        1.0, "dropout", "factor that multiplies every dropout rate", (0, 1e9)
+    )
     compute_dtype: str = _option(
-        "float32", "of activations; parameters stay float32", ("float32", "bfloat16")
+        "float32",
+        "model",
+        "type of activations, float32 or bfloat16; parameters stay float32",
+        ("float32", "bfloat16"),
     )
-    bits: str = _option("hash", "generator of the masks", ("hash", "jax"))
+    bits: str = _option(
+        "hash",
+        "dropout",
+        "generator of the masks: hash, or jax for JAX's own",
+        ("hash", "jax"),
+    )
     augment: str = _option(
-        "none", "of training images, e.g. 'pad_crop(padding=4) flip mixup(alpha=0.2)'"
+        "none",
+        "data",
+        "augmentations of training images, e.g. 'pad_crop(padding=4) flip "
+        "mixup(alpha=0.2)'",
     )
-    epochs: int = _option(20, "passes over the training data", (0, 10**9))
-    steps: int = _option(0, "optimiser steps, in place of epochs", (0, 10**12))
-    batch_size: int = _option(64, "global batch", (1, 2**31))
-    microbatches: int = _option(1, "parts that a batch is processed in", (1, 2**31))
-    telemetry: bool = _option(False, "log what dropout does at each site that has it")
-    consistency: str = _option("none", "between draws of the masks: rdrop(alpha=1.0)")
+    epochs: int = _option(
+        20, "optimisation", "number of passes over the training data", (0, 10**9)
+    )
+    steps: int = _option(
+        0, "optimisation", "number of optimiser steps, in place of epochs", (0, 10**12)
+    )
+    batch_size: int = _option(
+        64, "optimisation", "examples in a batch, over all devices", (1, 2**31)
+    )
+    microbatches: int = _option(
+        1, "optimisation", "parts in which a batch is processed", (1, 2**31)
+    )
+    telemetry: bool = _option(
+        False, "dropout", "log what dropout does at each site that has a rule"
+    )
+    consistency: str = _option(
+        "none",
+        "dropout",
+        "penalty on disagreement between draws: none or rdrop(alpha=1.0)",
+    )
     samples_per_step: int = _option(
-        1, "draws of the masks of each example in a step", (1, 2**10)
+        1, "dropout", "number of draws of each example's masks in a step", (1, 2**10)
     )
     dropout_learning_rate: float = _option(
-        0.0, "of learned dropout's parameters, 0: that of all", (0, 1e9)
+        0.0,
+        "dropout",
+        "learning rate for learned dropout (0: --learning_rate)",
+        (0, 1e9),
     )
-    optimizer: str = _option("adam", "adam, adamw or sgd, with options")
-    learning_rate: float = _option(1e-3, "the highest learning rate", (0, 1e9))
+    optimizer: str = _option(
+        "adam", "optimisation", "adam, adamw or sgd, with their options"
+    )
+    learning_rate: float = _option(
+        1e-3, "optimisation", "highest learning rate", (0, 1e9)
+    )
     learning_rate_schedule: str = _option(
-        "constant", "constant, cosine(warmup=0.05) or stepped(at=(0.5,), factor=0.1)"
+        "constant",
+        "optimisation",
+        "constant, cosine(warmup=0.05) or stepped(at=(0.5,), factor=0.1)",
     )
-    weight_decay: float = _option(0.0, "on kernels; decoupled for adamw", (0, 1e9))
-    max_norm: float = _option(0.0, "bound on each unit's weights, 0: none", (0, 1e9))
-    clip_norm: float = _option(0.0, "bound on the gradient's norm, 0: none", (0, 1e9))
-    label_smoothing: float = _option(0.0, "mass spread over all classes", (0, 1))
-    seed: int = _option(0, "of parameters, data order and masks", (0, 2**32 - 1))
-    seeds: str = _option("", "trains one member a seed, all together, e.g. 0:16")
-    rate_factors: str = _option("", "with --seeds: one for each, e.g. 0.5,1.0")
-    learning_rates: str = _option("", "with --seeds: one for each")
-    weight_decays: str = _option("", "with --seeds: one for each")
+    weight_decay: float = _option(
+        0.0,
+        "optimisation",
+        "weight decay of kernels; decoupled for adamw, coupled for the others",
+        (0, 1e9),
+    )
+    max_norm: float = _option(
+        0.0,
+        "optimisation",
+        "bound on the norm of each unit's incoming weights (0: none)",
+        (0, 1e9),
+    )
+    clip_norm: float = _option(
+        0.0, "optimisation", "bound on the gradient's global norm (0: none)", (0, 1e9)
+    )
+    label_smoothing: float = _option(
+        0.0, "optimisation", "share of a label spread over all classes", (0, 1)
+    )
+    seed: int = _option(
+        0, "optimisation", "seed for parameters, data order and masks", (0, 2**32 - 1)
+    )
+    seeds: str = _option(
+        "",
+        "optimisation",
+        "seeds of a population, one member each, trained together: 0:16 or 0,3,5",
+    )
+    rate_factors: str = _option(
+        "", "dropout", "with --seeds: one --rate_factor per member, e.g. 0.5,1.0"
+    )
+    learning_rates: str = _option(
+        "", "optimisation", "with --seeds: one --learning_rate per member"
+    )
+    weight_decays: str = _option(
+        "", "optimisation", "with --seeds: one --weight_decay per member"
+    )
     mesh: str = _option(
-        "", "devices: data:4, or members:4 with --seeds (default: all)", resumable=True
+        "",
+        "devices",
+        "devices: data:N, or members:N with --seeds (default: all devices)",
+        resumable=True,
     )
-    deterministic: bool = _option(False, "bitwise repeatable on a GPU, slower")
-    on_nan: str = _option("stop", "at a step that is not finite", ("stop", "skip"))
-    log_every: int = _option(
-        0, "steps between training lines, 0: an epoch", (0, 10**12), resumable=True
+    deterministic: bool = _option(
+        False, "devices", "repeat a run bit for bit on a GPU too, which is slower"
     )
-    test_every: int = _option(
-        0, "steps between tests, 0: an epoch; the last step has one", (0, 10**12), True
+    on_nan: str = _option(
+        "stop",
+        "optimisation",
+        "what to do at a step that is not finite: stop, or skip it",
+        ("stop", "skip"),
     )
-    save_every: int = _option(
-        0, "steps between checkpoints, 0: an epoch", (0, 10**12), resumable=True
+    log_every: int = _period("steps between training lines, or never (0: an epoch)")
+    test_every: int = _period(
+        "steps between tests, or never before the last step (0: an epoch)"
+    )
+    save_every: int = _period(
+        "steps between checkpoints, or never before the last step (0: an epoch)"
     )
     workdir: str = _option(
-        "", "the run's record (default: runs/<data>-<model>-<digest>)", resumable=True
+        "",
+        "record",
+        "directory of the run's record (default: runs/<data>-<model>-<digest>)",
+        resumable=True,
     )
 
 
@@ -172,12 +288,36 @@ def parse_flag_lines(text: str) -> Config:
         name, _, value = line.removeprefix("--").partition("=")
         if name not in _FIELDS:
             raise ValueError(f"flag --{name} is not one of this version's.")
-        kind = type(_default(name))
-        try:
-            values[name] = value == "True" if kind is bool else kind(value)
-        except ValueError:
-            raise ValueError(f"{line}: expected {kind.__name__}.") from None
+        values[name] = parse_value(name, value)
     return Config(**values)
+
+
+def parse_value(name: str, text: str) -> Any:
+    """Return the value of a flag from its text, as absl reads it.
+
+    Raises:
+        ValueError: text that is not of the flag's type.
+    """
+    item = _FIELDS[name]
+    kind = type(item.default)
+    if item.metadata["period"] and text == NEVER:
+        return NEVER_STEPS
+    if kind is bool and text.lower() in TRUE + FALSE:
+        return text.lower() in TRUE
+    try:
+        if kind is not bool:
+            return kind(text)
+    except ValueError:
+        pass
+    expected = "true or false" if kind is bool else kind.__name__
+    if item.metadata["period"]:
+        expected += f" or {NEVER}"
+    raise ValueError(f"--{name}={text}: expected {expected}.")
+
+
+def value_text(value: Any) -> str:
+    """Return the text that `parse_value` reads."""
+    return NEVER if value == NEVER_STEPS and isinstance(value, int) else str(value)
 
 
 def differences(stored: Config, given: Config) -> list[str]:
@@ -230,7 +370,9 @@ def _default(name: str) -> Any:
 
 
 def _texts(config: Config) -> dict[str, str]:
-    return {item.name: str(getattr(config, item.name)) for item in fields(config)}
+    return {
+        item.name: value_text(getattr(config, item.name)) for item in fields(config)
+    }
 
 
 def _check_field(name: str, value, allowed: tuple) -> None:

@@ -12,60 +12,25 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dropout import Row, Timeline, identity, kind_of
+from dropout import Timeline
 from dropout.parameters import (
-    Place,
+    LearnedRow,
     initial_parameters,
     kept_weights,
-    learned_places,
     learned_rates,
     penalty,
 )
 from dropout.schedules import Step
-from dropout.variants import VARIANTS
 from dropout.variants.entry import Parameters
-from training.network import Network, Tree
+from training.network import Tree
 from training.optimizer import DROPOUT
 
 
-def find_places(
-    network: Network, rows: tuple[Row, ...], images: jax.ShapeDtypeStruct
-) -> tuple[Place, ...]:
-    """Where a plan's learned rules act in a network that is called with such images.
-
-    Raises:
-        ValueError: no kernel reads a site.
-    """
-    if not any(VARIANTS[row.variant.name].learned for row in rows):
-        return ()
-    return learned_places(rows, site_shapes(network, images))
-
-
-def site_shapes(
-    network: Network, images: jax.ShapeDtypeStruct
-) -> dict[str, tuple[int, ...]]:
-    """The shape at each site in order: of the kernel, or else of what is given first.
-
-    Images are those that the network is called with.
-    """
-    shapes: dict[str, tuple[int, ...]] = {}
-
-    def record(site: str, x: Array, *others: Any, time: Any = None) -> Array:
-        shapes[site] = (others[0] if kind_of(site) == "kernel" else x).shape
-        return identity(site, x, *others)
-
-    def call(params: Tree, images: Array) -> Array:
-        return network.forward(params, network.stats, images, record)[0]
-
-    jax.eval_shape(call, network.params, images)
-    return shapes
-
-
-def with_learned(params: Tree, places: tuple[Place, ...]) -> Tree:
+def with_learned(params: Tree, learned: tuple[LearnedRow, ...]) -> Tree:
     """A network's parameters with those of its dropout, if it has any."""
-    if not places:
+    if not learned:
         return params
-    return {**params, DROPOUT: initial_parameters(places, _kernels(params, places))}
+    return {**params, DROPOUT: initial_parameters(learned, _kernels(params, learned))}
 
 
 def learned_of(params: Tree) -> Mapping[str, Parameters]:
@@ -74,30 +39,32 @@ def learned_of(params: Tree) -> Mapping[str, Parameters]:
 
 
 def total_penalty(
-    params: Tree, places: tuple[Place, ...], step: Step, timeline: Timeline
+    params: Tree, learned: tuple[LearnedRow, ...], step: Step, timeline: Timeline
 ) -> Float[Array, ""]:
-    """The regularisers of all places, as part of a loss summed over training."""
-    kernels = _kernels(params, places)
-    return penalty(places, learned_of(params), kernels, step, timeline)
+    """The regularisers of all learned, as part of a loss summed over training."""
+    kernels = _kernels(params, learned)
+    return penalty(learned, learned_of(params), kernels, step, timeline)
 
 
-def rates_of(params: Tree, places: tuple[Place, ...]) -> dict[str, Float[Array, ""]]:
-    """The learned rate at each place, by site."""
-    return learned_rates(places, learned_of(params), _kernels(params, places))
+def rates_of(
+    params: Tree, learned: tuple[LearnedRow, ...]
+) -> dict[str, Float[Array, ""]]:
+    """The learned rate at each item, by site."""
+    return learned_rates(learned, learned_of(params), _kernels(params, learned))
 
 
-def compression(params: Tree, places: tuple[Place, ...]) -> dict[str, float]:
+def compression(params: Tree, learned: tuple[LearnedRow, ...]) -> dict[str, float]:
     """Where a rule prunes, the weights there over those that evaluation keeps."""
     params = jax.tree.map(jnp.asarray, params)
-    counts = kept_weights(places, learned_of(params), _kernels(params, places))
+    counts = kept_weights(learned, learned_of(params), _kernels(params, learned))
     return {"compression": counts[0] / max(counts[1], 1)} if counts[0] else {}
 
 
-def _kernels(params: Tree, places: tuple[Place, ...]) -> dict[str, Any]:
-    """The kernels that the places need; the name of a kernel's site is its path."""
+def _kernels(params: Tree, learned: tuple[LearnedRow, ...]) -> dict[str, Any]:
+    """The kernels that the learned need; the name of a kernel's site is its path."""
     return {
-        place.kernel: reduce(
-            lambda tree, name: tree[name], place.kernel.split("/"), params
+        item.kernel: reduce(
+            lambda tree, name: tree[name], item.kernel.split("/"), params
         )
-        for place in places
+        for item in learned
     }

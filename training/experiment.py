@@ -13,6 +13,7 @@ from dropout import (
     Row,
     Timeline,
     identity,
+    learned_rows,
     named_key,
     parse,
     resolve,
@@ -29,12 +30,12 @@ from training.consistency import draws_of
 from training.data import sources
 from training.data.augmentation import draw, parse_augmentations
 from training.data.order import subsets
-from training.data.splits import DataSet
-from training.dropout_parameters import find_places, site_shapes, with_learned
+from training.data.splits import DataSet, standardise
+from training.dropout_parameters import with_learned
 from training.network import Network, build
 from training.objective import Objective, summed_loss
 from training.optimizer import Scalar, faster_dropout, learning_rate, make_optimizer
-from training.runtime.devices import make_mesh, over_members, place, replicated
+from training.runtime.devices import make_mesh, over_members, put, replicated
 from training.state import Batch, State, initial_state
 from training.telemetry import empty_sums
 
@@ -119,7 +120,8 @@ def assemble(config: Config, loaded: DataSet) -> Experiment:
         config.compute_dtype,
     )
     rows = scale_rates(
-        resolve(parse(config.dropout), network.sites), config.rate_factor
+        resolve(parse(config.dropout), tuple(site.name for site in network.sites)),
+        config.rate_factor,
     )
     objective = _objective(config, network, rows, timeline, loaded)
     objective = objective._replace(train_size=len(train_ids))
@@ -139,7 +141,7 @@ def start_state(experiment: Experiment) -> State:
         state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
     else:
         state = _solo_state(experiment)
-    return place(state, state_sharding(experiment))
+    return put(state, state_sharding(experiment))
 
 
 def mask_key(experiment: Experiment) -> Key[Array, "*members"]:
@@ -178,7 +180,7 @@ def _solo_state(experiment: Experiment) -> State:
     network = experiment.network
     # Copied, since steps are donated the state: an experiment can start many times.
     params, stats = jax.tree.map(jnp.copy, (network.params, network.stats))
-    params = with_learned(params, experiment.objective.places)
+    params = with_learned(params, experiment.objective.learned)
     state = initial_state(params, stats, experiment.optimizer)
     return state._replace(telemetry=empty_sums(experiment.objective.watched))
 
@@ -206,15 +208,15 @@ def _objective(
         return standardise(images, mean, std)
 
     consistency = parse_call(config.consistency)
-    first = jnp.asarray(loaded.train.fetch(np.zeros(1, np.int32))[0])
-    images = jax.eval_shape(standardised, first)
-    shapes = site_shapes(network, images) if config.telemetry else {}
+    channels = {site.name: site.shape[-1] for site in network.sites}
     return Objective(
         network.forward, standardised, rows, timeline, cast(Generator, config.bits),
         config.label_smoothing, parse_augmentations(config.augment),
-        find_places(network, rows, images),
+        learned_rows(rows, network.sites),
         draws=draws_of(consistency, config.samples_per_step), consistency=consistency,
-        watched=tuple((row.site, shapes[row.site][-1]) for row in rows if shapes),
+        watched=tuple(
+            (row.site, channels[row.site]) for row in rows if config.telemetry
+        ),
     )  # fmt: skip
 
 
@@ -232,7 +234,7 @@ def _check_shapes(experiment: Experiment) -> None:
         lambda params: summed_loss(
             objective, params, network.stats, step, batch, keys["dropout"]
         ),
-        with_learned(network.params, objective.places),
+        with_learned(network.params, objective.learned),
     )
 
 

@@ -10,7 +10,8 @@ import jax
 import numpy as np
 from jax.experimental.multihost_utils import reached_preemption_sync_point
 
-from dropout import rates_at
+from dropout import Timeline, rows_at
+from training.config import NEVER_STEPS
 from training.data.batches import batch_ids
 from training.record.files import metrics_size
 from training.record.recorder import log_test, log_training, log_validation
@@ -26,13 +27,10 @@ STEPS_IN_FLIGHT = 2
 def run_steps(session: Session, state: State) -> State:
     """Trains from `session.start` to the end, with all that is due on the way."""
     timeline, config = session.experiment.timeline, session.experiment.config
-    epoch = timeline.steps_per_epoch
-    periods = (
-        config.log_every or epoch,
-        epoch,
-        config.test_every or epoch,
-        config.save_every or epoch,
-    )
+    periods = [
+        period_of(every, timeline)
+        for every in (config.log_every, 0, config.test_every, config.save_every)
+    ]
     done = session.start
     while done < timeline.total:
         stop = min(timeline.total, *((done // every + 1) * every for every in periods))
@@ -52,6 +50,13 @@ def run_steps(session: Session, state: State) -> State:
             raise _stopped(session, state)
         done = stop
     return state
+
+
+def period_of(every: int, timeline: Timeline) -> int:
+    """Return the steps between two events: an epoch for 0, the whole run for never."""
+    if every == NEVER_STEPS:
+        return timeline.total
+    return every or timeline.steps_per_epoch
 
 
 def advance(session: Session, state: State, first: int, stop: int) -> State:
@@ -139,8 +144,8 @@ def _report(session: Session, step: int, number: int, loss: float) -> None:
 def _not_finite(session: Session, step: int, loss: float) -> str:
     """What is known of a step whose loss or gradient is not finite."""
     experiment = session.experiment
-    rates = rates_at(experiment.rows, step, experiment.timeline)
-    sites = ", ".join(f"{site} {float(rate):.4g}" for site, rate in rates.items())
+    rows = rows_at(experiment.rows, step, experiment.timeline)
+    sites = ", ".join(f"{row.site} {float(row.rate):.4g}" for row in rows)
     ids, _ = next(batch_ids(experiment, step))
     images = np.asarray(experiment.data.train.fetch(ids)[0])
     holes = ids[~np.isfinite(images.reshape(len(ids), -1)).all(1)].tolist()

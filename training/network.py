@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
-from dropout import Drop
+from dropout import Drop, Site, record_sites
 from dropout.grammar import Call
 from models import create
 from models.norms import RowWeights
@@ -26,7 +26,7 @@ class Network(NamedTuple):
     """
 
     forward: Forward
-    sites: tuple[str, ...]
+    sites: tuple[Site, ...]
     params: Tree
     stats: Tree
 
@@ -43,10 +43,12 @@ def build(
     Raises:
         ValueError: images that are too small for the network.
     """
-    return functional(create(call, image, classes, key), compute_dtype)
+    return functional(create(call, image, classes, key), image, compute_dtype)
 
 
-def functional(model: Any, compute_dtype: str = "float32") -> Network:
+def functional(
+    model: Any, image: tuple[int, int, int], compute_dtype: str = "float32"
+) -> Network:
     """A network's function apart from its parameters and running statistics.
 
     Activations are of the given dtype; parameters, statistics and logits are float32.
@@ -69,6 +71,8 @@ def functional(model: Any, compute_dtype: str = "float32") -> Network:
         stats = nnx.to_pure_dict(nnx.state(merged, nnx.BatchStat))
         return logits.astype(jnp.float32), stats
 
-    return Network(
-        forward, tuple(model.sites), nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
+    first, then = nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
+    sites = record_sites(
+        lambda drop: forward(first, then, jnp.zeros((1, *image), jnp.float32), drop)
     )
+    return Network(forward, sites, first, then)

@@ -15,7 +15,8 @@ from jaxtyping import Array, Float
 from models.norms import MOMENTUM
 from training.data.order import evaluation_batches
 from training.data.splits import Split
-from training.objective import Objective, drop_at
+from training.objective import Objective
+from training.scoring import test_logits
 from training.state import State
 
 Tree = dict[str, Any]
@@ -32,10 +33,7 @@ def make_batch_statistics(objective: Objective) -> Callable[..., Tree]:
     def batch_statistics(
         state: State, images: Array, weights: Float[Array, " n"]
     ) -> Tree:
-        last = jnp.maximum(state.step - 1, 0)
-        drop = drop_at(objective, state.params, last, None, "eval")
-        images = objective.standardise(images)
-        _, moved = objective.forward(state.params, state.stats, images, drop, weights)
+        _, moved = test_logits(objective, state, images, row_weights=weights)
         # A running statistic moves by a known share of the way to the batch's.
         return jax.tree.map(
             lambda old, new: old + (new - old) / (1 - MOMENTUM), state.stats, moved

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key
 
-from dropout import Drop, Moment, Row, Timeline, bind, rates_at
+from dropout import Drop, Moment, Row, Timeline, bind, rows_at
 from dropout.grammar import Call
-from dropout.parameters import Place
+from dropout.parameters import LearnedRow
 from dropout.sites import Generator, Mode
 from training.consistency import disagreement
 from training.data.augmentation import augment
@@ -32,7 +32,7 @@ class Objective(NamedTuple):
         bits: the generator of the masks.
         label_smoothing: the mass spread evenly over all classes.
         augmentations: what is done to the standardised images.
-        places: where the plan's learned rules act.
+        learned: the rows of the plan whose rate is learned.
         train_size: the number of training examples, which regularisers are spread over.
         draws: how many times each example's masks are drawn in a step; the loss is the
             mean over draws, and what no mask reaches is computed once.
@@ -47,14 +47,14 @@ class Objective(NamedTuple):
     bits: Generator
     label_smoothing: float
     augmentations: tuple[Call, ...] = ()
-    places: tuple[Place, ...] = ()
+    learned: tuple[LearnedRow, ...] = ()
     train_size: int = 1
     draws: int = 1
     consistency: Call = Call("none")
     watched: tuple[tuple[str, int], ...] = ()
 
 
-Answer = tuple[Int[Array, "n *positions"], Float[Array, " n"]]
+Target = tuple[Int[Array, "n *positions"], Float[Array, " n"]]
 
 
 def summed_loss(
@@ -65,9 +65,9 @@ def summed_loss(
     part: Batch,
     key: Key[Array, ""],
 ) -> tuple[Float[Array, ""], tuple[Float[Array, ""], Tree]]:
-    """The loss summed over a micro-batch, with correct answers and new statistics."""
+    """The loss summed over a micro-batch, with correct targets and new statistics."""
     epoch = step // objective.timeline.steps_per_epoch
-    images, answers = examples_of(objective, part)
+    images, targets = examples_of(objective, part)
 
     def predict(draw: Int[Array, ""] | int) -> tuple[Array, Tree]:
         moment = Moment(key, part.examples, epoch, step, draw)
@@ -77,11 +77,11 @@ def summed_loss(
 
     if objective.draws == 1:
         logits, after = predict(0)
-        loss, correct = score(objective, logits, answers)
+        loss, correct = score(objective, logits, targets)
         return loss, (correct, after)
     # What does not depend on the draw is not mapped: the trunk is computed once.
     logits, after = jax.vmap(predict)(jnp.arange(objective.draws))
-    losses, correct = jax.vmap(lambda draw: score(objective, draw, answers))(logits)
+    losses, correct = jax.vmap(lambda draw: score(objective, draw, targets))(logits)
     apart = disagreement(objective.consistency, logits) * part.weights
     after = jax.tree.map(lambda leaf: leaf.mean(0), after)
     return losses.mean() + apart.sum(), (correct.mean(), after)
@@ -91,8 +91,8 @@ def mean_penalty(
     objective: Objective, params: Tree, step: Int[Array, ""]
 ) -> Float[Array, ""]:
     """The regularisers of learned dropout, as a part of the mean loss."""
-    places, timeline = objective.places, objective.timeline
-    return total_penalty(params, places, step, timeline) / objective.train_size
+    penalty = total_penalty(params, objective.learned, step, objective.timeline)
+    return penalty / objective.train_size
 
 
 def drop_at(
@@ -103,14 +103,13 @@ def drop_at(
     mode: Mode,
 ) -> Drop:
     """The plan's `drop` with the rates of a step and the parameters it has learned."""
-    rates = rates_at(objective.rows, step, objective.timeline)
-    learned = learned_of(params)
-    return bind(objective.rows, rates, moment, mode, objective.bits, learned)
+    rows = rows_at(objective.rows, step, objective.timeline)
+    return bind(rows, moment, mode, objective.bits, learned_of(params))
 
 
 def examples_of(
     objective: Objective, part: Batch
-) -> tuple[Float[Array, "n h w c"], list[Answer]]:
+) -> tuple[Float[Array, "n h w c"], list[Target]]:
     """What the network sees of a micro-batch, and the weighted labels to be found.
 
     A mixed image has two labels, whose weights sum to that of the example.
@@ -130,15 +129,15 @@ def examples_of(
 
 
 def score(
-    objective: Objective, logits: Float[Array, "n *positions c"], answers: list[Answer]
+    objective: Objective, logits: Float[Array, "n *positions c"], targets: list[Target]
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """The summed loss of weighted labels, and the summed weight of correct answers."""
+    """The summed loss of weighted labels, and the summed weight of correct targets."""
     losses = [
         cross_entropy(logits, labels, objective.label_smoothing)
-        for labels, _ in answers
+        for labels, _ in targets
     ]
-    correct = [correct_weight(logits, *answer) for answer in answers]
-    summed = [jnp.sum(loss * weights) for loss, (_, weights) in zip(losses, answers)]
+    correct = [correct_weight(logits, *target) for target in targets]
+    summed = [jnp.sum(loss * weights) for loss, (_, weights) in zip(losses, targets)]
     return reduce(jnp.add, summed), reduce(jnp.add, correct)
 
 

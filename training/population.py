@@ -18,7 +18,7 @@ from training.network import Tree
 from training.norm_statistics import make_batch_statistics
 from training.objective import Objective
 from training.optimizer import Scalar
-from training.runtime.devices import over_members, place, replicated
+from training.runtime.devices import over_members, put, replicated
 from training.scoring import make_evaluate_batch
 from training.state import Batch, State, Totals
 from training.step import Metrics, make_train_step
@@ -118,9 +118,9 @@ def settings_of(experiment: Experiment) -> Settings:
     """The settings of a run, or of all members, on their devices."""
     runs = [_settings_of_run(run) for run in experiment.runs]
     if not experiment.members:
-        return place(runs[0], replicated(experiment.mesh))
+        return put(runs[0], replicated(experiment.mesh))
     settings = jax.tree.map(lambda *leaves: jnp.stack(leaves), *runs)
-    return place(settings, over_members(experiment.mesh))
+    return put(settings, over_members(experiment.mesh))
 
 
 def experiment_step(experiment: Experiment, on_trace: Callable[[], None]) -> MemberStep:
@@ -164,12 +164,12 @@ def map_members(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     def in_turn(*arguments: Any) -> Any:
         return jax.lax.map(lambda each: function(*each), arguments)
 
-    place = PartitionSpec("members")
+    spread = PartitionSpec("members")
     on_each_device = jax.shard_map(
         in_turn if jax.default_backend() == "cpu" else vectorised,
         mesh=mesh,
-        in_specs=place,
-        out_specs=place,
+        in_specs=spread,
+        out_specs=spread,
         check_vma=False,
     )
 

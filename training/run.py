@@ -8,9 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax
-
-from models.convolution import compiler_options
 from training import loop
 from training.config import Config, canonical, flag_lines, with_members
 from training.data.batches import batches_from, one_ahead
@@ -47,6 +44,7 @@ from training.runtime.checkpoints import (
     open_checkpoints,
     restore_latest,
 )
+from training.runtime.compilation import compiled
 from training.runtime.devices import resolve_mesh
 from training.runtime.processes import check_same
 from training.runtime.signals import stop_requests
@@ -93,16 +91,12 @@ def compile_step(experiment: Experiment, state: State) -> tuple[Step, list[None]
     """The compiled training step, and a list that grows whenever it is traced."""
     traces: list[None] = []
     batch = next(batches_from(experiment, 0))
-    jitted = jax.jit(
-        experiment_step(experiment, lambda: traces.append(None)),
-        donate_argnums=0,
-        compiler_options=compiler_options(),
-    )
+    step = experiment_step(experiment, lambda: traces.append(None))
+    jitted = compiled(step, donate=(0,))
     return jitted.lower(state, batch, settings_of(experiment)).compile(), traces
 
 
 def _evaluate(experiment: Experiment) -> Callable[..., Totals]:
-    compiled = partial(jax.jit, compiler_options=compiler_options())
     if not experiment.members:
         return compiled(make_evaluate_batch(experiment.objective))
     evaluate = make_member_evaluate(experiment.objective)
@@ -116,13 +110,13 @@ def _statistics(experiment: Experiment) -> Callable[..., Any] | None:
     if not network.stats or not config.telemetry:
         return None
     statistics = make_member_statistics(experiment.objective)
-    return jax.jit(statistics, compiler_options=compiler_options())
+    return compiled(statistics)
 
 
 def _train(experiment: Experiment, workdir: Path) -> Summary:
     begin = time.perf_counter()
     state = start_state(experiment)
-    compiled, traces = compile_step(experiment, state)
+    step, traces = compile_step(experiment, state)
     compile_seconds = time.perf_counter() - begin
     timeline = experiment.timeline
     with (
@@ -150,7 +144,7 @@ def _train(experiment: Experiment, workdir: Path) -> Summary:
                 images=experiment.config.batch_size * len(experiment.runs),
             ),
             batches=one_ahead(batches_from(experiment, start)),
-            step=compiled,
+            step=step,
             evaluate=_evaluate(experiment),
             statistics=_statistics(experiment),
             start=start,

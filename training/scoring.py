@@ -9,11 +9,15 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, Int32
 
+from dropout import Moment
+from dropout.sites import Mode
+from models.norms import RowWeights
 from training.data.order import evaluation_batches
 from training.data.splits import Split
 from training.experiment import Experiment
+from training.network import Tree
 from training.objective import Objective, correct_weight, cross_entropy, drop_at
-from training.runtime.devices import over_rows, own_rows, place
+from training.runtime.devices import over_rows, own_rows, put
 from training.state import State, Totals
 
 EVALUATION_BATCH = 512
@@ -38,16 +42,31 @@ def make_evaluate_batch(objective: Objective) -> Callable[..., Totals]:
         labels: Int[Array, "n *positions"],
         weights: Float[Array, " n"],
     ) -> Totals:
-        last = jnp.maximum(state.step - 1, 0)
-        drop = drop_at(objective, state.params, last, None, "eval")
-        logits, _ = objective.forward(
-            state.params, state.stats, objective.standardise(images), drop
-        )
+        logits, _ = test_logits(objective, state, images)
         losses = cross_entropy(logits, labels, 0.0)
         correct = correct_weight(logits, labels, weights)
         return Totals(jnp.sum(losses * weights), correct, jnp.sum(weights))
 
     return evaluate_batch
+
+
+def test_logits(
+    objective: Objective,
+    state: State,
+    images: Array,
+    mode: Mode = "eval",
+    moment: Moment | None = None,
+    row_weights: RowWeights = None,
+) -> tuple[Float[Array, "n *positions classes"], Tree]:
+    """Return the logits of raw images, and the statistics after them.
+
+    The rates are those of the last step done. Without `row_weights` running statistics
+    are taken as they are; with them each norm takes those of the batch.
+    """
+    last = jnp.maximum(state.step - 1, 0)
+    drop = drop_at(objective, state.params, last, moment, mode)
+    standardised = objective.standardise(images)
+    return objective.forward(state.params, state.stats, standardised, drop, row_weights)
 
 
 def mean_scores(parts: list[Totals]) -> list[Scores]:
@@ -87,5 +106,5 @@ def scores_on(
     own = own_rows(mesh, size)
     for rows in zip(examples[..., own], weights[..., own]):
         arrays = (*split.fetch(rows[0]), rows[1])
-        parts.append(evaluate_batch(state, *place(arrays, sharding)))
+        parts.append(evaluate_batch(state, *put(arrays, sharding)))
     return mean_scores(parts)

@@ -1,6 +1,7 @@
 """One process's part of a run."""
 
 import signal
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,7 @@ class Session:
         signals: those received that ask to stop.
         settings: the last argument of the step: the key of the masks, or the members'.
         frozen: members whose loss is no longer finite.
+        plotted: when the curves were last plotted, in seconds of the monotonic clock.
         seconds: time in training steps after the first, synchronised.
         timed_steps: the steps in that time.
     """
@@ -45,5 +47,6 @@ class Session:
     signals: list[signal.Signals]
     settings: Any
     frozen: set[int] = field(default_factory=set)
+    plotted: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
     timed_steps: int = 0

@@ -42,7 +42,7 @@ def make_train_step(
         )
         seen, gradient = zeros_of(gradient), without_zeros(gradient)
         gradient = jax.tree.map(lambda leaf: leaf / sums.examples, gradient)
-        if objective.places:
+        if objective.learned:
             of_penalty = jax.grad(mean_penalty, argnums=1)(
                 objective, state.params, state.step
             )

@@ -39,8 +39,10 @@ def empty_sums(channels: tuple[tuple[str, int], ...]) -> dict[str, Sums]:
 def watch(drop: Drop, zeros: dict[str, Sums]) -> Drop:
     """The same `drop`, whose sums appear as the gradient in `zeros`."""
 
-    def watched(site: str, x: Array, *others: Any, time: Any = None) -> Array:
-        after = drop(site, x, *others, time=time)
+    def watched(
+        site: str, x: Array, *others: Any, time: Any = None, reader: str = ""
+    ) -> Array:
+        after = drop(site, x, *others, time=time, reader=reader)
         if site not in zeros:
             return after
         return _tap(zeros[site], identity(site, x, *others), after)

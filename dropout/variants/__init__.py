@@ -1,4 +1,4 @@
-"""The registry of variants: adding one is a function and a line here."""
+"""The registry of variants: to add one, write its function and an entry here."""
 
 from dropout.kinds import ACTIVATIONS
 from dropout.variants import (
@@ -65,7 +65,7 @@ ENTRIES = (
             "mean": "it always drops the largest elements, and scales nothing",
             "rate": "its rate is a threshold, not a fraction",
             "keys": "it draws nothing",
-            "memory": "its mask is a function of x, kept as one byte an element",
+            "memory": "its mask is a function of x, kept as one byte per element",
         },
     ),
     # Channels, positions, blocks and rectangles.
@@ -101,7 +101,7 @@ ENTRIES = (
         expectation=regions.cutout_mean,
         exempt={
             "mean": "nothing is scaled: E[y] = x (1 - rate P)",
-            "rate": "its rate is that of images; a pixel is covered in some of them",
+            "rate": "its rate counts images; a pixel is covered in some of them",
         },
     ),
     Variant(
@@ -110,7 +110,7 @@ ENTRIES = (
         expectation=regions.random_erasing_mean,
         exempt={
             "mean": "nothing is scaled: E[y] = x (1 - rate P)",
-            "rate": "its rate is that of images; a pixel is covered in some of them",
+            "rate": "its rate counts images; a pixel is covered in some of them",
         },
     ),
     # Inside pooling windows.
@@ -120,7 +120,7 @@ ENTRIES = (
         evaluate=pooling.weighted_max_pool,
         scaling=pooling.scaled_max_pool,
         exempt={
-            "rate": "the pooling passes on one input a window in any case",
+            "rate": "the pooling passes on one input per window in any case",
             "nested": "dropping the largest input passes on another",
         },
     ),
@@ -129,8 +129,8 @@ ENTRIES = (
         kinds=("window",),
         evaluate=pooling.expected_pool,
         exempt={
-            "rate": "its rate is that of windows in which the input is drawn",
-            "nested": "drawing another input than the largest passes it on",
+            "rate": "its rate counts windows in which the input is chosen at random",
+            "nested": "choosing another input than the largest passes it on",
         },
     ),
     # Weights.
@@ -148,7 +148,7 @@ ENTRIES = (
         exempt={
             "mean": "nothing is scaled: E[y] = (1 - rate) x for candidates, else x",
             "rate": "only candidates are dropped",
-            "memory": "which weights are candidates is kept, one byte a weight",
+            "memory": "which weights are candidates is kept, one byte per weight",
         },
     ),
     # Paths.
@@ -254,7 +254,7 @@ ENTRIES = (
         kinds=("pre",),
         evaluate=standout.expected_standout,
         exempt={
-            "rate": "its rate is that of a unit at 0; the others follow their values",
+            "rate": "its rate holds for a unit at 0; the others follow their values",
             "gradient": "the mask follows x without a gradient",
             "memory": "its mask is a function of x, which is kept",
         },

@@ -9,7 +9,6 @@ from dropout.bits import Seeds, keep_mask, row_seeds
 from dropout.keys import AnyKey
 from dropout.noise import (
     Rate,
-    Shape,
     fixed_rate,
     keep_or_drop,
     multiply,
@@ -61,7 +60,7 @@ def dropkey(key: AnyKey, x: Attention, rate: Rate) -> Attention:
 
 
 def dropkey_mean(x: Attention, rate: Rate) -> Attention:
-    """E[y] of DropKey on logits, of little use: it is their softmax that matters."""
+    """Return E[y] of DropKey on logits; what matters in use is their softmax."""
     return rate * jnp.finfo(x.dtype).min + (1 - rate) * x
 
 
@@ -80,11 +79,11 @@ def drophead(key: AnyKey, x: Attention, rate: Rate) -> Attention:
 
 
 def drophead_mean(x: Attention, rate: Rate) -> Attention:
-    """E[y] of DropHead: (1 - rate^heads) x."""
+    """Return E[y] of DropHead: (1 - rate^heads) x."""
     return (1 - rate ** x.shape[1]) * x
 
 
-def _head_noise(seeds: Seeds, rate: Float[Array, ""], shape: Shape) -> Array:
+def _head_noise(seeds: Seeds, rate: Float[Array, ""], shape: tuple[int, ...]) -> Array:
     keep = keep_mask(seeds, rate, (*shape[:2], 1, 1))
     count = keep.sum(1, keepdims=True, dtype=jnp.float32)
     return jnp.where(keep, shape[1] / jnp.maximum(count, 1), 0)

@@ -9,24 +9,24 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from dropout.arrays import Positions
 from dropout.bits import RESOLUTION, Seeds, keep_mask, named_seeds, normal, row_seeds
 from dropout.keys import AnyKey
-from dropout.noise import Rate, Shape, fixed_rate, keep_scale, multiply, remake
+from dropout.noise import Rate, fixed_rate, keep_scale, multiply, remake
 
-Map = Float[Array, "n *size c"]
-Mode = Literal["extended", "paper"]
+Seeding = Literal["extended", "paper"]
 Channels = Literal["each", "shared"]
 
 
 def dropblock(
     key: AnyKey,
-    x: Map,
+    x: Positions,
     rate: Rate,
     *,
     block_size: int = 7,
     channels: Channels = "each",
-    mode: Mode = "extended",
-) -> Map:
+    mode: Seeding = "extended",
+) -> Positions:
     """Drops square blocks of a feature map so that `rate` of it is dropped on average.
 
     Formula: each seed, Bernoulli(gamma), drops a block of k x k; y = m x / E[m]; so
@@ -36,13 +36,14 @@ def dropblock(
         every position is covered by k^2 of them: gamma = 1 - (1 - rate)^(1 / k^2) and
         P = rate everywhere. Blocks may reach over the border.
         mode "paper": seeds only where the whole block fits. A position that n of them
-        cover has P = 1 - (1 - gamma)^n, more in the middle than at the border; gamma is
-        searched for so that the mean of P is `rate` (the published one drops less).
+        cover has P = 1 - (1 - gamma)^n, more in the middle than at the border; a search
+        finds the gamma whose mean P is `rate` (the published gamma drops less).
         Block size 1 is bernoulli, bit for bit; along an axis that is not longer than a
         block the block spans it, and where it spans the map this is spatial, bit for
         bit (both in mode "extended").
     Mask: (n, h, w, c) or (n, length, c); with channels="shared" the same for all
-        channels. The published scale, a count over the batch, would couple examples.
+        channels. The published scale is a count over the batch, which would couple
+        examples.
     At test: the identity.
     Domain: rate in [0, 1]; 1 gives zeros.
     Source: Ghiasi et al. 2018, "DropBlock: A regularization method for convolutional
@@ -54,8 +55,8 @@ def dropblock(
 
 
 def disout(
-    key: AnyKey, x: Map, rate: Rate, *, block_size: int = 6, alpha: float = 1.0
-) -> Map:
+    key: AnyKey, x: Positions, rate: Rate, *, block_size: int = 6, alpha: float = 1.0
+) -> Positions:
     """Replaces blocks of a feature map by noise of the map's own spread.
 
     Formula: y = m x / q + (1 - m) d, m as in dropblock, q = 1 - rate,
@@ -70,7 +71,7 @@ def disout(
     _check(x.shape, block_size)
 
     @remake
-    def replace(seeds: Seeds, others: Seeds, rate: Array, x: Map) -> Map:
+    def replace(seeds: Seeds, others: Seeds, rate: Array, x: Positions) -> Positions:
         factor = _block_noise(seeds, rate, x.shape, block_size, "each", "extended")
         values = jax.lax.stop_gradient(x.astype(jnp.float32))
         spread = values.std(tuple(range(1, x.ndim)), keepdims=True)
@@ -83,11 +84,12 @@ def disout(
 
 
 def seed_rate(rate: Float[Array, ""], cover: Int[np.ndarray, "..."]) -> Array:
-    """The probability gamma of a seed at which positions are dropped at `rate`.
+    """Return the probability gamma of a seed that drops positions at `rate`.
 
-    The smallest multiple of 2^-24 with mean_i 1 - (1 - gamma)^cover_i >= rate, where
-    `cover` counts the seeds that cover each position. Multiplications and integers
-    only, so that every backend finds the same one; in three rounds of 256 candidates.
+    It is the smallest multiple of 2^-24 with mean_i 1 - (1 - gamma)^cover_i >= rate,
+    where `cover` counts the seeds that cover each position. The search takes three
+    rounds of 256 candidates and uses multiplications and integers only, so that every
+    backend finds the same gamma.
     """
     powers, weights = np.unique(cover, return_counts=True)
     weights = (weights // gcd(*weights.tolist())).astype(np.int32)
@@ -108,7 +110,7 @@ def seed_rate(rate: Float[Array, ""], cover: Int[np.ndarray, "..."]) -> Array:
 
 
 def integer_power(base: Float[Array, "..."], powers: Int[np.ndarray, "..."]) -> Array:
-    """`base ** powers` for whole powers >= 0, by multiplications in a fixed order."""
+    """Return `base ** powers` for whole powers >= 0, multiplied in a fixed order."""
     result = jnp.ones(np.broadcast_shapes(base.shape, powers.shape), jnp.float32)
     for bit in range(int(powers.max()).bit_length()):
         result = jnp.where((powers >> bit) & 1 == 1, result * base, result)
@@ -116,8 +118,8 @@ def integer_power(base: Float[Array, "..."], powers: Int[np.ndarray, "..."]) -> 
     return result
 
 
-def covering_seeds(length: int, size: int, mode: Mode) -> Int[np.ndarray, " length"]:
-    """How many seeds cover each position of an axis."""
+def covering_seeds(length: int, size: int, mode: Seeding) -> Int[np.ndarray, " length"]:
+    """Count the seeds that cover each position of an axis."""
     if size >= length:
         return np.ones(length, np.int32)
     if mode == "extended":
@@ -130,20 +132,20 @@ def covering_seeds(length: int, size: int, mode: Mode) -> Int[np.ndarray, " leng
 def _block_noise(
     seeds: Seeds,
     rate: Float[Array, ""],
-    shape: Shape,
+    shape: tuple[int, ...],
     size: int,
     channels: Channels,
-    mode: Mode,
+    mode: Seeding,
 ) -> Array:
     """0 in blocks, else the scale that keeps the mean."""
     axes = range(1, len(shape) - 1)
     cover = np.ones((1,) * len(shape), np.int32)
     for axis in axes:
-        along = [-1 if i == axis else 1 for i in range(len(shape))]
+        along = [-1 if other == axis else 1 for other in range(len(shape))]
         cover = cover * covering_seeds(shape[axis], size, mode).reshape(along)
     gamma = seed_rate(rate, cover)
     border = (size - 1) * (1 if mode == "extended" else -1)
-    grid = [1 if shape[i] <= size else shape[i] + border for i in axes]
+    grid = [1 if shape[axis] <= size else shape[axis] + border for axis in axes]
     depth = shape[-1] if channels == "each" else 1
     hit = ~keep_mask(seeds, gamma, (shape[0], *grid, depth))
     for axis in axes:
@@ -155,14 +157,16 @@ def _block_noise(
 
 def _grow(hit: Bool[Array, "..."], axis: int, size: int, border: int) -> Array:
     """True where any of `size` neighbours along an axis is, with a border of False."""
-    window = tuple(size if i == axis else 1 for i in range(hit.ndim))
-    padding = tuple((border, border) if i == axis else (0, 0) for i in range(hit.ndim))
+    window = tuple(size if other == axis else 1 for other in range(hit.ndim))
+    padding = tuple(
+        (border, border) if other == axis else (0, 0) for other in range(hit.ndim)
+    )
     return jax.lax.reduce_window(
         hit, False, jax.lax.bitwise_or, window, (1,) * hit.ndim, padding
     )
 
 
-def _check(shape: Shape, block_size: int) -> None:
+def _check(shape: tuple[int, ...], block_size: int) -> None:
     if len(shape) not in (3, 4):
         raise ValueError(
             f"blocks of x of shape {shape}: expected (n, h, w, c) or (n, length, c)."

@@ -6,11 +6,11 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dropout import bits
+from dropout.arrays import Examples, Positions
 from dropout.bits import Seeds, keep_mask, row_seeds
 from dropout.keys import AnyKey
 from dropout.noise import (
     Rate,
-    Shape,
     drop_elements,
     fixed_rate,
     keep_scale,
@@ -19,12 +19,10 @@ from dropout.noise import (
     remake,
 )
 
-Batch = Float[Array, "n ..."]
-
 SELU_SATURATION = -1.7580993408473766  # -lambda alpha of the SELU
 
 
-def bernoulli(key: AnyKey, x: Batch, rate: Rate) -> Batch:
+def bernoulli(key: AnyKey, x: Examples, rate: Rate) -> Examples:
     """Drops each element with probability `rate` and scales the rest by 1 / (1 - rate).
 
     Formula: y = m x / q, m ~ Bernoulli(q), q = 1 - rate; E[y] = x,
@@ -37,13 +35,13 @@ def bernoulli(key: AnyKey, x: Batch, rate: Rate) -> Batch:
     return remade(drop_elements, key, x, rate)
 
 
-def gaussian(key: AnyKey, x: Batch, rate: Rate) -> Batch:
-    """Multiplies each element by normal noise of the variance that Bernoulli noise has.
+def gaussian(key: AnyKey, x: Examples, rate: Rate) -> Examples:
+    """Multiplies each element by normal noise with the variance of Bernoulli noise.
 
     Formula: y = x (1 + s e), e ~ N(0, 1), s^2 = rate / (1 - rate); E[y] = x,
         Var[y] = x^2 rate / (1 - rate).
     Mask: real noise, the shape of x. On a kernel that belongs to an example it draws
-        from the Gaussian that matches DropConnect's moments.
+        from the Gaussian that matches the moments of DropConnect.
     At test: the identity.
     Domain: rate in [0, 1), since the variance is unbounded; a traced 1 gives zeros.
     Source: Srivastava et al. 2014, section 10.
@@ -51,7 +49,7 @@ def gaussian(key: AnyKey, x: Batch, rate: Rate) -> Batch:
     return remade(_with_normal_noise, key, x, rate)
 
 
-def uniform(key: AnyKey, x: Batch, rate: Rate) -> Batch:
+def uniform(key: AnyKey, x: Examples, rate: Rate) -> Examples:
     """Multiplies each element by uniform noise around 1 (Uout); `rate` is its beta.
 
     Formula: y = x (1 + r), r ~ U(-rate, rate); E[y] = x, Var[y] = x^2 rate^2 / 3.
@@ -64,7 +62,7 @@ def uniform(key: AnyKey, x: Batch, rate: Rate) -> Batch:
     return multiply(_uniform_noise, key, x, rate)
 
 
-def alpha(key: AnyKey, x: Batch, rate: Rate) -> Batch:
+def alpha(key: AnyKey, x: Examples, rate: Rate) -> Examples:
     """Sets each element to SELU's saturation with probability `rate`, then restores
     mean 0 and variance 1.
 
@@ -79,9 +77,7 @@ def alpha(key: AnyKey, x: Batch, rate: Rate) -> Batch:
     return _saturate(key, x, rate, x.shape)
 
 
-def feature_alpha(
-    key: AnyKey, x: Float[Array, "n *positions c"], rate: Rate
-) -> Float[Array, "n *positions c"]:
+def feature_alpha(key: AnyKey, x: Positions, rate: Rate) -> Positions:
     """Alpha dropout of whole channels.
 
     Formula: as alpha, with one decision for each example and channel.
@@ -94,7 +90,7 @@ def feature_alpha(
     return _saturate(key, x, rate, mask)
 
 
-def max_dropout(key: AnyKey, x: Batch, rate: Rate) -> Batch:
+def max_dropout(key: AnyKey, x: Examples, rate: Rate) -> Examples:
     """Drops the largest elements of each example, without scaling; nothing is random.
 
     Formula: y = 0 where x - min x > (1 - rate) (max x - min x), else x. `rate` is a
@@ -108,8 +104,8 @@ def max_dropout(key: AnyKey, x: Batch, rate: Rate) -> Batch:
     return drop_largest(x, rate)
 
 
-def drop_largest(x: Batch, rate: Rate) -> Batch:
-    """Max dropout, which needs no key."""
+def drop_largest(x: Examples, rate: Rate) -> Examples:
+    """Apply max dropout, which needs no key."""
     values = jax.lax.stop_gradient(x.astype(jnp.float32))
     axes = tuple(range(1, x.ndim))
     lowest = values.min(axes, keepdims=True)
@@ -117,15 +113,15 @@ def drop_largest(x: Batch, rate: Rate) -> Batch:
     return jnp.where(values - lowest > (1 - fixed_rate(rate)) * height, 0, x)
 
 
-def alpha_mean(x: Batch, rate: Rate) -> Batch:
-    """E[y] of alpha dropout given x: what it preserves is the mean over the data."""
+def alpha_mean(x: Examples, rate: Rate) -> Examples:
+    """Return E[y] of alpha dropout given x; only the mean over the data is kept."""
     scale, shift, saturated = _alpha_terms(fixed_rate(rate))
     return (1 - rate) * (scale * x + shift) + rate * saturated
 
 
-def _saturate(key: AnyKey, x: Batch, rate: Rate, mask: Shape) -> Batch:
+def _saturate(key: AnyKey, x: Examples, rate: Rate, mask: tuple[int, ...]) -> Examples:
     @remake
-    def saturated_or_kept(seeds: Seeds, rate: Array, x: Batch) -> Batch:
+    def saturated_or_kept(seeds: Seeds, rate: Array, x: Examples) -> Examples:
         scale, shift, saturated = _alpha_terms(rate)
         moved = (x.astype(jnp.float32) * scale + shift).astype(x.dtype)
         moved = jnp.where(rate == 0, x, moved)
@@ -141,12 +137,14 @@ def _alpha_terms(rate: Float[Array, ""]) -> tuple[Array, Array, Array]:
     return scale, -scale * rate * a, scale * (1 - rate) * a
 
 
-def _with_normal_noise(seeds: Seeds, rate: Float[Array, ""], x: Batch) -> Batch:
+def _with_normal_noise(seeds: Seeds, rate: Float[Array, ""], x: Examples) -> Examples:
     deviation = jnp.sqrt(rate * keep_scale(rate))
     factor = 1 + deviation * bits.normal(seeds, x.shape)
     noisy = (x.astype(jnp.float32) * factor).astype(x.dtype)
     return jnp.where(rate == 0, x, jnp.where(rate < 1, noisy, 0))
 
 
-def _uniform_noise(seeds: Seeds, rate: Float[Array, ""], shape: Shape) -> Array:
+def _uniform_noise(
+    seeds: Seeds, rate: Float[Array, ""], shape: tuple[int, ...]
+) -> Array:
     return 1 + rate * (2 * bits.uniform(seeds, shape) - 1)

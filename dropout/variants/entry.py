@@ -1,4 +1,4 @@
-"""What the registry keeps of a variant: how to draw it, where, and how it evaluates."""
+"""Entries of the registry: how a variant draws, where it acts, how it evaluates."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -11,35 +11,36 @@ from dropout.keys import AnyKey
 from dropout.kinds import ACTIVATIONS
 from dropout.noise import Rate, fixed_rate
 
-Unit = Literal["example", "batch"]
+MaskUnit = Literal["example", "batch"]
 Domain = Literal["[0, 1]", "[0, 1)", "(0, 1)", "(0, 0.5]"]
 Per = Literal["step", "sequence"]
 KernelForm = Literal["copies", "product"]
 Parameters = Mapping[str, Float[Array, "..."]]
 Law = Literal[
-    "mean",  # E[draw] is the rule at test
+    "mean",  # E[draw] is what it does at test
     "rate",  # the fraction `rate` of all elements is dropped on average
     "nested",  # what a rate drops, every higher rate drops too
     "keys",  # another key gives another mask
-    "gradient",  # the derivative is that of the forward pass with its noise held
+    "gradient",  # the derivative is of the forward pass with its noise held
     "memory",  # the backward pass keeps nothing of the size of a mask
 ]
 
 
 @dataclass(frozen=True)
 class Learned:
-    """What a variant brings whose rate is learned: it has parameters in place of it.
+    """The functions of a variant whose rate is learned, through its parameters.
 
-    Each function takes the variant's options as keywords besides. The kernel is that of
-    the site, or the one that reads the site.
+    Each function also takes the variant's options as keywords, except `rate` and
+    `prune`. The kernel is the site's own, or the one that reads the site.
 
     Attributes:
         init: `(rate, x) -> parameters` that give this rate; `x` is the kernel at a
             kernel site, else the activation, of which only the shape counts.
-        rate: `(parameters, kernel) -> rate`, as it is logged.
-        penalty: `(parameters, kernel, channels) -> regulariser`: what is added to the
+        rate: `(parameters, kernel) -> rate`, the rate that is logged.
+        penalty: `(parameters, kernel, channels) -> regulariser`, which is added to the
             loss summed over all training examples; `channels` are the site's.
-        prune: `(parameters, kernel) -> kernel` without what evaluation leaves out.
+        prune: `(parameters, kernel) -> kernel` without the weights that evaluation
+            leaves out.
     """
 
     init: Callable[..., Parameters]
@@ -53,30 +54,30 @@ class Variant:
     """One dropout variant, called as `entry(key, x, rate, **options)` in training.
 
     The functions of a learned variant take its parameters where others take a rate;
-    called with a rate, the entry gives them those that it starts with.
+    called with a rate, the entry passes the parameters that give this rate.
 
     Attributes:
         draw: `(key, x, rate, *others, **options) -> x`, pure; options are keyword-only.
         kinds: the kinds of site that it can act on (`dropout.kinds`).
-        evaluate: `(x, rate, *others, **options) -> x`, its rule at test; None where
+        evaluate: `(x, rate, *others, **options) -> x`, what it does at test; None where
             that is the plain network.
-        scaling: `(x, rate, *others) -> x`, weight scaling, where its rule at test is
-            another.
+        scaling: `(x, rate, *others) -> x`, weight scaling, where `evaluate` is not
+            weight scaling itself.
         moment_matched: `(key, x, rate, kernel, operation) -> x`, at a kernel site a
-            draw of the product from a Gaussian of its moments; None where that is not
-            known.
+            draw of the product from a Gaussian with its moments; None where they are
+            not known.
         domain: the rates that it is defined for.
         unit: whether a mask belongs to an example or to a whole batch, unless a rule
             says otherwise.
         per: at a site inside a scan over time, whether a mask is drawn at each step or
-            once a sequence.
-        expectation: `(x, rate, *others, **options) -> E[draw]` where that is known and
-            not the rule at test.
-        exempt: laws that it does not obey, each with the reason; the test suite asserts
-            that it does not, and that it obeys all others.
+            once per sequence.
+        expectation: `(x, rate, *others, **options) -> E[draw]`, where it is known and
+            differs from `evaluate`.
+        exempt: the laws that it does not obey, each with the reason; the test suite
+            asserts that it breaks these and obeys all others.
         kernel_form: whether at a kernel site it draws copies of the kernel, or, called
             with `(key, x, rate, kernel, operation)`, the product with it.
-        learned: what it brings where its rate is learned.
+        learned: its further functions, where its rate is learned.
     """
 
     draw: Callable[..., Array]
@@ -85,7 +86,7 @@ class Variant:
     scaling: Callable[..., Array] | None = None
     moment_matched: Callable[..., Array] | None = None
     domain: Domain = "[0, 1]"
-    unit: Unit = "example"
+    unit: MaskUnit = "example"
     per: Per = "step"
     expectation: Callable[..., Array] | None = None
     exempt: Mapping[Law, str] = field(default_factory=dict)
@@ -105,14 +106,18 @@ class Variant:
         *others,
         **options,
     ) -> Float[Array, "n ..."]:
-        """The training draw; a rate that is still a Python number is checked."""
+        """Draw as in training, and check a rate that is still a Python number.
+
+        Raises:
+            ValueError: a Python number outside the domain.
+        """
         if not isinstance(rate, Mapping):
             self.check_rate(rate)
             rate = self.parameters(rate, x, *others, **options)
         return self.draw(key, x, rate, *others, **options)
 
     def parameters(self, rate: Rate, x: Array, *others, **options) -> Rate | Parameters:
-        """What its functions take for a rate: the rate, or parameters that give it."""
+        """Return what its functions take: the rate, or parameters that give it."""
         if self.learned is None:
             return rate
         return self.learned.init(
@@ -120,7 +125,7 @@ class Variant:
         )
 
     def check_rate(self, rate: Rate) -> None:
-        """Raises ValueError for a Python number outside the domain, or NaN."""
+        """Raise ValueError for a Python number outside the domain, or NaN."""
         if not isinstance(rate, (int, float)):
             return
         low, high = map(float, self.domain[1:-1].split(", "))

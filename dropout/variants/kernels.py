@@ -1,17 +1,16 @@
 """Variants that drop weights: at kernel sites, where a row is a copy of the kernel."""
 
-from collections.abc import Callable
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from dropout.arrays import Examples, KernelCopies, Operation
 from dropout.bits import Seeds, keep_mask, normal, row_seeds
 from dropout.keys import AnyKey
 from dropout.noise import (
     Rate,
-    Shape,
     drop_elements,
     fixed_rate,
     keep_or_drop,
@@ -22,19 +21,16 @@ from dropout.noise import (
     shared,
 )
 
-Kernels = Float[Array, "n *taps inputs outputs"]
-Operation = Callable[[Array, Array], Array]
 
-
-def dropconnect(key: AnyKey, x: Kernels, rate: Rate) -> Kernels:
+def dropconnect(key: AnyKey, x: KernelCopies, rate: Rate) -> KernelCopies:
     """Drops each weight with probability `rate` and scales the rest by 1 / (1 - rate).
 
     Formula: y = m x / q, m ~ Bernoulli(q), q = 1 - rate; for a layer u = W v:
         E[u] = W v, Var[u] = (rate / q) W^2 v^2.
-    Mask: the shape of the kernel: one a batch, or with unit="example" one an example as
-        published. The same bits as bernoulli.
+    Mask: the shape of the kernel: one per batch, or with unit="example" one per example
+        as published. The same bits as bernoulli.
     At test: the plain kernel. The published inference averages the activation over
-        draws of `moment_matched`, the Gaussian of these moments.
+        draws of `moment_matched`, the Gaussian with these moments.
     Domain: rate in [0, 1]; 1 gives zeros.
     Source: Wan et al. 2013, "Regularization of Neural Networks using DropConnect",
         ICML, in the inverted form.
@@ -44,16 +40,16 @@ def dropconnect(key: AnyKey, x: Kernels, rate: Rate) -> Kernels:
 
 def kernel_dropout(
     key: AnyKey,
-    x: Kernels,
+    x: KernelCopies,
     rate: Rate,
     *,
     drop: Literal["element", "filter", "input", "tap"] = "element",
-) -> Kernels:
+) -> KernelCopies:
     """Drops elements, filters, input slices or taps; scales the rest by 1 / (1 - rate).
 
     Formula: y = m x / q, m ~ Bernoulli(q), q = 1 - rate; E[y] = x. For a convolution
         Var[out] = (rate / q) conv(x^2, W^2) with "element"; all positions (and with one
-        mask a batch all examples) miss the same weights.
+        mask per batch all examples) miss the same weights.
     Mask: of a kernel (*taps, inputs, outputs): "element" its shape, "filter"
         (1, 1, 1, outputs), "input" (1, 1, inputs, 1), "tap" (*taps, 1, 1).
     At test: the plain kernel.
@@ -70,7 +66,7 @@ def kernel_dropout(
     return multiply(shared(keep_or_drop, axes[drop]), key, x, rate)
 
 
-def embedding(key: AnyKey, x: Kernels, rate: Rate) -> Kernels:
+def embedding(key: AnyKey, x: KernelCopies, rate: Rate) -> KernelCopies:
     """Drops whole words of an embedding table and scales the rest by 1 / (1 - rate).
 
     Formula: y = m x / q, m ~ Bernoulli(q), q = 1 - rate; E[y] = x. All occurrences of a
@@ -86,12 +82,12 @@ def embedding(key: AnyKey, x: Kernels, rate: Rate) -> Kernels:
 
 def targeted(
     key: AnyKey,
-    x: Kernels,
+    x: KernelCopies,
     rate: Rate,
     *,
     target: float = 0.5,
     drop: Literal["weight", "unit"] = "weight",
-) -> Kernels:
+) -> KernelCopies:
     """Drops weights among the smallest of each unit, or units among the smallest.
 
     Formula: candidates are, for "weight", the floor(target k) of smallest magnitude
@@ -99,8 +95,8 @@ def targeted(
         floor(target outputs) outputs of smallest norm, whole. Each is dropped with
         probability `rate`, without scaling: E[y] = x (1 - rate [candidate]).
     Mask: the shape of the kernel, or (1, ..., 1, outputs).
-    At test: the plain kernel; `prune` drops all candidates.
-    Domain: rate in [0, 1]; 1 prunes.
+    At test: the plain kernel.
+    Domain: rate in [0, 1]; 1 drops all candidates: the pruned kernel.
     Source: Gomez et al. 2019, "Learning Sparse Networks Using Targeted Dropout",
         arXiv:1905.13678. The authors' code drops the units weight by weight.
     """
@@ -108,34 +104,29 @@ def targeted(
 
 
 def targeted_mean(
-    x: Kernels,
+    x: KernelCopies,
     rate: Rate,
     *,
     target: float = 0.5,
     drop: Literal["weight", "unit"] = "weight",
-) -> Kernels:
-    """E[y] of targeted dropout: candidates lose the fraction `rate`."""
+) -> KernelCopies:
+    """Return E[y] of targeted dropout: candidates lose the fraction `rate`."""
     return jnp.where(_candidates(x, target, drop), (1 - rate) * x, x)
-
-
-def prune(kernel: Float[Array, "*taps inputs outputs"], target: float = 0.5) -> Array:
-    """The kernel without the smallest weights of each unit: targeted dropout's aim."""
-    return jnp.where(_candidates(kernel[None], target, "weight")[0], 0, kernel)
 
 
 def moment_matched(
     key: AnyKey,
-    x: Float[Array, "n ..."],
+    x: Examples,
     rate: Rate,
     kernel: Array,
     operation: Operation,
-) -> Float[Array, "n ..."]:
-    """A draw of `operation(x, W)` from the Gaussian with DropConnect's moments.
+) -> Examples:
+    """Draw `operation(x, W)` from the Gaussian with the moments of DropConnect.
 
     Formula: u ~ N(operation(x, W), (rate / (1 - rate)) operation(x^2, W^2)), each
-        output on its own. Those of a dense layer are independent under DropConnect with
-        one mask an example, and here; those of a convolution are not, since its
-        positions miss the same weights. The bias is added after.
+        output on its own. Under DropConnect with one mask per example the outputs of a
+        dense layer are independent, as here; the outputs of a convolution are not,
+        since its positions miss the same weights. The bias is added after.
     Source: Wan et al. 2013, section 4.
     """
     rate = fixed_rate(rate)
@@ -148,7 +139,7 @@ def moment_matched(
     return mean + deviation * noise.astype(mean.dtype)
 
 
-def _candidates(x: Kernels, target: float, drop: str) -> Bool[Array, "n ..."]:
+def _candidates(x: KernelCopies, target: float, drop: str) -> Bool[Array, "n ..."]:
     """True for the weights, or the units, that targeted dropout may drop."""
     if not 0 <= target <= 1:
         raise ValueError(f"targeted(target={target}): expected a fraction in [0, 1].")
@@ -170,8 +161,8 @@ def _smallest(size: Float[Array, "n k o"], count: int) -> Bool[Array, "n k o"]:
     """
     bits = jax.lax.bitcast_convert_type(size, jnp.int32)
 
-    def next_bit(place: Array, bound: Array) -> Array:
-        higher = bound | (jnp.int32(1) << (30 - place))
+    def next_bit(index: Array, bound: Array) -> Array:
+        higher = bound | (jnp.int32(1) << (30 - index))
         below = (bits < higher).sum(1, keepdims=True, dtype=jnp.int32)
         return jnp.where(below <= count, higher, bound)
 
@@ -182,7 +173,7 @@ def _smallest(size: Float[Array, "n k o"], count: int) -> Bool[Array, "n k o"]:
 
 
 def _drop_candidates(
-    seeds: Seeds, rate: Float[Array, ""], shape: Shape, candidates: Array
+    seeds: Seeds, rate: Float[Array, ""], shape: tuple[int, ...], candidates: Array
 ) -> Array:
     dropped = candidates & ~keep_mask(seeds, rate, candidates.shape)
     return jnp.where(dropped, 0, jnp.ones((), jnp.float32))

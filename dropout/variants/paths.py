@@ -3,22 +3,20 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dropout.arrays import Examples
 from dropout.bits import Seeds, as_uniform, kept, random_bits
 from dropout.keys import AnyKey
 from dropout.noise import (
     Noise,
     Rate,
-    Shape,
     keep_or_drop,
     keep_unscaled,
     multiply,
     shared,
 )
 
-Branch = Float[Array, "n ..."]
 
-
-def drop_path(key: AnyKey, x: Branch, rate: Rate) -> Branch:
+def drop_path(key: AnyKey, x: Examples, rate: Rate) -> Examples:
     """Drops the whole branch of an example and scales the others by 1 / (1 - rate).
 
     Formula: y = b x / q, b ~ Bernoulli(q), q = 1 - rate; E[y] = x. With rates 0.0..p
@@ -32,12 +30,12 @@ def drop_path(key: AnyKey, x: Branch, rate: Rate) -> Branch:
     return multiply(shared(keep_or_drop, range(1, x.ndim)), key, x, rate)
 
 
-def layerdrop(key: AnyKey, x: Branch, rate: Rate) -> Branch:
+def layerdrop(key: AnyKey, x: Examples, rate: Rate) -> Examples:
     """Skips a layer for the whole batch, without scaling.
 
     Formula: y = b x, b ~ Bernoulli(1 - rate), one for the batch; on the branch of a
         residual block the block becomes the identity. E[y] = (1 - rate) x.
-    Mask: one decision (one an example with unit="example").
+    Mask: one decision (one per example with unit="example").
     At test: the identity; all layers.
     Domain: rate in [0, 1]; 1 gives zeros.
     Source: Fan et al. 2020, "Reducing Transformer Depth on Demand with Structured
@@ -46,14 +44,14 @@ def layerdrop(key: AnyKey, x: Branch, rate: Rate) -> Branch:
     return multiply(shared(keep_unscaled, range(1, x.ndim)), key, x, rate)
 
 
-def shakedrop(key: AnyKey, x: Branch, rate: Rate) -> Branch:
-    """Shakes the branch of an example with probability `rate`, and its gradient apart.
+def shakedrop(key: AnyKey, x: Examples, rate: Rate) -> Examples:
+    """Shakes an example's branch with probability `rate`, and its gradient separately.
 
     Formula: forward (b + a - b a) x, backward (b + c - b c) g, b ~ Bernoulli(1 - rate),
         a ~ U(-1, 1), c ~ U(0, 1); E[y] = (1 - rate) x, variance of the coefficient
         (1 - rate) + rate / 3 - (1 - rate)^2.
-    Mask: (n, 1, ..., 1); the authors' code draws b once a batch (unit="batch" draws all
-        three so).
+    Mask: (n, 1, ..., 1); the authors' code draws b once per batch (unit="batch" draws
+        a, b and c so).
     At test: (1 - rate) x.
     Domain: rate in [0, 1]; 1 shakes always.
     Source: Yamada et al. 2019, "ShakeDrop Regularization for Deep Residual Learning",
@@ -62,12 +60,12 @@ def shakedrop(key: AnyKey, x: Branch, rate: Rate) -> Branch:
     return multiply(_shaken(1, -1.0), key, x, rate, backward=_shaken(2, 0.0))
 
 
-def expected_branch(x: Branch, rate: Rate) -> Branch:
-    """ShakeDrop at test: (1 - rate) x."""
+def expected_branch(x: Examples, rate: Rate) -> Examples:
+    """Return what ShakeDrop gives at test: (1 - rate) x."""
     return (x.astype(jnp.float32) * (1 - rate)).astype(x.dtype)
 
 
-def shake_shake(key: AnyKey, first: Branch, rate: Rate, second: Branch) -> Branch:
+def shake_shake(key: AnyKey, first: Examples, rate: Rate, second: Examples) -> Examples:
     """Mixes two branches in a random proportion, and their gradients in another.
 
     Formula: y = a first + (1 - a) second, backward b g and (1 - b) g, where a and b are
@@ -85,7 +83,7 @@ def shake_shake(key: AnyKey, first: Branch, rate: Rate, second: Branch) -> Branc
 def _shaken(word: int, lowest: float) -> Noise:
     """1 with probability 1 - rate, else U(lowest, 1) from the given word of a row."""
 
-    def noise(seeds: Seeds, rate: Float[Array, ""], shape: Shape) -> Array:
+    def noise(seeds: Seeds, rate: Float[Array, ""], shape: tuple[int, ...]) -> Array:
         words = random_bits(seeds, (shape[0], 3))
         shaken = lowest + (1 - lowest) * as_uniform(words[:, word])
         factor = jnp.where(kept(words[:, 0], rate), 1, shaken)
@@ -97,7 +95,7 @@ def _shaken(word: int, lowest: float) -> Noise:
 def _share(word: int, sign: float) -> Noise:
     """1/2 +- rate (u - 1/2), the share of one of two branches; `sign` is +-1/2."""
 
-    def noise(seeds: Seeds, rate: Float[Array, ""], shape: Shape) -> Array:
+    def noise(seeds: Seeds, rate: Float[Array, ""], shape: tuple[int, ...]) -> Array:
         u = as_uniform(random_bits(seeds, (shape[0], 2))[:, word])
         return (0.5 + sign * rate * (2 * u - 1)).reshape(-1, *(1,) * (len(shape) - 1))
 

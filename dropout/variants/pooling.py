@@ -8,17 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from dropout.arrays import Maps
 from dropout.bits import keep_mask, named_seeds, row_seeds, uniform
 from dropout.keys import AnyKey
 from dropout.noise import Rate, fixed_rate, keep_unscaled, multiply
 
-Images = Float[Array, "n height width channels"]
 Pooled = Float[Array, "n rows columns channels"]
 Windows = Float[Array, "n rows columns channels window"]
-Pool = Callable[[Images], Pooled]  # a partial with window, strides and padding
+Pool = Callable[[Maps], Pooled]  # a partial with window, strides and padding
 
 
-def max_pool(key: AnyKey, x: Images, rate: Rate, pool: Pool) -> Pooled:
+def max_pool(key: AnyKey, x: Maps, rate: Rate, pool: Pool) -> Pooled:
     """Drops inputs of a max-pooling, so that it may return another than the largest.
 
     Formula: y = max of m x over the window, m ~ Bernoulli(q), q = 1 - rate, unscaled.
@@ -35,8 +35,8 @@ def max_pool(key: AnyKey, x: Images, rate: Rate, pool: Pool) -> Pooled:
     return pool(multiply(keep_unscaled, key, x, rate))
 
 
-def weighted_max_pool(x: Images, rate: Rate, pool: Pool) -> Pooled:
-    """Max-pooling dropout at test: every rank of the window, weighted by its chance."""
+def weighted_max_pool(x: Maps, rate: Rate, pool: Pool) -> Pooled:
+    """Weight every rank of the window by its chance: max-pooling dropout at test."""
     rate = fixed_rate(rate)
     ascending = _ascending(jnp.moveaxis(windows(x, pool).astype(jnp.float32), -1, 0))
     mean = jnp.minimum(ascending[-1], 0) * (1 - rate) ** len(ascending)
@@ -45,12 +45,12 @@ def weighted_max_pool(x: Images, rate: Rate, pool: Pool) -> Pooled:
     return mean.astype(x.dtype)
 
 
-def scaled_max_pool(x: Images, rate: Rate, pool: Pool) -> Pooled:
-    """Weight scaling of max-pooling dropout: the largest value times 1 - rate."""
+def scaled_max_pool(x: Maps, rate: Rate, pool: Pool) -> Pooled:
+    """Scale the largest value by 1 - rate: weight scaling of max-pooling dropout."""
     return pool(x) * (1 - fixed_rate(rate)).astype(x.dtype)
 
 
-def stochastic_pool(key: AnyKey, x: Images, rate: Rate, pool: Pool) -> Pooled:
+def stochastic_pool(key: AnyKey, x: Maps, rate: Rate, pool: Pool) -> Pooled:
     """Picks one value of each window with a probability proportional to it.
 
     Formula: with probability `rate` y = a_i, i chosen with probability a_i / sum_j a_j;
@@ -74,8 +74,8 @@ def stochastic_pool(key: AnyKey, x: Images, rate: Rate, pool: Pool) -> Pooled:
     return jnp.take_along_axis(values, choice, axis=-1, mode="clip")[..., 0]
 
 
-def expected_pool(x: Images, rate: Rate, pool: Pool) -> Pooled:
-    """Stochastic pooling at test: its expectation."""
+def expected_pool(x: Maps, rate: Rate, pool: Pool) -> Pooled:
+    """Return the expectation of stochastic pooling, its rule at test."""
     values, rate = windows(x, pool).astype(jnp.float32), fixed_rate(rate)
     weights = _weights(values)
     total = weights.sum(-1)
@@ -83,10 +83,11 @@ def expected_pool(x: Images, rate: Rate, pool: Pool) -> Pooled:
     return (rate * mean + (1 - rate) * values.max(-1)).astype(x.dtype)
 
 
-def windows(x: Images, pool: Pool) -> Windows:
-    """The values that each window of `pool` sees, along a last axis; 0 in the padding.
+def windows(x: Maps, pool: Pool) -> Windows:
+    """Return the values that each window of `pool` sees, along a last axis.
 
-    Reads `window`, `strides` and `padding` from the keywords of the partial `pool`.
+    Values in the padding are 0. `window`, `strides` and `padding` are keywords of the
+    partial `pool`.
     """
     size, strides = pool.keywords["window"], pool.keywords["strides"]
     padding = jax.lax.padtype_to_pads(

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dropout.arrays import Examples
 from dropout.bits import Seeds, keep_mask, row_seeds
 from dropout.keys import AnyKey
 from dropout.noise import (
@@ -16,8 +17,6 @@ from dropout.noise import (
     shared,
 )
 
-State = Float[Array, "n ..."]
-
 
 def locked(
     key: AnyKey, x: Float[Array, "n *time d"], rate: Rate
@@ -26,7 +25,7 @@ def locked(
 
     Formula: y_t = m x_t / q, m ~ Bernoulli(q), q = 1 - rate; E[y] = x.
     Mask: (n, 1, d) for all times of an example. At a site inside a scan over time,
-        (n, d), drawn once a sequence.
+        (n, d), drawn once per sequence.
     At test: the identity.
     Domain: rate in [0, 1]; 1 gives zeros.
     Source: Gal & Ghahramani 2016, "A Theoretically Grounded Application of Dropout in
@@ -35,7 +34,7 @@ def locked(
     return multiply(shared(keep_or_drop, range(1, x.ndim - 1)), key, x, rate)
 
 
-def recurrent(key: AnyKey, x: State, rate: Rate) -> State:
+def recurrent(key: AnyKey, x: Examples, rate: Rate) -> Examples:
     """Drops features of a cell's candidate, so that its memory is never erased.
 
     Formula: c_t = f_t c_(t-1) + i_t (m g_t / q), m ~ Bernoulli(q), q = 1 - rate; on the
@@ -48,7 +47,7 @@ def recurrent(key: AnyKey, x: State, rate: Rate) -> State:
     return remade(drop_elements, key, x, rate)
 
 
-def zoneout(key: AnyKey, new: State, rate: Rate, old: State) -> State:
+def zoneout(key: AnyKey, new: Examples, rate: Rate, old: Examples) -> Examples:
     """Keeps each unit's old state with probability `rate`.
 
     Formula: h_t = d h_(t-1) + (1 - d) new_t, d ~ Bernoulli(rate); never scaled.
@@ -60,13 +59,13 @@ def zoneout(key: AnyKey, new: State, rate: Rate, old: State) -> State:
     """
 
     @remake
-    def new_or_old(seeds: Seeds, rate: Array, new: State, old: State) -> State:
+    def new_or_old(seeds: Seeds, rate: Array, new: Examples, old: Examples) -> Examples:
         return jnp.where(keep_mask(seeds, rate, new.shape), new, old)
 
     return new_or_old(row_seeds(key, new.shape[0]), fixed_rate(rate), new, old)
 
 
-def expected_state(new: State, rate: Rate, old: State) -> State:
-    """Zoneout at test: rate old + (1 - rate) new."""
+def expected_state(new: Examples, rate: Rate, old: Examples) -> Examples:
+    """Return what zoneout gives at test: rate old + (1 - rate) new."""
     mixed = rate * old.astype(jnp.float32) + (1 - rate) * new.astype(jnp.float32)
     return mixed.astype(new.dtype)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
+from dropout.arrays import Maps
 from dropout.bits import (
     Seeds,
     integers,
@@ -17,14 +18,13 @@ from dropout.bits import (
     row_seeds,
 )
 from dropout.keys import AnyKey
-from dropout.noise import Rate, Shape, fixed_rate, multiply, remake
+from dropout.noise import Rate, fixed_rate, multiply, remake
 from dropout.variants.blocks import covering_seeds
 
-Images = Float[Array, "n height width channels"]
 GRID = 64  # areas and aspects to choose from
 
 
-def cutout(key: AnyKey, x: Images, rate: Rate, *, length: int = 16) -> Images:
+def cutout(key: AnyKey, x: Maps, rate: Rate, *, length: int = 16) -> Maps:
     """Erases one square of an image, with probability `rate`.
 
     Formula: y = 0 in the rows cy - length // 2 ... cy - length // 2 + length - 1 and
@@ -39,7 +39,7 @@ def cutout(key: AnyKey, x: Images, rate: Rate, *, length: int = 16) -> Images:
     if length < 1:
         raise ValueError(f"cutout(length={length}): expected at least 1.")
 
-    def noise(seeds: Seeds, rate: Float[Array, ""], shape: Shape) -> Array:
+    def noise(seeds: Seeds, rate: Float[Array, ""], shape: tuple[int, ...]) -> Array:
         words = random_bits(seeds, (shape[0], 3))
         top = integers(words[:, 1], shape[1]) - length // 2
         left = integers(words[:, 2], shape[2]) - length // 2
@@ -52,19 +52,19 @@ def cutout(key: AnyKey, x: Images, rate: Rate, *, length: int = 16) -> Images:
 
 def random_erasing(
     key: AnyKey,
-    x: Images,
+    x: Maps,
     rate: Rate,
     *,
     smallest: float = 0.02,
     largest: float = 0.4,
     aspect: float = 0.3,
     fill: Literal["zero", "noise"] = "zero",
-) -> Images:
+) -> Maps:
     """Erases one rectangle of random area and aspect, with probability `rate`.
 
     Formula: area ~ U(smallest, largest) h w, ratio ~ U(aspect, 1 / aspect), both in 64
         equal steps; height = round(sqrt(area ratio)), width = round(sqrt(area / ratio))
-        where both are smaller than the image's; the place is uniform among those that
+        where both are smaller than the image's; the corner is uniform among those that
         fit. y = 0 there, or N(0, 1) noise, else x. E[y] = x (1 - rate P), P the
         chance that the rectangle covers the pixel.
     Mask: (n, h, w, 1); noise differs from channel to channel.
@@ -81,7 +81,7 @@ def random_erasing(
     left = integers(words[:, 3], x.shape[2] - widths + 1)
 
     @remake
-    def erase(others: Seeds, rate: Array, corner: tuple, sides: tuple, x: Images):
+    def erase(others: Seeds, rate: Array, corner: tuple, sides: tuple, x: Maps):
         hole = _hole(words[:, 0], rate, x.shape, corner, sides)
         filling = normal(others, x.shape) if fill == "noise" else jnp.zeros_like(x)
         return jnp.where(hole, filling.astype(x.dtype), x)
@@ -93,7 +93,7 @@ def random_erasing(
 def rectangles(
     height: int, width: int, smallest: float, largest: float, aspect: float
 ) -> Int[np.ndarray, "choices 2"]:
-    """Height and width of every rectangle that random erasing chooses from.
+    """Return height and width of every rectangle that random erasing chooses from.
 
     Raises:
         ValueError: the options are out of order, or no rectangle fits.
@@ -114,22 +114,22 @@ def rectangles(
     return sides[fits]
 
 
-def cutout_mean(x: Images, rate: Rate, *, length: int = 16) -> Images:
-    """E[y] of cutout: x (1 - rate P)."""
+def cutout_mean(x: Maps, rate: Rate, *, length: int = 16) -> Maps:
+    """Return E[y] of cutout: x (1 - rate P)."""
     rows, columns = (_covered_by_square(size, length) for size in x.shape[1:3])
     return _lose(x, rate, rows[:, None] * columns[None])
 
 
 def random_erasing_mean(
-    x: Images,
+    x: Maps,
     rate: Rate,
     *,
     smallest: float = 0.02,
     largest: float = 0.4,
     aspect: float = 0.3,
     fill: Literal["zero", "noise"] = "zero",
-) -> Images:
-    """E[y] of random erasing: x (1 - rate P), whatever the fill."""
+) -> Maps:
+    """Return E[y] of random erasing: x (1 - rate P), whatever the fill."""
     sides = rectangles(x.shape[1], x.shape[2], smallest, largest, aspect)
     rows, columns = (
         np.stack([_covered_by(length, size) for size in sides[:, axis].tolist()])
@@ -141,14 +141,14 @@ def random_erasing_mean(
 def _hole(
     word: UInt32[Array, " n"],
     rate: Float[Array, ""],
-    shape: Shape,
+    shape: tuple[int, ...],
     corner: tuple[Array, Array],
     sides: tuple[Array, Array],
 ) -> Bool[Array, "n height width 1"]:
     """True inside the rectangle of each image that `word` decides to erase."""
     hole = ~kept(word, rate).reshape(-1, 1, 1, 1)
     for axis, start, side in zip((1, 2), corner, sides, strict=True):
-        along = tuple(shape[axis] if i == axis else 1 for i in range(4))
+        along = tuple(shape[axis] if other == axis else 1 for other in range(4))
         position = jax.lax.broadcasted_iota(jnp.int32, along, axis)
         offset = position - start.reshape(-1, 1, 1, 1)
         hole = hole & (offset >= 0) & (offset < side.reshape(-1, 1, 1, 1))
@@ -163,9 +163,9 @@ def _covered_by_square(length: int, side: int) -> Float[np.ndarray, " length"]:
 
 
 def _covered_by(length: int, side: int) -> Float[np.ndarray, " length"]:
-    """The chance that an interval at a uniform place covers each pixel of an axis."""
+    """The chance that an interval placed uniformly covers each pixel of an axis."""
     return covering_seeds(length, side, "paper") / (length - side + 1)
 
 
-def _lose(x: Images, rate: Rate, chance: Float[np.ndarray, "height width"]) -> Images:
+def _lose(x: Maps, rate: Rate, chance: Float[np.ndarray, "height width"]) -> Maps:
     return x * (1 - rate * jnp.asarray(chance[None, :, :, None], jnp.float32))

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from dropout.arrays import Examples, Positions
 from dropout.bits import Seeds, random_bits, uniform
 from dropout.keys import AnyKey
 from dropout.noise import (
     Rate,
-    Shape,
     fixed_rate,
     keep_or_drop,
     keep_unscaled,
@@ -18,8 +18,6 @@ from dropout.noise import (
     shared,
     whole_part,
 )
-
-Positions = Float[Array, "n *positions c"]
 
 SMALLEST_SCORE = 1e-20
 
@@ -59,8 +57,8 @@ def weighted_channel(key: AnyKey, x: Positions, rate: Rate) -> Positions:
 def patch(key: AnyKey, x: Positions, rate: Rate, *, prefix: int = 0) -> Positions:
     """Keeps a fixed number of tokens of an example, chosen at random, without scaling.
 
-    Formula: y = m x with exactly K ones a row, K = T - round(rate T), at least 1, where
-        T counts the tokens after the first `prefix`, which are always kept (a class
+    Formula: y = m x with exactly K ones per row, K = T - round(rate T), at least 1; T
+        counts the tokens after the first `prefix`, which are always kept (a class
         token). E[y] = x K / T. The dropped tokens become zero in place, so that the
         shape does not depend on the rate.
     Mask: (n, t, 1); on a map all positions of the map, (n, h, w, 1).
@@ -70,7 +68,7 @@ def patch(key: AnyKey, x: Positions, rate: Rate, *, prefix: int = 0) -> Position
         Dropout", WACV.
     """
 
-    def noise(seeds: Seeds, rate: Float[Array, ""], shape: Shape) -> Array:
+    def noise(seeds: Seeds, rate: Float[Array, ""], shape: tuple[int, ...]) -> Array:
         return _kept_tokens(seeds, rate, shape, prefix)
 
     if x.ndim < 3:
@@ -85,7 +83,7 @@ def patch(key: AnyKey, x: Positions, rate: Rate, *, prefix: int = 0) -> Position
 
 
 def patch_mean(x: Positions, rate: Rate, *, prefix: int = 0) -> Positions:
-    """E[y] of patch dropout: x times the fraction of tokens that it keeps."""
+    """Return E[y] of patch dropout: x times the fraction of tokens that it keeps."""
     count = int(np.prod(x.shape[1:-1])) - prefix
     fraction = 1 - whole_part(fixed_rate(rate), count) / count
     token = jnp.arange(count + prefix).reshape(1, *x.shape[1:-1], 1)
@@ -105,13 +103,13 @@ def word(key: AnyKey, x: Positions, rate: Rate) -> Positions:
     return multiply(shared(keep_unscaled, (x.ndim - 1,)), key, x, rate)
 
 
-def kept_fraction(x: Float[Array, "n ..."], rate: Rate) -> Float[Array, "n ..."]:
-    """E[y] of a mask without scaling: (1 - rate) x."""
+def kept_fraction(x: Examples, rate: Rate) -> Examples:
+    """Return E[y] of a mask without scaling: (1 - rate) x."""
     return (1 - rate) * x
 
 
 def _weighted_noise(
-    seeds: Seeds, rate: Float[Array, ""], shape: Shape, score: Array
+    seeds: Seeds, rate: Float[Array, ""], shape: tuple[int, ...], score: Array
 ) -> Array:
     lots = jnp.log(uniform(seeds, score.shape) + np.float32(2.0**-25)) / score
     dropped = ranks(lots, axis=-1) < whole_part(rate, shape[-1])
@@ -121,7 +119,7 @@ def _weighted_noise(
 
 
 def _kept_tokens(
-    seeds: Seeds, rate: Float[Array, ""], shape: Shape, prefix: int
+    seeds: Seeds, rate: Float[Array, ""], shape: tuple[int, ...], prefix: int
 ) -> Array:
     count = int(np.prod(shape[1:-1])) - prefix
     # Lots that end in the token's index cannot tie: exactly `dropped` are too low.

@@ -1,12 +1,12 @@
 """Convolution, ReLU and max-pooling: fast on the CPU, plain XLA operations elsewhere.
 
-A convolution is computed on the CPU as four arrays (`places.py`), one for each place
-in a window of 2x2: of stride 2 it is one of them, of stride 1 all interleaved (of
-windows of 4x4 where that is faster). Where it is pooled over such windows, pooling
-takes the largest of the four, and but for `strips.py` the convolution's own output
-never exists. Nothing outside this package needs to know: bias and ReLU commute with the
-largest value, so each function here remembers how the pooled result of its output is
-made, and under `jit` what nobody reads is never computed.
+On the CPU a convolution is computed as four arrays, one for each position in a window
+of 2x2 (`windows.py`). A convolution of stride 2 is one of them, one of stride 1 is all
+four interleaved (with windows of 4x4 where that is faster). Where such windows are
+pooled, pooling takes the largest of the four, and the output of the convolution itself
+never exists (except in `strips.py`). Nothing outside this package needs to know: bias
+and ReLU commute with the largest value, so each function here remembers how to make the
+pooled result of its output, and `jit` removes what nothing reads.
 """
 
 import functools
@@ -21,30 +21,32 @@ from jax.lax import optimization_barrier as materialize
 from jaxtyping import Array, Float
 
 from models.convolution.correlation import correlate, correlate_at_stride_1, output_size
-from models.convolution.places import corners, every_other, interleaved, phases
 from models.convolution.pooling import largest, rectified
 from models.convolution.products import Images
+from models.convolution.windows import corners, every_other, interleaved, phases
 from models.convolution.winograd import Kernel, Pair, suits_winograd
 
 Padding = Literal["VALID", "SAME"]
 
-# The first makes `materialize` hold: XLA would fuse across it, and compute a pooled map
-# anew for each of its readers. With the second `gaussian` takes two thirds of its time.
+# The first makes `materialize` hold: XLA would fuse across it and compute a pooled map
+# anew for each operation that reads it. With the second, the variant `gaussian` takes
+# two thirds of the time (`scripts/bench.py --parts=variants`).
 CPU_OPTIONS = {
     "xla_disable_hlo_passes": "cse_barrier_expander",
     "xla_cpu_prefer_vector_width": "512",
 }
 
-# How the 2x2 maxima of a traced array are made, by its id, while the array lives.
+# By the id of a traced array, while it lives: the function that makes its 2x2 maxima.
 _pooled: dict[int, Callable[[], Images]] = {}
 
 
 def convolution(
     x: Images, kernel: Kernel, *, padding: Padding, stride: int = 1
 ) -> Images:
-    """Cross-correlation, NHWC with HWIO.
+    """Return the cross-correlation, NHWC with HWIO.
 
-    SAME pads half a kernel on each side, whatever the stride.
+    SAME pads half a kernel on each side, whatever the stride: as PyTorch does, unlike
+    XLA's own SAME.
     """
     same = [((size - 1) // 2, size // 2) for size in kernel.shape[:2]]
     pads = same if padding == "SAME" else [(0, 0), (0, 0)]
@@ -62,7 +64,7 @@ def convolution(
 
 
 def add_bias(x: Images, bias: Float[Array, "1 1 1 channels"]) -> Images:
-    """The sum, one bias for each channel."""
+    """Return the sum; each channel has one bias."""
 
     def add(x: Images) -> Images:
         return x + bias
@@ -71,7 +73,7 @@ def add_bias(x: Images, bias: Float[Array, "1 1 1 channels"]) -> Images:
 
 
 def relu(x: Array) -> Array:
-    """Rectified units: the positive part."""
+    """Return the positive part."""
     return _monotone(x, jax.nn.relu, rectified)
 
 
@@ -82,7 +84,7 @@ def max_pool(
     strides: Pair = (2, 2),
     padding: Padding = "VALID",
 ) -> Images:
-    """The largest value in each window, by default 2x2 without overlap."""
+    """Return the largest value in each window, by default 2x2 without overlap."""
     if not _is_fast(x) or (window, strides, padding) != ((2, 2), (2, 2), "VALID"):
         return jax.lax.reduce_window(
             x, -jnp.inf, jax.lax.max, (1, *window, 1), (1, *strides, 1), padding
@@ -95,7 +97,7 @@ def max_pool(
 
 @functools.cache
 def compiler_options() -> dict[str, str]:
-    """What to compile with on the CPU, of what this XLA knows."""
+    """Return the options of `CPU_OPTIONS` that this XLA knows; none off the CPU."""
     if jax.default_backend() != "cpu":
         return {}
     return {name: value for name, value in CPU_OPTIONS.items() if _knows(name, value)}
@@ -110,7 +112,7 @@ def _knows(option: str, value: str) -> bool:
 
 
 def _is_fast(x: Array) -> bool:
-    # Without a trace nothing would remove what is not read.
+    # Outside of `jit` nothing would remove what is not read.
     traced = isinstance(x, Tracer)
     return traced and jax.default_backend() == "cpu" and x.dtype == jnp.float32
 
@@ -120,7 +122,7 @@ def _monotone(
     function: Callable[[Array], Array],
     of_pooled: Callable[[Images], Images],
 ) -> Array:
-    """Applies what commutes with the largest value, and `of_pooled` to the pooled."""
+    """Apply a function that commutes with the maximum; `of_pooled` to pooled values."""
     pooled = _pooled[id(x)] if id(x) in _pooled else None
     return _remember(function(x), pooled and (lambda: of_pooled(pooled())))
 

@@ -11,7 +11,7 @@ from models.convolution.winograd import Kernel, Pair
 
 
 def output_size(x: Images, kernel: Kernel, pads: Sequence[Pair], stride: int) -> Pair:
-    """The height and the width of a convolution's output."""
+    """Return the height and width of a convolution's output."""
     height, width = (
         (extent + sum(pad) - taps) // stride + 1
         for extent, pad, taps in zip(x.shape[1:3], pads, kernel.shape)
@@ -22,7 +22,7 @@ def output_size(x: Images, kernel: Kernel, pads: Sequence[Pair], stride: int) ->
 def correlate(
     x: Images, kernel: Kernel, pads: Sequence[Pair], stride: int = 1
 ) -> Images:
-    """XLA's convolution."""
+    """Return XLA's convolution."""
     layout = ("NHWC", "HWIO", "NHWC")
     return jax.lax.conv_general_dilated(
         x, kernel, (stride, stride), pads, dimension_numbers=layout
@@ -33,8 +33,10 @@ def _correlate(x: Images, kernel: Kernel, pads: tuple[Pair, Pair]) -> Images:
     return correlate(x, kernel, pads)
 
 
-# XLA:CPU brings convolutions to the form it is fast at, but not inside a loop: there
-# the derivatives that JAX writes take 5 and 80 times as long as these.
+# XLA:CPU brings convolutions into the form in which it is fast, but not inside a loop:
+# there JAX's derivatives in image and kernel take 5 and 80 times as long as these
+# (`scripts/bench.py --parts=steps --models=cnn_same --batch_sizes=512`, a scan over
+# micro-batches of 128).
 correlate_at_stride_1 = jax.custom_vjp(_correlate, nondiff_argnums=(2,))
 
 
@@ -59,7 +61,7 @@ def _backward(
 
 
 def _kernel_gradient(x: Images, cotangent: Images) -> Float[Array, "kh kwi o"]:
-    """As products of matrices: XLA's own convolution for it runs on one core."""
+    """Return it by products of matrices: XLA's convolution for it runs on one core."""
     _, height, width, _ = cotangent.shape
     rows = [x[:, :, left : left + width] for left in range(x.shape[2] - width + 1)]
     wide = jnp.concatenate(rows, axis=-1)

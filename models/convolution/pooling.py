@@ -1,4 +1,4 @@
-"""The largest of four places, and ReLU of it, whose derivatives keep little."""
+"""The maximum over windows, and its ReLU, with derivatives that store little."""
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +10,11 @@ from models.convolution.products import Images
 
 @jax.custom_vjp
 def largest(values: list[Images]) -> Images:
-    """The elementwise maximum; the gradient flows to the first of those that tie.
+    """Return the elementwise maximum; of values that tie the first gets the gradient.
 
-    Keeps which one won, in a byte: the gradient of `reduce_window` takes half the step.
+    The backward pass keeps the winner's index in a byte. The gradient of
+    `reduce_window` would take half of the step (`scripts/bench.py --parts=steps
+    --models=cnn`).
     """
     return _winner(values)[0]
 
@@ -34,7 +36,7 @@ largest.defvjp(_winner, _pass_to_winner)
 
 @jax.custom_vjp
 def rectified(x: Images) -> Images:
-    """ReLU, whose gradient asks its output: what is pooled is then never written."""
+    """Return ReLU, whose gradient reads the output, so that `x` is never written."""
     return materialize(jax.nn.relu(x))
 
 

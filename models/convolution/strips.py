@@ -1,7 +1,7 @@
 """Winograd's convolution by kernels of 3x3 over windows of 5x5, in strips of windows.
 
-It takes half the products that windows of 2x2 take. Each is too small for a call of its
-own: the seven in a row of a transformed strip are multiplied in one.
+It takes half as many products as windows of 2x2. Each product is too small for a call
+of its own, so the seven in a row of a transformed strip are multiplied in one call.
 """
 
 from collections.abc import Callable
@@ -23,12 +23,13 @@ from models.convolution.winograd import (
 WINDOW, TAPS = 5, 7
 OF_IMAGES, OF_KERNELS, OF_OUTPUTS = transforms(WINDOW, 3)
 
-Row = Float[Array, "n width channels"]
-Places = Float[Array, "places _windows channels"]
+PixelRow = Float[Array, "n width channels"]
+# What is transformed along a row, one matrix for each of the seven points of Toom-Cook.
+AtPoints = Float[Array, "points _windows channels"]
 
 
 def suits_strips(kernel: Kernel, size: Pair) -> bool:
-    """Whether an image of this size is made faster so than from windows of 2x2."""
+    """Return whether this is faster than windows of 2x2 for an image of this size."""
     of_five, of_two = (count_of_products(window, 3, size) for window in (WINDOW, 2))
     # Compilation takes a second and more for each strip.
     few_strips = size[0] <= 3 * WINDOW
@@ -36,11 +37,11 @@ def suits_strips(kernel: Kernel, size: Pair) -> bool:
 
 
 def by_strips(x: Images, kernel: Kernel, begin: Pair, size: Pair) -> Images:
-    """The convolution at every place, an image of the given size.
+    """Return the convolution, an image of the given size.
 
-    `begin` is the padding at the top and the left. Each strip is a row of windows:
-    several are computed at once, where XLA's executor hands operations to another
-    thread only while more than eight are ready.
+    `begin` is the padding at the top and the left. Each strip is a row of windows. All
+    strips are computed at once: XLA's executor hands operations to another thread only
+    while more than eight are ready.
     """
     height, width = (-(-extent // WINDOW) for extent in size)
     rows = _apart(_image_rows, _padded(x, begin, (height, width)))
@@ -52,7 +53,7 @@ def by_strips(x: Images, kernel: Kernel, begin: Pair, size: Pair) -> Images:
 
 
 def _padded(x: Images, begin: Pair, windows: Pair) -> Images:
-    """With zeros around, or cut: what the windows read is one more than they make."""
+    """Pad or cut to the rows and columns of all windows and of one more."""
     borders = [
         (before, WINDOW * (count + 1) - extent - before, 0)
         for before, count, extent in zip(begin, windows, x.shape[1:3])
@@ -60,24 +61,26 @@ def _padded(x: Images, begin: Pair, windows: Pair) -> Images:
     return jax.lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *borders, (0, 0, 0)])
 
 
-def _image_rows(x: Images) -> list[Row]:
-    """Seven for each strip, the windows of which overlap in two rows."""
+def _image_rows(x: Images) -> list[PixelRow]:
+    """Return seven rows for each strip; the inputs of two strips share two rows."""
     strips = zip(*(jnp.unstack(tap, axis=1) for tap in _taps(x)))
     return sum((weighted_sums(OF_IMAGES, strip) for strip in strips), [])
 
 
-def _image_columns(rows: list[Row]) -> list[Places]:
+def _image_columns(rows: list[PixelRow]) -> list[AtPoints]:
     found = [jnp.stack(weighted_sums(OF_IMAGES, _taps(row))) for row in rows]
     return [each.reshape(TAPS, -1, each.shape[-1]) for each in found]
 
 
-def _kernels(kernel: Kernel) -> list[Float[Array, "places inputs outputs"]]:
+def _kernels(kernel: Kernel) -> list[Float[Array, "points inputs outputs"]]:
     rows = materialize(weighted_sums(OF_KERNELS, jnp.unstack(kernel)))
     found = [weighted_sums(OF_KERNELS, jnp.unstack(row)) for row in rows]
     return materialize([jnp.stack(each) for each in found])
 
 
-def _output_columns(products: list[Places]) -> list[Float[Array, "_windows 5 outputs"]]:
+def _output_columns(
+    products: list[AtPoints],
+) -> list[Float[Array, "_windows 5 outputs"]]:
     found = [weighted_sums(OF_OUTPUTS, jnp.unstack(each)) for each in products]
     return [jnp.stack(each, axis=1) for each in found]
 
@@ -88,19 +91,20 @@ def _output_rows(rows: list[Array]) -> list[Array]:
 
 
 def _taps(x: Array) -> list[Array]:
-    """Along the second axis what is first in each window, what is second, ..."""
+    """Return along the second axis the first of each window, the second, ..."""
     parted = x.reshape(len(x), -1, WINDOW, *x.shape[2:])
-    # The transpose of a split is a concatenation; that of strided slices is slow.
+    # The transpose of a split is a concatenation; the one of strided slices is slow.
     phases = [part.squeeze(2) for part in jax.lax.split(parted, (1,) * WINDOW, axis=2)]
     overlap = [phase[:, 1:] for phase in phases[: TAPS - WINDOW]]
     return [*(phase[:, :-1] for phase in phases), *overlap]
 
 
 def _apart(linear: Callable, x: Array | list[Array]) -> list[Array]:
-    """What a linear function makes, and its transpose, never where its operand was.
+    """Apply a linear function whose result does not reuse the memory of its operand.
 
-    XLA's executor has an operation wait for all that read the memory it writes to:
-    `cnn` takes 0.8 of the time that it takes without.
+    The same holds for its transpose. XLA's executor makes an operation wait for all
+    those that read the memory it writes to; with this `cnn` takes 0.8 of its time
+    without (`scripts/bench.py --parts=steps --models=cnn`).
     """
 
     @jax.custom_vjp

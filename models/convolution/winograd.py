@@ -1,4 +1,7 @@
-"""Winograd's convolutions by kernels of 3x3 and 5x5, over windows of 2x2 and 4x4."""
+"""Winograd's convolutions by kernels of 3x3 and 5x5, over windows of 2x2 and 4x4.
+
+Lavin & Gray 2016 (arXiv:1509.09308) describe the method.
+"""
 
 import functools
 import math
@@ -14,11 +17,11 @@ from models.convolution.products import products
 Kernel = Float[Array, "kernel_height kernel_width inputs outputs"]
 Pair = tuple[int, int]
 Grid = list[list[Array]]
-Matrix = Sequence[Sequence[float]]
+Coefficients = Sequence[Sequence[float]]
 
-# Where polynomials are evaluated, infinity besides, by the extents of a window and of
-# the kernel. With the first, sums of whole numbers stay exact. The others round; these
-# points lose little by it.
+# By the extents of a window and of the kernel: the points, besides infinity, at which
+# polynomials are evaluated. With the first, sums of whole numbers stay exact; the
+# others round, and with these points they lose little.
 POINTS = {
     (2, 3): (0, 1, -1),
     (4, 3): (0, 2 / 3, -2 / 3, 4 / 3, -4 / 3),
@@ -28,14 +31,16 @@ POINTS = {
 
 
 def suits_winograd(kernel: Kernel) -> bool:
-    """Whether the places of this kernel are fast enough to be interleaved."""
-    # Tiles of few channels are slow.
+    """Return whether this kernel is faster by Winograd than as one product."""
+    # Products of few channels are slow.
     return kernel.shape[:2] in ((3, 3), (5, 5)) and kernel.shape[2] >= 8
 
 
 @functools.cache
-def transforms(window: int, taps: int) -> tuple[Matrix, Matrix, Matrix]:
-    """The matrices that transform images, kernels and outputs along an axis.
+def transforms(
+    window: int, taps: int
+) -> tuple[Coefficients, Coefficients, Coefficients]:
+    """Return the matrices that transform images, kernels and outputs along an axis.
 
     By Toom and Cook: a product of polynomials is known from its values at the points
     and at infinity, where it is a product of numbers.
@@ -53,24 +58,24 @@ def transforms(window: int, taps: int) -> tuple[Matrix, Matrix, Matrix]:
 
 
 def count_of_products(window: int, taps: int, size: Pair) -> int:
-    """How many products of matrices an image of this size takes in such windows."""
+    """Return the number of products of matrices for an image of this size."""
     tiles = math.prod(-(-extent // window) for extent in size)
     return (window + taps - 1) ** 2 * tiles
 
 
 def best_window(taps: int, size: Pair) -> int:
-    """The extent of the windows that take fewer products.
+    """Return the extent of the windows that take fewer products.
 
-    Tiles of six divide by three, and round; with those of four, for 3x3 in windows of
-    2x2, sums of whole numbers stay exact. ResNet-20 takes 0.75 of the time that it
-    takes with 2x2 alone.
+    Windows of 4x4 divide by three, and round; with windows of 2x2 for kernels of 3x3,
+    sums of whole numbers stay exact. ResNet-20 takes 0.75 of its time with 2x2 alone
+    (`scripts/bench.py --parts=steps --models='resnet(depth=20)'`).
     """
     windows = (2, 4) if taps == 3 else (2,)
     return min(windows, key=lambda window: count_of_products(window, taps, size))
 
 
 def winograd(tiles: Grid, kernel: Kernel) -> Grid:
-    """The convolution at each place of the windows, from the images at each tap."""
+    """Return the convolution at each offset in the windows from the images per tap."""
     window = len(tiles) - len(kernel) + 1
     of_images, of_kernels, of_outputs = transforms(window, len(kernel))
     kernels = _both_axes(of_kernels, [list(row) for row in kernel])
@@ -81,18 +86,19 @@ def winograd(tiles: Grid, kernel: Kernel) -> Grid:
     return _both_axes(of_outputs, rows)
 
 
-def _both_axes(matrix: Matrix, grid: Grid) -> Grid:
-    """A matrix applied to the rows and to the columns of a grid."""
+def _both_axes(matrix: Coefficients, grid: Grid) -> Grid:
+    """Apply a matrix to the rows and to the columns of a grid."""
     columns = [weighted_sums(matrix, column) for column in zip(*grid)]
     rows = [list(row) for row in zip(*columns)]
-    # Longer sums are made once: 0.9 of the time that ResNet-20 takes.
+    # Longer sums are made once, which saves a tenth of the time of ResNet-20
+    # (`scripts/bench.py --parts=steps --models='resnet(depth=20)'`).
     if len(matrix[0]) > 4:
         rows = materialize(rows)
     return [weighted_sums(matrix, row) for row in rows]
 
 
-def weighted_sums(matrix: Matrix, values: Sequence[Array]) -> list[Array]:
-    """A matrix applied to arrays."""
+def weighted_sums(matrix: Coefficients, values: Sequence[Array]) -> list[Array]:
+    """Apply a matrix to arrays."""
     return [
         functools.reduce(
             operator.add,

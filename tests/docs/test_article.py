@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dropout import Moment, Timeline, bernoulli, bind, parse, rates_at, resolve
+from dropout import Moment, Timeline, bernoulli, bind, parse, resolve, rows_at
 from dropout.grammar import parse_call
 from models import create
 from models.layers import convolution
@@ -22,7 +22,7 @@ RATE, ROWS = 0.1, 4000
 def drop_at(plan, key, rows, step=0):
     table = resolve(parse(plan), ("fc",) if "fc" in plan else ("x", "conv/kernel"))
     moment = Moment(key, jnp.arange(rows), step, step)
-    return bind(table, rates_at(table, 0, Timeline(10, 1)), moment)
+    return bind(rows_at(table, 0, Timeline(10, 1)), moment)
 
 
 def test_a_mask_of_ones_for_the_dropped_keeps_what_should_go(key):

@@ -11,19 +11,19 @@ import pytest
 from paths import ROOT
 
 from dropout import VARIANTS
-from scripts.catalogue import catalogue
+from pages.table import variants_page
 
 DOCS = ROOT / "docs"
 
 
 def test_table_of_variants_is_up_to_date():
     page = (DOCS / "variants.md").read_text()
-    assert page == catalogue(), "run python scripts/catalogue.py > docs/variants.md"
+    assert page == variants_page(), "run python scripts/catalogue.py > docs/variants.md"
 
 
 def test_table_of_variants_has_each_once_with_all_its_cells():
     rows = re.findall(
-        r"^\| \[`(\w+)`\]\((.*?)\) \| (.*) \|$", catalogue(), re.MULTILINE
+        r"^\| \[`(\w+)`\]\((.*?)\) \| (.*) \|$", variants_page(), re.MULTILINE
     )
     assert [name for name, _, _ in rows] == list(VARIANTS)
     for name, path, rest in rows:

@@ -1,28 +1,26 @@
 """The gallery has a picture of every variant, and its files are there."""
 
-import subprocess
-import sys
+from functools import partial
 
+import jax
+import pytest
 from paths import ROOT
 
-# In a process of its own: scripts define flags, and two may share a name.
-PICTURES = """
-import jax
-from scripts import gallery
-for entry in gallery.VARIANTS.values():
-    shape = jax.eval_shape(lambda rate: gallery.picture(entry, rate), 0.3).shape
-    assert len(shape) == 2 and shape[0] == shape[1], (entry.name, shape)
-drawn = [entry.name for _, line in gallery.layout() for entry in line]
-assert drawn == list(gallery.VARIANTS), drawn
-titles = [title for title, _ in gallery.layout() if title]
-assert titles == list(gallery.FAMILIES.values()), titles
-"""
+from dropout import VARIANTS
+from pages.figures import FAMILIES, layout
+from pages.pictures import picture
 
 
-def test_every_variant_has_a_picture_in_its_family():
-    command = [sys.executable, "-c", PICTURES]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_has_a_square_picture(name):
+    shape = jax.eval_shape(partial(picture, VARIANTS[name]), 0.3).shape
+    assert len(shape) == 2 and shape[0] == shape[1]
+
+
+def test_every_variant_is_plotted_once_in_its_family():
+    lines = list(layout())
+    assert [entry.name for _, line in lines for entry in line] == list(VARIANTS)
+    assert [title for title, _ in lines if title] == list(FAMILIES.values())
 
 
 def test_pictures_are_small_enough_for_a_page():

@@ -12,10 +12,11 @@ from variant_cases import QUICK
 from dropout import (
     VARIANTS,
     Moment,
+    Site,
     Timeline,
     bind,
     initial_parameters,
-    learned_places,
+    learned_rows,
     parse,
     penalty,
     resolve,
@@ -30,9 +31,13 @@ from models.convolution import convolution
 
 KEY = jax.random.key(11)
 TIMELINE = Timeline(10, 10)
-SHAPES = {
-    "fc1/kernel": (5, 4), "fc1/pre": (6, 4), "fc1": (6, 4), "out/kernel": (4, 3),
-}  # fmt: skip
+SITES = (
+    Site("fc1/kernel", (5, 4), "fc1/kernel"),
+    Site("fc1/pre", (6, 4), "out/kernel"),
+    Site("fc1", (6, 4), "out/kernel"),
+    Site("out/kernel", (4, 3), "out/kernel"),
+)
+NAMES = tuple(site.name for site in SITES)
 PLANS = {
     "concrete": "fc1:concrete:0.3",
     "spatial_concrete": "fc1:spatial_concrete:0.3",
@@ -47,28 +52,28 @@ PLANS = {
 @cache
 def problem(plan):
     """The loss of a net of two layers with its regulariser, and its parameters."""
-    rows = resolve(parse(plan), tuple(SHAPES))
-    places = learned_places(rows, SHAPES)
+    rows = resolve(parse(plan), NAMES)
+    learned = learned_rows(rows, SITES)
     first, second, third = jax.random.split(jax.random.key(3), 3)
     kernels = {
         "fc1/kernel": jax.random.normal(first, (5, 4)),
         "out/kernel": jax.random.normal(second, (4, 3)),
     }
     x = jax.random.normal(third, (6, 5))
-    learned = initial_parameters(places, kernels)
+    initial = initial_parameters(learned, kernels)
 
     def loss(params):
-        kernels, learned = params
+        kernels, parameters = params
         moment = Moment(KEY, jnp.arange(6))
-        drop = bind(rows, {}, moment, params=learned)
+        drop = bind(rows, moment, params=parameters)
         hidden = drop("fc1/kernel", x, kernels["fc1/kernel"], jnp.matmul)
         hidden = drop("fc1", jnp.tanh(drop("fc1/pre", hidden)))
         out = drop("out/kernel", hidden, kernels["out/kernel"], jnp.matmul)
         return jnp.square(out - 1).mean() + penalty(
-            places, learned, kernels, 0, TIMELINE
+            learned, parameters, kernels, 0, TIMELINE
         ) / 50  # fmt: skip
 
-    return jax.jit(jax.value_and_grad(loss), compiler_options=QUICK), (kernels, learned)
+    return jax.jit(jax.value_and_grad(loss), compiler_options=QUICK), (kernels, initial)
 
 
 @pytest.mark.parametrize("name", PLANS)
@@ -255,15 +260,14 @@ def test_the_divergence_counts_every_weight_that_an_alpha_governs():
 @pytest.mark.parametrize("name", [n for n in VARIANTS if VARIANTS[n].learned])
 def test_evaluation_is_deterministic_and_sampling_is_asked_for(name):
     site = "out/kernel" if "sparse" in name else "fc1"
-    rows = resolve(parse(f"{site}:{name}:0.3"), tuple(SHAPES))
+    rows = resolve(parse(f"{site}:{name}:0.3"), NAMES)
     x, kernel = jnp.ones((6, 4)), jnp.ones((4, 3))
     others = (kernel, jnp.matmul) if site == "out/kernel" else ()
-    rates = {site: jnp.float32(0.3)}
     plain = x @ kernel if others else x
-    at_test = bind(rows, rates, None, "eval")(site, x, *others)
+    at_test = bind(rows, None, "eval")(site, x, *others)
     np.testing.assert_array_equal(at_test, plain)
     sampled = [
-        bind(rows, rates, Moment(KEY, jnp.arange(6), draw=draw), "mc")(site, x, *others)
+        bind(rows, Moment(KEY, jnp.arange(6), draw=draw), "mc")(site, x, *others)
         for draw in (1, 2)
     ]
     assert (sampled[0] != sampled[1]).any()

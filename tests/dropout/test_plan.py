@@ -26,6 +26,10 @@ def test_the_text_of_a_plan_reads_back_as_the_plan(text):
     assert str(parse(str(plan))) == str(plan)
 
 
+def test_a_text_is_read_once():
+    assert parse("fc:bernoulli:0.25") is parse("fc:bernoulli:0.25")
+
+
 @pytest.mark.parametrize("text", ["", "none", "  none "])
 def test_no_dropout_is_written_none(text):
     assert str(parse(text)) == "none"
@@ -82,7 +86,7 @@ def test_a_span_over_one_site_is_its_end():
     assert parse("fc:bernoulli:0.1..0.3").rules[0].rate == Span(0.1, 0.3)
 
 
-def test_a_list_gives_one_rate_a_site():
+def test_a_list_gives_one_rate_per_site():
     rows = resolve(parse("conv*:bernoulli:0.1,0.25"), SITES)
     assert [row.rate for row in rows] == [0.1, 0.25]
 

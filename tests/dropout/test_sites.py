@@ -1,11 +1,13 @@
 """Where masks come from: what `bind` makes of a plan at each kind of site."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dropout import JaxBits, Moment, Timeline, bernoulli, bind, parse, rates_at, resolve
+from dropout import JaxBits, Moment, Timeline, bernoulli, bind, parse, resolve, rows_at
 from models.layers import pool_2x2
 
 TIMELINE = Timeline(100, 10)
@@ -18,7 +20,7 @@ def dropper(text, key, step=0, mode="train", bits="hash", draw=0, examples=None)
     rows = resolve(parse(text), SITES)
     ids = jnp.arange(8) if examples is None else jnp.asarray(examples)
     moment = Moment(key, ids, step // TIMELINE.steps_per_epoch, step, draw)
-    return bind(rows, rates_at(rows, step, TIMELINE), moment, mode, bits)
+    return bind(rows_at(rows, step, TIMELINE), moment, mode, bits)
 
 
 def mask(text, key, site="conv1", shape=(8, 5, 6), **moment):
@@ -49,7 +51,7 @@ def test_sites_differ(key):
     assert (mask(plan, key, "conv1") != mask(plan, key, "fc")).mean() > 0.3
 
 
-def test_masks_follow_the_example_and_not_its_place(key):
+def test_masks_follow_the_example_and_not_its_position(key):
     plan, order = "conv1:bernoulli:0.3", [5, 2, 7, 7, 0, 1, 3, 4]
     whole = mask(plan, key)
     np.testing.assert_array_equal(mask(plan, key, examples=order), whole[order])
@@ -89,7 +91,7 @@ def test_shared_monte_carlo_is_one_network_for_all_examples(key):
 
 def test_evaluation_makes_no_key_and_is_the_plain_network(key):
     rows = resolve(parse("conv1:bernoulli:0.5 conv1/kernel:bernoulli:0.5"), SITES)
-    drop = bind(rows, rates_at(rows, 3, TIMELINE), None, "eval")
+    drop = bind(rows_at(rows, 3, TIMELINE), None, "eval")
     x = jax.random.normal(key, (8, 3))
     np.testing.assert_array_equal(drop("conv1", x), x)
     kernel = jnp.ones((3, 4))
@@ -98,10 +100,11 @@ def test_evaluation_makes_no_key_and_is_the_plain_network(key):
     )
 
 
-def test_a_kernel_has_one_mask_a_batch_or_one_an_example(key):
+@pytest.mark.parametrize("bits", ["hash", "jax"])
+def test_a_kernel_has_one_mask_per_batch_or_one_per_example(key, bits):
     x, kernel = jnp.ones((8, 6)), jnp.ones((6, 4))
     shared, each = (
-        dropper(f"conv1/kernel:bernoulli{unit}:0.5", key)(
+        dropper(f"conv1/kernel:bernoulli{unit}:0.5", key, bits=bits)(
             "conv1/kernel", x, kernel, jnp.matmul
         )
         for unit in ("", "(unit='example')")
@@ -134,7 +137,7 @@ def test_row_keys_of_a_scalar_key_are_those_of_examples_from_zero(key):
     np.testing.assert_array_equal(
         bernoulli(JaxBits(key), x, 0.4), bernoulli(JaxBits(rows), x, 0.4)
     )
-    with pytest.raises(ValueError, match="one a row"):
+    with pytest.raises(ValueError, match="one per row"):
         bernoulli(rows[:3], x, 0.4)
 
 
@@ -198,7 +201,7 @@ def test_a_scan_equals_a_loop_and_so_do_its_gradients(key, name):
 def test_time_changes_nothing_without_a_rule_or_at_test(key):
     x, rows = jnp.ones((8, 3)), resolve(parse("conv1:bernoulli:0.5"), SITES)
     assert dropper("fc:bernoulli:0.5", key)("conv1", x, time=3) is x
-    drop = bind(rows, rates_at(rows, 3, TIMELINE), None, "eval")
+    drop = bind(rows_at(rows, 3, TIMELINE), None, "eval")
     assert drop("conv1", x, time=3) is x
 
 
@@ -231,3 +234,21 @@ def test_the_gaussian_rule_matches_the_moments_of_each_examples_product(key, bit
     other = dropper("fc:bernoulli:0.5", key, mode="gaussian")
     same = dropper("fc:bernoulli:0.5", key, mode="mc")
     np.testing.assert_array_equal(other("fc", x), same("fc", x))
+
+
+@pytest.mark.parametrize("mode", ["train", "mc", "shared_mc", "gaussian"])
+def test_a_mode_that_draws_needs_a_moment(mode):
+    rows = resolve(parse("fc:bernoulli:0.5"), SITES)
+    with pytest.raises(ValueError, match=f"moment=None, mode='{mode}'.*'fc'") as raised:
+        bind(rows, None, mode)
+    assert "\n" not in str(raised.value)
+    assert bind((), None, mode)("fc", jnp.ones(3)).sum() == 3
+
+
+@pytest.mark.parametrize("wrong", [{"mode": "test"}, {"bits": "threefry"}])
+def test_an_unknown_mode_or_generator_is_refused(key, wrong):
+    ((name, value),) = wrong.items()
+    # Unchecked, as a user calls it: the type checker of the tests would be first.
+    function = inspect.unwrap(bind)
+    with pytest.raises(ValueError, match=f"{name}='{value}'.*expected one of"):
+        function((), Moment(key, jnp.arange(3)), **wrong)

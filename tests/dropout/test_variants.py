@@ -25,6 +25,7 @@ from variant_cases import (
     run,
 )
 
+import dropout
 from dropout import VARIANTS, JaxBits
 from dropout.keys import row_keys
 from dropout.kinds import PLAIN
@@ -96,9 +97,13 @@ def test_a_rate_outside_the_domain_is_an_error(name):
     outside = [-0.1, 1.1, float("nan")]
     outside += [0.0] if entry.domain.startswith("(") else []
     outside += [1.0] if entry.domain.endswith(" 1)") else []
+    exported = getattr(dropout, name)
+    assert exported is entry and name in dropout.__all__
     for rate in outside:
         with pytest.raises(ValueError, match=name):
             Case(name).draw(KEY, rate, *inputs(entry.kinds[0]))
+        with pytest.raises(ValueError, match=name):
+            exported(KEY, *inputs(entry.kinds[0])[:1], rate)
 
 
 @pytest.mark.parametrize("dtype", HALF)

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 
 import jax
 import numpy as np
@@ -13,33 +14,41 @@ from paths import ROOT
 from small_run import train
 from variant_cases import QUICK
 
-from evaluation import inference as monte_carlo
-from evaluation import measures as metrics
-from evaluation import predictions as evaluation
-from evaluation.tables import over_runs, table
+from evaluation import inference, measures
+from evaluation.predictions import (
+    held_out,
+    load_runs,
+    predict_part,
+    prepare_rule,
+    resized,
+)
+from evaluation.recalibration import recalibrate
+from evaluation.scores import errors_by_samples, score
+from evaluation.tables import table
+from studies.evaluated_runs import over_runs
 from studies.report import write_report
 
 
 @pytest.fixture(scope="module")
 def run(finished):
-    (only,) = evaluation.load_runs(str(finished[0]), "")
+    (only,) = load_runs(str(finished[0]))
     return only
 
 
 @pytest.fixture(autouse=True)
 def compiled_quickly(monkeypatch):
-    monkeypatch.setattr(monte_carlo, "compiler_options", lambda: QUICK)
+    quick = partial(jax.jit, compiler_options=QUICK)
+    monkeypatch.setattr(inference, "compiled", quick)
 
 
 def test_weight_scaling_gives_the_scores_of_training(run, finished):
-    test = evaluation.held_out(run, "test", 0)
-    predict = evaluation.prepare_rule(run, "scaling", 5)
-    samples = evaluation.answer(run, predict, test)
-    measures = evaluation.measure(samples, test.labels)
-    assert measures["accuracy"] == pytest.approx(finished[1]["test_accuracy"])
-    loss = measures["negative log-likelihood"]
+    test = held_out(run, "test", 0)
+    predict = prepare_rule(run, "scaling", 5)
+    scores = score(predict_part(run, predict, test), test.labels)
+    assert scores["accuracy"] == pytest.approx(finished[1]["test_accuracy"])
+    loss = scores["negative log-likelihood"]
     assert loss == pytest.approx(finished[1]["test_loss"], rel=1e-4)
-    assert measures["mutual information"] < 1e-6
+    assert scores["mutual information"] < 1e-6
 
 
 def test_errors_by_samples_begin_with_one_and_end_with_all():
@@ -47,22 +56,22 @@ def test_errors_by_samples_begin_with_one_and_end_with_all():
     logits = random.normal(0, 2, (6, 50, 3)).astype(np.float32)
     samples = np.asarray(jax.nn.log_softmax(logits))
     labels = random.integers(0, 3, 50)
-    found = evaluation.errors_by_samples(samples, labels, [1, 3, 6], 4)
-    whole = metrics.averaged(samples)
+    found = errors_by_samples(samples, labels, [1, 3, 6], 4)
+    whole = measures.averaged(samples)
     np.testing.assert_allclose(
-        found[:, -1, 1], metrics.negative_log_likelihood(whole, labels), rtol=1e-5
+        found[:, -1, 1], measures.negative_log_likelihood(whole, labels), rtol=1e-5
     )
-    single = [metrics.negative_log_likelihood(one, labels) for one in samples]
+    single = [measures.negative_log_likelihood(one, labels) for one in samples]
     for value in found[:, 0, 1]:
         assert np.isclose(single, value, rtol=1e-5).any()
 
 
 def test_images_of_another_form(run):
     images = np.full((2, 6, 8, 3), 90, np.uint8)
-    assert (evaluation._in_form(images, (10, 10, 1)) == 90).all()
-    assert evaluation._in_form(images, (10, 10, 1)).shape == (2, 10, 10, 1)
+    assert (resized(images, (10, 10, 1)) == 90).all()
+    assert resized(images, (10, 10, 1)).shape == (2, 10, 10, 1)
     grey = np.full((2, 4, 4, 1), 7, np.uint8)
-    assert (evaluation._in_form(grey, (4, 4, 3)) == 7).all()
+    assert (resized(grey, (4, 4, 3)) == 7).all()
 
 
 @pytest.mark.slow
@@ -149,3 +158,54 @@ def test_tables_hold_means_differences_and_gaps():
     assert "0.60000 [-0.67062, 1.87062]" in loss and loss.endswith("2/2")
     assert "-0.30000 [-0.93531, 0.33531]" in loss
     assert ratio.split()[1] == "-" and "0.25000 [" in ratio
+
+
+@pytest.fixture(scope="module")
+def moved(small, tmp_path_factory):
+    """A run whose data set, and the directory of decoded data, have moved since."""
+    directory = tmp_path_factory.mktemp("moved")
+    (directory / "old").mkdir()
+    shutil.copy(small.dataset, directory / "old" / "stripes.npz")
+    config = replace(
+        small,
+        dataset=str(directory / "old" / "stripes.npz"),
+        cache_dir=str(directory / "old" / "cache"),
+        model="resnet(depth=8, width=4)",
+        dropout="features:bernoulli:0.5",
+        epochs=1,
+    )
+    train(config, directory / "run")
+    (directory / "old").rename(directory / "new")
+    return directory / "run", str(directory / "new"), str(directory / "new" / "cache")
+
+
+def test_a_run_whose_data_have_moved_is_evaluated(moved):
+    workdir, data_dir, cache_dir = moved
+    with pytest.raises(ValueError, match=r"stripes\.npz"):
+        load_runs(str(workdir))
+    (run,) = load_runs(str(workdir), data_dir, cache_dir)
+    assert run.experiment.config.cache_dir == cache_dir
+    test = held_out(run, "test", 0)
+    assert predict_part(run, prepare_rule(run, "plain", 1), test).shape == (1, 30, 3)
+
+
+def test_a_run_whose_data_have_moved_is_recalibrated(moved, capsys):
+    workdir, data_dir, cache_dir = moved
+    recalibrate(str(workdir), data_dir, cache_dir)
+    found = json.loads((workdir / "recalibrated.json").read_text())
+    assert set(found) == {"variance_shift", "before", "after"}
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == len(found["variance_shift"]) + 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["evaluate", "recalibrate", "rerun"])
+def test_scripts_take_the_directories_of_a_moved_run(moved, script, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(moved[0], workdir)
+    command = [
+        sys.executable, f"scripts/{script}.py", str(workdir),
+        f"--data_dir={moved[1]}", f"--cache_dir={moved[2]}",
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

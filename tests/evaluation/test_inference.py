@@ -1,6 +1,7 @@
 """Inference rules: where samples come from, what they cost, what they average to."""
 
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +10,14 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 from variant_cases import QUICK
 
-from evaluation import inference as monte_carlo
-from evaluation.inference import MODES, SAMPLED, check_rule, make_answer, make_predict
+from evaluation import inference
+from evaluation.inference import (
+    MODES,
+    SAMPLED,
+    check_inference_rule,
+    compile_predict,
+    make_predict_samples,
+)
 from training.config import canonical
 from training.experiment import prepare, start_state
 from training.runtime.devices import make_mesh
@@ -26,13 +33,12 @@ def run(small):
     return experiment, start_state(experiment), np.asarray(images)
 
 
-def quick(function):
-    return jax.jit(function, compiler_options=QUICK)
+quick = partial(jax.jit, compiler_options=QUICK)
 
 
 @pytest.fixture(autouse=True)
 def compiled_quickly(monkeypatch):
-    monkeypatch.setattr(monte_carlo, "compiler_options", lambda: QUICK)
+    monkeypatch.setattr(inference, "compiled", quick)
 
 
 IDS = np.arange(100, 130, dtype=np.int32)
@@ -42,14 +48,14 @@ IDS = np.arange(100, 130, dtype=np.int32)
 def predicted(run):
     experiment, state, images = run
 
-    def answer(rule, samples=3):
-        answered = quick(make_answer(experiment.objective, rule, samples))
-        return np.asarray(answered(state, KEY, images, IDS))
+    def predict(rule, samples=3):
+        compiled = quick(make_predict_samples(experiment.objective, rule, samples))
+        return np.asarray(compiled(state, KEY, images, IDS))
 
-    return {rule: answer(rule) for rule in MODES}
+    return {rule: predict(rule) for rule in MODES}
 
 
-def test_rules_differ_and_only_some_have_samples(predicted):
+def test_inference_rules_differ_and_only_some_have_samples(predicted):
     names = list(MODES)
     for number, name in enumerate(names):
         samples = predicted[name]
@@ -65,7 +71,7 @@ def test_a_sample_is_the_same_in_any_chunk_and_on_any_devices(run, predicted):
     experiment, state, images = run
     mesh = make_mesh("data:4")
     placed = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
-    predict = make_predict(experiment._replace(mesh=mesh), placed, "mc", 3, 12)
+    predict = compile_predict(experiment._replace(mesh=mesh), placed, "mc", 3, 12)
     order = np.random.default_rng(0).permutation(30)
     found = predict(placed, KEY, images[order], IDS[order])
     expected = predicted["mc"][:, order]
@@ -76,15 +82,15 @@ def test_chunks_fit_into_memory_and_fewer_samples_are_the_first_of_more(
     run, predicted, monkeypatch
 ):
     experiment, state, images = run
-    monkeypatch.setattr(monte_carlo, "CACHE", 2**14)
-    sizes, padded = [], monte_carlo._padded
+    monkeypatch.setattr(inference, "CACHE", 2**14)
+    sizes, padded = [], inference._padded
 
     def recorded(array, size):
         sizes.append(size)
         return padded(array, size)
 
-    monkeypatch.setattr(monte_carlo, "_padded", recorded)
-    found = make_predict(experiment, state, "mc", 2)(state, KEY, images, IDS)
+    monkeypatch.setattr(inference, "_padded", recorded)
+    found = compile_predict(experiment, state, "mc", 2)(state, KEY, images, IDS)
     expected = predicted["mc"][:2]
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     assert 1 <= max(sizes) < 30
@@ -95,8 +101,8 @@ def test_what_comes_before_the_first_active_site_is_computed_once(small):
         config = canonical(replace(small, dropout=plan, mesh="data:1"))
         experiment = prepare(config)
         images = experiment.data.test.fetch(np.arange(4, dtype=np.int32))[0]
-        answer = make_answer(experiment.objective, "mc", samples)
-        traced = jax.make_jaxpr(answer)(
+        predict = make_predict_samples(experiment.objective, "mc", samples)
+        traced = jax.make_jaxpr(predict)(
             start_state(experiment), KEY, images.astype(jnp.float32), jnp.arange(4)
         )
         return _convolved_images(traced.jaxpr)
@@ -130,7 +136,7 @@ def _convolved_images(jaxpr):
         ("gaussian", "fc:bernoulli:0.5", "at a kernel"),
     ],
 )
-def test_a_rule_that_cannot_act_is_a_usage_error(small, rule, plan, message):
+def test_an_inference_rule_that_cannot_act_is_a_usage_error(small, rule, plan, message):
     experiment = prepare(canonical(replace(small, dropout=plan)))
     with pytest.raises(ValueError, match=message):
-        check_rule(rule, experiment.rows)
+        check_inference_rule(rule, experiment.rows)

@@ -1,4 +1,4 @@
-"""What rules of inference mean: exact identities on networks small enough to enumerate,
+"""What inference rules mean: exact identities on networks small enough to enumerate,
 and normalisation that Monte-Carlo evaluation leaves alone."""
 
 from itertools import product
@@ -11,7 +11,7 @@ from scipy.special import log_softmax, logsumexp
 from test_norms import NETWORK
 from variant_cases import QUICK
 
-from dropout import Moment, Timeline, bind, identity, parse, rates_at, resolve
+from dropout import Moment, Timeline, bind, identity, parse, resolve, rows_at
 from dropout.grammar import parse_call
 from training.network import build
 
@@ -31,12 +31,18 @@ def tiny():
     return network, logits
 
 
+def rows_of(plan, network):
+    """The rows of a plan at a network's sites, with their rates at the first step."""
+    names = tuple(site.name for site in network.sites)
+    return rows_at(resolve(parse(plan), names), 0, Timeline(1, 1))
+
+
 def thinned(tiny, images):
     """The logits of every thinned network, and how probable each is."""
     _, logits = tiny
     for mask in product((0.0, 1.0), repeat=UNITS):
 
-        def drop(site, x, *others, mask=mask):
+        def drop(site, x, *others, mask=mask, **options):
             if site == "fc1":
                 return x * jnp.asarray(mask)[None] / (1 - RATE)
             return identity(site, x, *others)
@@ -47,9 +53,8 @@ def thinned(tiny, images):
 
 def scaled(tiny, images):
     network, logits = tiny
-    rows = resolve(parse(f"fc1:bernoulli:{RATE}"), network.sites)
-    rates = rates_at(rows, 0, Timeline(1, 1))
-    return np.float64(logits(images, bind(rows, rates, None, "scaling")))
+    rows = rows_of(f"fc1:bernoulli:{RATE}", network)
+    return np.float64(logits(images, bind(rows, None, "scaling")))
 
 
 def test_weight_scaling_is_the_geometric_mean_of_all_thinned_networks(tiny):
@@ -77,12 +82,11 @@ def test_monte_carlo_averages_all_thinned_networks(tiny):
     weights = np.asarray(chances)[:, None, None]
     mean = (weights * each).sum(0)
     deviation = np.sqrt((weights * (each - mean) ** 2).sum(0))
-    rows = resolve(parse(f"fc1:bernoulli:{RATE}"), network.sites)
-    rates = rates_at(rows, 0, Timeline(1, 1))
+    rows = rows_of(f"fc1:bernoulli:{RATE}", network)
 
     def sample(draw):
         moment = Moment(KEY, jnp.arange(3), draw=draw)
-        return jax.nn.softmax(logits(images, bind(rows, rates, moment, "mc")))
+        return jax.nn.softmax(logits(images, bind(rows, moment, "mc")))
 
     found = jax.jit(jax.vmap(sample), compiler_options=QUICK)(
         jnp.arange(1, 1 + samples)
@@ -92,9 +96,9 @@ def test_monte_carlo_averages_all_thinned_networks(tiny):
 
 def normed(mode, ids, row_weights=None):
     """Features and statistics of a batch-normalised network under dropout in a mode."""
-    rows = resolve(parse("fc:bernoulli:0.5"), NETWORK.sites)
+    rows = rows_of("fc:bernoulli:0.5", NETWORK)
     moment = Moment(KEY, jnp.asarray(ids), draw=1)
-    drop = bind(rows, rates_at(rows, 0, Timeline(1, 1)), moment, mode)
+    drop = bind(rows, moment, mode)
     images = jnp.asarray(ids, jnp.float32).reshape(-1, 1, 1, 1)
     stats = jax.tree.map(lambda leaf: leaf + 0.5, NETWORK.stats)
     found, after = NETWORK.forward(NETWORK.params, stats, images, drop, row_weights)

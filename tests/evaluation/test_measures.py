@@ -11,12 +11,12 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, brier_score_loss, log_loss, roc_auc_score
 
-from evaluation import measures as metrics
+from evaluation import measures
 
 RANDOM = np.random.default_rng(3)
 CLASSES, SAMPLES, EXAMPLES = 5, 7, 400
 SAMPLED = log_softmax(RANDOM.normal(0, 2, (SAMPLES, EXAMPLES, CLASSES)), axis=-1)
-PREDICTED = metrics.averaged(SAMPLED)
+PREDICTED = measures.averaged(SAMPLED)
 PROBABILITIES = np.exp(PREDICTED)
 # Right somewhat more often than the predictions claim.
 LABELS = np.where(
@@ -32,15 +32,15 @@ def close(found, expected):
 
 def test_accuracy_likelihood_and_brier_score_are_scikit_learns():
     close(
-        metrics.accuracy(PREDICTED, LABELS),
+        measures.accuracy(PREDICTED, LABELS),
         accuracy_score(LABELS, PROBABILITIES.argmax(-1)),
     )
     close(
-        metrics.negative_log_likelihood(PREDICTED, LABELS),
+        measures.negative_log_likelihood(PREDICTED, LABELS),
         log_loss(LABELS, PROBABILITIES, labels=range(CLASSES)),
     )
     close(
-        metrics.brier_score(PREDICTED, LABELS),
+        measures.brier_score(PREDICTED, LABELS),
         brier_score_loss(
             LABELS, PROBABILITIES, labels=range(CLASSES), scale_by_half=False
         ),
@@ -49,7 +49,7 @@ def test_accuracy_likelihood_and_brier_score_are_scikit_learns():
 
 def test_the_likelihood_of_what_is_thought_impossible_is_not_clipped():
     predicted = np.array([[-200.0, 0.0]])
-    assert metrics.negative_log_likelihood(predicted, np.array([0])) == 200
+    assert measures.negative_log_likelihood(predicted, np.array([0])) == 200
 
 
 def test_averaging_is_of_probabilities():
@@ -78,7 +78,7 @@ def mass_edges(confidence):
     return [np.percentile(confidence, 100 * number / 15) for number in range(1, 15)]
 
 
-BINNINGS = [(metrics.equal_width, width_edges), (metrics.equal_mass, mass_edges)]
+BINNINGS = [(measures.equal_width, width_edges), (measures.equal_mass, mass_edges)]
 
 
 @pytest.mark.parametrize("edges, by_hand", BINNINGS)
@@ -86,7 +86,7 @@ def test_calibration_errors_are_their_definitions(edges, by_hand):
     confidence = PROBABILITIES.max(-1)
     correct = PROBABILITIES.argmax(-1) == LABELS
     close(
-        metrics.expected_calibration_error(PREDICTED, LABELS, edges),
+        measures.expected_calibration_error(PREDICTED, LABELS, edges),
         by_bins(confidence, correct, by_hand(confidence)),
     )
     of_classes = [
@@ -94,7 +94,7 @@ def test_calibration_errors_are_their_definitions(edges, by_hand):
         for label, p in enumerate(PROBABILITIES.T)
     ]
     close(
-        metrics.classwise_calibration_error(PREDICTED, LABELS, edges),
+        measures.classwise_calibration_error(PREDICTED, LABELS, edges),
         np.mean(of_classes),
     )
 
@@ -102,15 +102,15 @@ def test_calibration_errors_are_their_definitions(edges, by_hand):
 def test_calibration_errors_of_known_cases():
     always = np.tile(np.log([1 - 1e-12, 1e-12]), (10, 1))
     labels = np.array([0] * 7 + [1] * 3)
-    ece = metrics.expected_calibration_error
+    ece = measures.expected_calibration_error
     close(ece(always, labels), 0.3)
-    close(ece(always, labels, metrics.equal_mass), 0.3)
+    close(ece(always, labels, measures.equal_mass), 0.3)
     honest = np.tile(np.log([0.7, 0.3]), (10, 1))
     assert ece(honest, labels) < 1e-9
-    assert metrics.classwise_calibration_error(honest, labels) < 1e-9
+    assert measures.classwise_calibration_error(honest, labels) < 1e-9
     # 1/3 and 2/3 are edges, and belong to the bin below.
     edge = np.log([[2 / 3, 1 / 3]])
-    assert len(metrics.reliability(edge, np.array([0]))) == 1
+    assert len(measures.reliability(edge, np.array([0]))) == 1
 
 
 @pytest.mark.parametrize("edges, _", BINNINGS)
@@ -118,17 +118,17 @@ def test_calibration_does_not_depend_on_the_order(edges, _):
     rounded = np.log(np.round(PROBABILITIES, 1) + 0.01)  # ties
     order = np.random.default_rng(1).permutation(EXAMPLES)
     close(
-        metrics.expected_calibration_error(rounded, LABELS, edges),
-        metrics.expected_calibration_error(rounded[order], LABELS[order], edges),
+        measures.expected_calibration_error(rounded, LABELS, edges),
+        measures.expected_calibration_error(rounded[order], LABELS[order], edges),
     )
 
 
 @pytest.mark.parametrize("edges, _", BINNINGS)
 def test_reliability_bins_give_the_calibration_error(edges, _):
-    confidence, correct, count = metrics.reliability(PREDICTED, LABELS, edges).T
+    confidence, correct, count = measures.reliability(PREDICTED, LABELS, edges).T
     assert count.sum() == EXAMPLES
     error = (count * abs(confidence - correct)).sum() / EXAMPLES
-    close(metrics.expected_calibration_error(PREDICTED, LABELS, edges), error)
+    close(measures.expected_calibration_error(PREDICTED, LABELS, edges), error)
 
 
 def test_entropies_and_disagreement_by_loops():
@@ -138,39 +138,39 @@ def test_entropies_and_disagreement_by_loops():
         total = -sum(p * np.log(p) for p in mean)
         each = np.mean([-sum(p * np.log(p) for p in sample) for sample in samples])
         votes = [list(samples.argmax(-1)).count(label) for label in range(CLASSES)]
-        close(metrics.entropy(PREDICTED)[example], total)
-        close(metrics.expected_entropy(SAMPLED)[example], each)
-        close(metrics.mutual_information(SAMPLED)[example], total - each)
-        close(metrics.variation_ratio(SAMPLED)[example], 1 - max(votes) / SAMPLES)
+        close(measures.entropy(PREDICTED)[example], total)
+        close(measures.expected_entropy(SAMPLED)[example], each)
+        close(measures.mutual_information(SAMPLED)[example], total - each)
+        close(measures.variation_ratio(SAMPLED)[example], 1 - max(votes) / SAMPLES)
 
 
 def test_two_certain_samples_that_disagree():
     samples = np.array([[[0.0, -np.inf]], [[-np.inf, 0.0]]])
-    close(metrics.entropy(metrics.averaged(samples)), [np.log(2)])
-    close(metrics.expected_entropy(samples), [0.0])
-    close(metrics.mutual_information(samples), [np.log(2)])
-    close(metrics.variation_ratio(samples), [0.5])
+    close(measures.entropy(measures.averaged(samples)), [np.log(2)])
+    close(measures.expected_entropy(samples), [0.0])
+    close(measures.mutual_information(samples), [np.log(2)])
+    close(measures.variation_ratio(samples), [0.5])
 
 
 def test_samples_that_agree_carry_no_information():
     samples = np.repeat(SAMPLED[:1], 4, axis=0)
-    assert metrics.mutual_information(samples).max() < 1e-12
-    assert metrics.variation_ratio(samples).max() == 0
+    assert measures.mutual_information(samples).max() < 1e-12
+    assert measures.variation_ratio(samples).max() == 0
 
 
 def test_the_order_of_samples_changes_nothing():
     order = np.random.default_rng(1).permutation(SAMPLES)
-    for measure in (metrics.mutual_information, metrics.variation_ratio):
+    for measure in (measures.mutual_information, measures.variation_ratio):
         close(measure(SAMPLED[order]), measure(SAMPLED))
 
 
 def test_risk_and_coverage_by_hand():
     confidence = np.array([0.9, 0.6, 0.8, 0.7])
     correct = np.array([True, False, True, False])
-    coverage, risk = metrics.risk_coverage(confidence, correct)
+    coverage, risk = measures.risk_coverage(confidence, correct)
     close(coverage, [0.25, 0.5, 0.75, 1])
     close(risk, [0, 0, 1 / 3, 1 / 2])
-    close(metrics.area_under_risk_coverage(confidence, correct), (1 / 3 + 1 / 2) / 4)
+    close(measures.area_under_risk_coverage(confidence, correct), (1 / 3 + 1 / 2) / 4)
 
 
 def test_the_risk_among_ties_is_that_of_a_random_order():
@@ -180,14 +180,14 @@ def test_the_risk_among_ties_is_that_of_a_random_order():
     for middle in permutations([1, 2, 3]):
         wrong = ~correct[[0, *middle, 4]]
         orders.append(np.cumsum(wrong) / np.arange(1, 6))
-    close(metrics.risk_coverage(confidence, correct)[1], np.mean(orders, 0))
+    close(measures.risk_coverage(confidence, correct)[1], np.mean(orders, 0))
 
 
 def test_auroc_counts_pairs():
     random = np.random.default_rng(1)
     inside, outside = random.normal(0, 1, 50).round(1), random.normal(1, 1, 30).round(1)
     pairs = [(o > i) + 0.5 * (o == i) for o in outside for i in inside]
-    close(metrics.out_of_distribution_auroc(inside, outside), np.mean(pairs))
+    close(measures.out_of_distribution_auroc(inside, outside), np.mean(pairs))
     flags = [0] * 50 + [1] * 30
     close(np.mean(pairs), roc_auc_score(flags, [*inside, *outside]))
 
@@ -197,7 +197,7 @@ def test_temperature_scaling_undoes_a_temperature():
     logits = random.normal(0, 2, (20_000, CLASSES))
     gumbel = random.gumbel(size=logits.shape)
     labels = (logits + gumbel).argmax(-1)  # drawn from softmax(logits)
-    found = metrics.fit_temperature(log_softmax(3 * logits, axis=-1)[None], labels)
+    found = measures.fit_temperature(log_softmax(3 * logits, axis=-1)[None], labels)
     # The standard error of a temperature from 20,000 examples is about 0.03.
     assert abs(found - 3) < 0.1
 
@@ -214,14 +214,14 @@ def test_temperature_scaling_is_scikit_learns():
         ).fit(features, labels)
     theirs = 1 / calibrated.calibrated_classifiers_[0].calibrators[0].beta_
     logits = log_softmax(model.decision_function(features), axis=-1)
-    assert metrics.fit_temperature(logits[None], labels) == pytest.approx(theirs, 1e-3)
+    assert measures.fit_temperature(logits[None], labels) == pytest.approx(theirs, 1e-3)
 
 
 def test_tempering_keeps_the_classes_and_never_worsens_the_fit():
-    temperature = metrics.fit_temperature(SAMPLED, LABELS)
-    loss = metrics.negative_log_likelihood
-    tempered = metrics.averaged(metrics.temper(SAMPLED, temperature))
+    temperature = measures.fit_temperature(SAMPLED, LABELS)
+    loss = measures.negative_log_likelihood
+    tempered = measures.averaged(measures.temper(SAMPLED, temperature))
     assert loss(tempered, LABELS) <= loss(PREDICTED, LABELS)
-    alone = metrics.temper(PREDICTED, temperature)
+    alone = measures.temper(PREDICTED, temperature)
     assert (alone.argmax(-1) == PREDICTED.argmax(-1)).all()
-    close(metrics.temper(PREDICTED, 1.0), PREDICTED)
+    close(measures.temper(PREDICTED, 1.0), PREDICTED)

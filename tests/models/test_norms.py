@@ -25,8 +25,6 @@ SITES = ("fc",)
 class Normed(nnx.Module):
     """Images of one pixel hold an example's id; its features are normalised."""
 
-    sites = SITES
-
     def __init__(self, kind="batch"):
         table = jax.random.normal(jax.random.key(0), (24, CHANNELS)) * 3 + 2
         self.table = nnx.Param(table)
@@ -37,7 +35,7 @@ class Normed(nnx.Module):
         return normalise(self.norm, drop("fc", rows), row_weights)
 
 
-NETWORK = functional(Normed())
+NETWORK = functional(Normed(), (1, 1, 1))
 TABLE = np.asarray(NETWORK.params["table"], np.float64)
 
 
@@ -129,7 +127,7 @@ def test_no_evaluation_moves_a_statistic(mode):
     rows = resolve(parse("fc:bernoulli:0.5"), SITES)
     images = jnp.arange(5, dtype=jnp.float32).reshape(-1, 1, 1, 1)
     moment = Moment(jax.random.key(0), jnp.arange(5), draw=1)
-    drop = bind(rows, {"fc": 0.5}, moment, mode)
+    drop = bind(rows, moment, mode)
     logits, stats = NETWORK.forward(NETWORK.params, NETWORK.stats, images, drop)
     for one, two in zip(jax.tree.leaves(stats), jax.tree.leaves(NETWORK.stats)):
         np.testing.assert_array_equal(one, two)
@@ -153,7 +151,7 @@ def test_members_of_a_population_have_statistics_of_their_own():
             resolve(parse("fc:bernoulli:0.5"), SITES),
             Moment(key, jnp.arange(6)),
         )
-        drop = bind(rows, {"fc": 0.5}, moment)
+        drop = bind(rows, moment)
         return NETWORK.forward(params, stats, images, drop, jnp.ones(6))
 
     keys = jax.random.split(jax.random.key(3), 3)

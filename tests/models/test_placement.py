@@ -1,6 +1,5 @@
-"""Where the sites of a model lie: around norms, non-linearities and whole layers."""
+"""Where the sites of a model are: around norms, non-linearities and whole layers."""
 
-import inspect
 from functools import cache, partial
 from itertools import pairwise
 
@@ -9,19 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from model_cases import TINY
+from model_cases import TINY, site_names
 from variant_cases import QUICK
 
 from dropout import identity
-from dropout.grammar import Call, parse_call
-from models import MODELS, create
+from dropout.grammar import Call, option_types, parse_call
+from models import MODELS, constructor, create
 from models.norms import NORMS
 
 IMAGE, CLASSES, ROWS = (16, 16, 1), 3, 4
 
 
 def takes_norm(text):
-    return "norm" in inspect.signature(MODELS[parse_call(text).name]).parameters
+    return "norm" in option_types(constructor(MODELS[parse_call(text).name]))
 
 
 NORMED = [text for text in TINY if takes_norm(text)]
@@ -41,8 +40,8 @@ def start(path, leaf):
     """Kernels are random, scales and variances 1, and the rest is 0."""
     name = path[-2].key
     if name == "kernel":
-        drawn = np.random.default_rng(len(path)).normal(size=leaf.shape)
-        return np.float32(drawn / np.sqrt(leaf.size / leaf.shape[-1]))
+        normal = np.random.default_rng(len(path)).normal(size=leaf.shape)
+        return np.float32(normal / np.sqrt(leaf.size / leaf.shape[-1]))
     return np.full(leaf.shape, name in ("scale", "var"), np.float32)
 
 
@@ -67,7 +66,8 @@ def values_at_sites(text):
 
     images = jax.random.normal(jax.random.key(1), (ROWS, *IMAGE))
     values = jax.jit(run, compiler_options=QUICK)(state, images)
-    return {site: values[site] for site in model.sites}
+    # A jitted function returns its dictionary in the order of the names.
+    return {site: values[site] for site in site_names(str(call), IMAGE, CLASSES)}
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ IMAGE, CLASSES, ROWS = (16, 16, 1), 3, 4
 def test_only_activations_are_of_the_compute_dtype(text):
     call, key, seen = parse_call(text), jax.random.key(0), {}
 
-    def drop(site, x, *others, time=None):
+    def drop(site, x, *others, time=None, reader=""):
         y = identity(site, x, *others)
         seen[site] = {x.dtype, y.dtype}
         return y
@@ -41,9 +41,9 @@ def test_only_activations_are_of_the_compute_dtype(text):
 
 def test_masks_are_the_same_decisions():
     rows = resolve(parse("input:bernoulli:0.3"), ("input",))
-    inner = bind(rows, {"input": 0.3}, Moment(jax.random.key(1), jnp.arange(ROWS)))
+    inner = bind(rows, Moment(jax.random.key(1), jnp.arange(ROWS)))
     images = jax.random.uniform(jax.random.key(2), (ROWS, *IMAGE), minval=1.0)
-    dropped, answers = {}, {}
+    dropped, logits = {}, {}
 
     def drop(site, x, *others):
         y = inner(site, x, *others)
@@ -54,9 +54,9 @@ def test_masks_are_the_same_decisions():
     call, key = parse_call("mlp(widths=(6,))"), jax.random.key(0)
     for dtype in ("float32", "bfloat16"):
         network = build(call, IMAGE, CLASSES, key, dtype)
-        answers[dtype], _ = network.forward(network.params, {}, images, drop)
+        logits[dtype], _ = network.forward(network.params, {}, images, drop)
     assert 0.2 < dropped["float32"].mean() < 0.4
     np.testing.assert_array_equal(dropped["float32"], dropped["bfloat16"])
-    # Eight bits of mantissa: each answer within a hundredth of their spread.
-    difference = np.abs(answers["float32"] - answers["bfloat16"]).max()
-    assert 0 < difference < 0.02 * np.abs(answers["float32"]).max()
+    # Eight bits of mantissa: each logit within a hundredth of their spread.
+    difference = np.abs(logits["float32"] - logits["bfloat16"]).max()
+    assert 0 < difference < 0.02 * np.abs(logits["float32"]).max()

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from model_cases import site_names
 
 from dropout import Moment, bind, identity, parse, resolve
 from dropout.grammar import parse_call
@@ -32,10 +33,13 @@ def images(key, rows=ROWS):
     return jax.random.normal(key, (rows, *IMAGE))
 
 
-def dropper(model, plan, key, rows=None):
-    table = resolve(parse(plan), model.sites)
-    ids = jnp.arange(ROWS) if rows is None else jnp.asarray(rows)
-    return bind(table, {row.site: row.rate for row in table}, Moment(key, ids))
+def rows_of(text, plan):
+    return resolve(parse(plan), site_names(text, IMAGE, 3))
+
+
+def dropper(text, plan, key, ids=None):
+    ids = jnp.arange(ROWS) if ids is None else jnp.asarray(ids)
+    return bind(rows_of(text, plan), Moment(key, ids))
 
 
 def sigmoid(x):
@@ -94,7 +98,7 @@ def test_a_language_model_sees_the_past_alone(key):
 
 
 def test_layers_of_a_language_model_are_stacked(key):
-    """Its first layer is the row reader's, at every length of the sequence."""
+    """Its first layer is the one of `lstm`, at every length of the sequence."""
     model, x = network("char_rnn(embedding=6, units=5)"), images(key)
     params = weights(model)
     table = params["embedding"]["kernel"]
@@ -107,18 +111,15 @@ def test_layers_of_a_language_model_are_stacked(key):
 
 def test_zoneout_at_test_mixes_the_states_of_cell_and_hidden_unit(key):
     model, x = network(LSTM), images(key)
-    rows = resolve(
-        parse("lstm/cell/state:zoneout:0.3 lstm/state:zoneout:0.2"), model.sites
-    )
-    drop = bind(rows, {row.site: row.rate for row in rows}, None, "eval")
+    rows = rows_of(LSTM, "lstm/cell/state:zoneout:0.3 lstm/state:zoneout:0.2")
+    drop = bind(rows, None, "eval")
     expected = lstm_by_hand(weights(model), np.asarray(x, np.float64), (0.3, 0.2))
     np.testing.assert_allclose(model(x, drop), expected, atol=1e-5)
 
 
 def test_zoneout_at_test_mixes_the_state_of_a_gated_unit(key):
     model, x = network(GRU), images(key)
-    rows = resolve(parse("gru/state:zoneout:0.3"), model.sites)
-    drop = bind(rows, {row.site: row.rate for row in rows}, None, "eval")
+    drop = bind(rows_of(GRU, "gru/state:zoneout:0.3"), None, "eval")
     expected = gru_by_hand(weights(model), np.asarray(x, np.float64), 0.3)
     np.testing.assert_allclose(model(x, drop), expected, atol=1e-5)
 
@@ -137,16 +138,17 @@ def test_lstm_has_the_textbook_number_of_parameters_and_forget_bias_one():
     ["lstm/candidate:recurrent", "lstm/state:zoneout", "gru/candidate:recurrent"],
 )
 def test_nothing_enters_the_memory_at_rate_one(key, site):
-    model = network(f"{site.partition('/')[0]}(units=5)")
+    text = f"{site.partition('/')[0]}(units=5)"
+    model = network(text)
     bias = jnp.broadcast_to(weights(model)["out"]["bias"], (ROWS, 3))
-    drop = dropper(model, f"{site}:1.0", key)
+    drop = dropper(text, f"{site}:1.0", key)
     np.testing.assert_array_equal(model(images(key), drop), bias)
 
 
 def test_sites_inside_the_scan_and_no_others_are_told_the_time(key):
     told = {}
 
-    def drop(site, x, *others, time=None):
+    def drop(site, x, *others, time=None, reader=""):
         told[site] = time is not None
         return identity(site, x, *others)
 
@@ -160,7 +162,7 @@ def test_sites_inside_the_scan_and_no_others_are_told_the_time(key):
 def test_a_sequence_has_one_mask_of_the_recurrent_kernel(key, unit):
     """The same as a plain network whose recurrent kernel is the dropped one."""
     model, x = network(LSTM), images(key)
-    drop = dropper(model, f"lstm/recurrent/kernel:dropconnect(unit='{unit}'):0.5", key)
+    drop = dropper(LSTM, f"lstm/recurrent/kernel:dropconnect(unit='{unit}'):0.5", key)
     params = weights(model)
     kernel = jnp.asarray(params["lstm"]["recurrent"]["kernel"])
     kernels = drop("lstm/recurrent/kernel", x, kernel, lambda _, kernel: kernel[None])
@@ -194,7 +196,7 @@ def test_a_sequence_has_one_mask_of_the_recurrent_kernel(key, unit):
 def test_masks_follow_the_example_through_the_network(key, text, plan):
     model, x, order = network(text), images(key), np.array([2, 0, 3, 1])
     forward = jax.jit(
-        lambda x, rows: model(x, dropper(model, plan, key, rows)),
+        lambda x, ids: model(x, dropper(text, plan, key, ids)),
         compiler_options={"xla_backend_optimization_level": 0},
     )
     whole, part = forward(x, np.arange(ROWS)), forward(x[order], order)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from flax import nnx
-from model_cases import TINY
+from model_cases import TINY, site_names
 
 from dropout import VARIANTS, Moment, bind, identity, kind_of, parse, resolve
 from dropout.grammar import parse_call
@@ -27,15 +27,10 @@ def network(text):
     return create(parse_call(text), IMAGE, 10, jax.random.key(0))
 
 
-@cache
-def sites_of(text):
-    return tuple(nnx.eval_shape(lambda: network(text)).sites)
-
-
 def dropper(plan, sites):
     rows = resolve(parse(plan), sites)
     moment = Moment(jax.random.key(1), jnp.arange(ROWS))
-    return bind(rows, {row.site: jnp.float32(row.rate) for row in rows}, moment)
+    return bind(rows, moment)
 
 
 def problem(name, site, *arguments, time):
@@ -55,7 +50,7 @@ def problems(text):
     """For every variant at every site of its kind what `problem` says."""
     known, found = KNOWN, {}
 
-    def drop(site, x, *others, time=None):
+    def drop(site, x, *others, time=None, reader=""):
         kind = kind_of(site)
         for name in (name for name in VARIANTS if kind in VARIANTS[name].kinds):
             if (name, kind, x.ndim) not in known:
@@ -74,9 +69,9 @@ def plans():
     left = sorted(VARIANTS, key=lambda name: len(VARIANTS[name].kinds))
     made = {}
     for text in (*SMALL, *TINY):
-        kinds, rules = {kind_of(site) for site in sites_of(text)}, {}
+        kinds, rules = {kind_of(site) for site in site_names(text)}, {}
         for name in [name for name in left if kinds & set(VARIANTS[name].kinds)]:
-            for site in sites_of(text):
+            for site in site_names(text):
                 fits = kind_of(site) in VARIANTS[name].kinds
                 acts = fits and problems(text)[site, name] is None
                 if acts and site not in rules and name in left:
@@ -88,7 +83,7 @@ def plans():
 
 
 def test_every_variant_acts_in_some_network_that_has_sites_of_its_kind():
-    kinds = {kind_of(site) for text in TINY for site in sites_of(text)}
+    kinds = {kind_of(site) for text in TINY for site in site_names(text)}
     _, left = plans()
     assert not [name for name in left if kinds & set(VARIANTS[name].kinds)]
 
@@ -99,7 +94,7 @@ def test_gradients_with_every_variant_are_finite_under_jit():
 
         def gradient(images, text=text, plan=plan):
             graph, params, others = nnx.split(network(text), nnx.Param, ...)
-            drop = dropper(plan, sites_of(text))
+            drop = dropper(plan, site_names(text))
             logits = lambda params: nnx.merge(graph, params, others)(images, drop)  # noqa: E731
             return jax.grad(lambda params: (logits(params) ** 2).sum())(params)
 

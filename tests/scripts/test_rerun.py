@@ -8,7 +8,7 @@ import sys
 import pytest
 from paths import ROOT
 
-from scripts import rerun
+from evaluation import rerun
 
 
 def changed(finished, directory, name, change):
@@ -90,7 +90,7 @@ def test_members_are_compared_one_by_one(finished, tmp_path):
 def test_a_damaged_record_is_refused(finished, tmp_path, name, content, words):
     workdir = changed(finished, tmp_path, name, lambda text: content)
     with pytest.raises(ValueError, match=words):
-        rerun.repeat(workdir, tmp_path / "again")
+        rerun.repeat(workdir, tmp_path / "again", "", "")
 
 
 def test_missing_lines_are_a_difference():

@@ -1,14 +1,17 @@
 """Tasks on a Ray cluster of two nodes, one of which is killed in the middle."""
 
 import json
+import os
 import threading
 import time
 from dataclasses import replace
 
+import jax
 import pytest
 
+from studies import cluster
 from studies.arms import parse_arms, trials
-from studies.cluster import run_on_ray, write_records
+from studies.cluster import run_on_ray, train_there, write_records
 from studies.engines import run_tasks
 from studies.tasks import finished, group
 from training.config import canonical
@@ -22,8 +25,30 @@ def test_records_are_written_where_they_are_missing(tmp_path):
 
 
 def test_without_ray_or_a_cluster_one_line_says_so(tmp_path):
-    with pytest.raises(ValueError, match="Ray is not installed|no Ray cluster answers"):
+    with pytest.raises(ValueError, match="Ray is not installed|no Ray cluster listens"):
         run_on_ray([], tmp_path, "127.0.0.1:1", print)
+
+
+def test_a_worker_sets_the_xla_flags_of_a_deterministic_run(
+    small, tmp_path, monkeypatch
+):
+    """Before it trains; a second task of the same worker changes nothing."""
+    config = replace(small, mesh="", deterministic=True, cache_dir=str(tmp_path))
+    (arm,) = parse_arms(canonical(config), "none", "")
+    first, second = group(trials([arm], (0, 1)), 1)
+    seen = []
+    monkeypatch.setenv("XLA_FLAGS", "")
+    monkeypatch.setattr(cluster, "RECORD", ())
+    monkeypatch.setattr(
+        cluster, "_train_when_free", lambda *_: seen.append(os.environ["XLA_FLAGS"])
+    )
+    before = jax.config.jax_compilation_cache_dir
+    try:
+        assert train_there(first, tmp_path) == train_there(second, tmp_path) == {}
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+    assert seen[0].split() == ["--xla_gpu_deterministic_ops=true"]
+    assert seen[1] == seen[0]
 
 
 @pytest.mark.slow
@@ -35,9 +60,9 @@ def test_a_node_that_is_lost_loses_nothing(small, tmp_path):
     found = trials(parse_arms(base, "", ""), tuple(range(8)))
     tasks = group(found, 1)
     assert len(tasks) == 8
-    cluster = cluster_utils.Cluster(True, head_node_args={"num_cpus": 0})
-    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
-    cluster.wait_for_nodes()
+    ray_cluster = cluster_utils.Cluster(True, head_node_args={"num_cpus": 0})
+    nodes = [ray_cluster.add_node(num_cpus=1) for _ in range(2)]
+    ray_cluster.wait_for_nodes()
     before = {}
 
     def kill_one_in_the_middle():
@@ -45,16 +70,16 @@ def test_a_node_that_is_lost_loses_nothing(small, tmp_path):
             time.sleep(0.05)
         time.sleep(0.3)
         before.update(predictions(found, tmp_path))
-        cluster.remove_node(nodes[0], allow_graceful=False)
+        ray_cluster.remove_node(nodes[0], allow_graceful=False)
 
     killer = threading.Thread(target=kill_one_in_the_middle)
     killer.start()
     announced = []
     try:
-        run_on_ray(tasks, tmp_path, cluster.address, announced.append)
+        run_on_ray(tasks, tmp_path, ray_cluster.address, announced.append)
     finally:
         killer.join()
-        cluster.shutdown()
+        ray_cluster.shutdown()
     assert sorted(map(str, announced)) == sorted(map(str, tasks))
     assert 2 <= len(before) < 8, "the node was killed in the middle"
     after = predictions(found, tmp_path)

@@ -104,8 +104,8 @@ def test_the_heat_map_has_the_mean_of_each_layer_and_rate(study):
         for labels in (axes.get_yticklabels(), axes.get_xticklabels())
     )
     found = axes.images[0].get_array()
-    for layer, place in zip(layers, found):
-        for rate, error in zip(rates, place):
+    for layer, row in zip(layers, found):
+        for rate, error in zip(rates, row):
             rule, _, schedule = layer.partition("@")
             plan = f"{rule}:{rate}" + (f"@{schedule}" if schedule else "")
             if plan in ERRORS:

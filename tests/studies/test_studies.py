@@ -14,16 +14,17 @@ from paths import ROOT
 
 from dropout import parse, resolve
 from dropout.grammar import parse_call
-from models import create
 from studies.arms import Trial, changed, parse_arms, trials
 from studies.comparison import cells, compare
 from studies.engines import run_tasks
 from studies.outcomes import append, outcome
+from studies.populations import population
 from studies.study import Study, claim, collect, pending
 from studies.tables import markdown
 from studies.tasks import UNIT_RATE, group, program, shard, unit_plan
 from training.config import Config, canonical
 from training.members import parse_seeds
+from training.network import build
 
 BASE = canonical(Config())
 STUDIES = sorted((ROOT / "configs" / "studies").glob("*.flags"))
@@ -223,11 +224,12 @@ def test_the_table_says_how_many_reached_the_target(finished_study):
 def sites(model):
     found = []
 
-    def add():
-        found.append(create(model, (28, 28, 1), 10, jax.random.key(0)).sites)
+    def record():
+        network = build(model, (28, 28, 1), 10, jax.random.key(0))
+        found.extend(site.name for site in network.sites)
 
-    jax.eval_shape(add)
-    return found[0]
+    jax.eval_shape(record)
+    return tuple(found)
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
@@ -244,6 +246,51 @@ def test_a_study_of_configs_has_arms_that_fit(path):
         resolve(parse(arm.config.dropout), sites(parse_call(arm.config.model)))
     for word in ("# Source:", "# Command:", "# Expected:", "# Time:"):
         assert any(line.startswith(word) for line in lines), word
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("true", True), ("1", True), ("false", False), ("0", False)]
+)
+def test_booleans_of_arms_are_read_as_flags_are(text, value):
+    (arm,) = parse_arms(BASE, "", f"on --telemetry={text}")
+    assert arm.config.telemetry is value
+    with pytest.raises(ValueError, match="--telemetry=maybe"):
+        changed(BASE, {"telemetry": "maybe"})
+
+
+@pytest.mark.parametrize(
+    ("mesh", "resolved"),
+    [
+        ("members:1", "members:1"),
+        ("members:4", "members:2"),
+        ("data:2", "data:2"),
+        ("", "members:2"),
+    ],
+)
+def test_a_population_has_the_mesh_of_its_runs(mesh, resolved, tmp_path):
+    """Six members, and the eight devices that all tests see."""
+    base = replace(BASE, mesh=mesh)
+    (task,) = group(trials(parse_arms(base, "none", ""), tuple(range(6))), 6)
+    assert population(task, tmp_path).mesh == resolved
+
+
+@pytest.mark.slow
+def test_the_mesh_that_compare_is_given_holds(small, tmp_path):
+    command = [
+        sys.executable, "scripts/compare.py", f"--dataset={small.dataset}",
+        "--plans=none; fc:bernoulli:0.5", "--seeds=0:2", "--epochs=1",
+        f"--model={small.model}", f"--workdir={tmp_path / 'study'}",
+        f"--cache_dir={tmp_path / 'cache'}", "--batch_size=24", "--mesh=members:1",
+    ]  # fmt: skip
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True,
+        env={**os.environ, "JAX_NUM_CPU_DEVICES": "2"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    records = list((tmp_path / "study").glob("population-*/run.flags"))
+    assert records
+    for record in records:
+        assert "--mesh=members:1" in record.read_text().splitlines()
 
 
 @pytest.mark.parametrize(

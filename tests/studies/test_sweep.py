@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from paths import ROOT
 
-from studies.search import answered, ask, open_search, tell
-from studies.space import Choices, Range, draw, fill, parse_space
+from studies.search import ask, completed, open_search, tell
+from studies.space import Choices, Range, fill, parse_space, sample_points
 
 SPACE = "sites=fc, conv*; rate=0.1..0.7/4; learning_rate=log(1e-4..1e-2)"
 
@@ -34,7 +34,7 @@ def test_a_space_that_cannot_be_read_is_refused(text):
 
 
 def test_a_grid_is_all_combinations():
-    points = draw("grid", parse_space(SPACE), 3, 0)
+    points = sample_points("grid", parse_space(SPACE), 3, 0)
     assert len({tuple(point.values()) for point in points}) == 2 * 4 * 5
     assert {point["rate"] for point in points} == {"0.1", "0.3", "0.5", "0.7"}
     rates = sorted({float(point["learning_rate"]) for point in points})
@@ -42,12 +42,16 @@ def test_a_grid_is_all_combinations():
 
 
 @pytest.mark.parametrize("sampler", ["random", "sobol"])
-def test_points_drawn_lie_in_the_space_and_follow_from_the_seed(sampler):
+def test_points_lie_in_the_space_and_follow_from_the_seed(sampler):
     space = parse_space(SPACE)
-    points = draw(sampler, space, 32, 1)
+    points = sample_points(sampler, space, 32, 1)
     assert len(points) == 32
-    assert points == draw(sampler, space, 32, 1) != draw(sampler, space, 32, 2)
-    assert points[:10] == draw(sampler, space, 10, 1)
+    assert (
+        points
+        == sample_points(sampler, space, 32, 1)
+        != sample_points(sampler, space, 32, 2)
+    )
+    assert points[:10] == sample_points(sampler, space, 10, 1)
     for point in points:
         assert point["sites"] in ("fc", "conv*")
         assert 0.1 <= float(point["rate"]) <= 0.7
@@ -58,7 +62,9 @@ def test_a_sobol_sequence_fills_a_range_evenly():
     """Of 2^k points one lies in each of 2^k equal parts; of random ones never."""
     space = parse_space("rate=0..1")
     parts = {
-        name: sorted(int(32 * float(p["rate"])) for p in draw(name, space, 32, 0))
+        name: sorted(
+            int(32 * float(p["rate"])) for p in sample_points(name, space, 32, 0)
+        )
         for name in ("random", "sobol")
     }
     assert parts["sobol"] == list(range(32)) != parts["random"]
@@ -77,14 +83,14 @@ def test_a_sample_fills_the_plan_and_the_rest_are_flags():
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_search_goes_on_where_it_was_stopped(tmp_path):
-    """What was asked and not answered is asked again, first, and nothing twice."""
+    """A sample whose loss was not told is asked again, first, and nothing twice."""
     space = parse_space("rate=0..0.8; sites=fc, conv*")
     asked = ask(open_search(tmp_path, 0), space, 3)
     search = open_search(tmp_path, 0)
     number = min(asked)
     tell(search, number, 0.5)
     again = ask(open_search(tmp_path, 0), space, 3)
-    assert answered(open_search(tmp_path, 0)) == [asked.pop(number)]
+    assert completed(open_search(tmp_path, 0)) == [asked.pop(number)]
     assert list(again)[:2] == list(asked) and again.items() >= asked.items()
     assert len(again) == 3 and number not in again
 
@@ -135,4 +141,4 @@ def test_a_search_that_is_killed_goes_on(small, tmp_path):
     out, log = sweep(workdir, small.dataset, *words).communicate()
     assert "test error, %" in out, log
     assert all(path.stat().st_mtime_ns == at for path, at in before.items())
-    assert len(arms_of(workdir)) == 7 and len(answered(open_search(workdir, 0))) == 6
+    assert len(arms_of(workdir)) == 7 and len(completed(open_search(workdir, 0))) == 6

@@ -14,6 +14,7 @@ from small_run import write_stripes
 from tiny_data import example, pixels, prepare, record_of, write_records
 
 import train
+from training.runtime.main import with_errors_in_one_line
 
 DATA = "--dataset={data}"
 
@@ -125,7 +126,7 @@ FILES = [
 
 
 @pytest.fixture
-def place(tmp_path):
+def files(tmp_path):
     """Files that arguments name."""
     (tmp_path / "file").write_text("precious")
     (tmp_path / "typo").write_text("--epoch=3\n")
@@ -155,7 +156,7 @@ def complaint(arguments, capsys, directory):
             rest = flags.FLAGS(["train.py", *arguments])
         except flags.Error as error:  # As app.run says it.
             sys.exit(f"FATAL Flags parsing error: {error}")
-        train.main(rest)
+        with_errors_in_one_line(train.main, rest)
     assert isinstance(ended.value.code, str)
     return ended.value.code
 
@@ -171,20 +172,20 @@ def contents(directory):
 
 
 @pytest.mark.parametrize(("arguments", "words"), FLAGS, ids=str)
-def test_flags(arguments, words, place, capsys):
-    before = contents(place["directory"])
-    split = arguments.format(**place).split(" --")
+def test_flags(arguments, words, files, capsys):
+    before = contents(files["directory"])
+    split = arguments.format(**files).split(" --")
     split = [split[0], *(f"--{rest}" for rest in split[1:])]
-    said = complaint(split, capsys, place["directory"])
-    assert_names(said, words, place["directory"])
-    assert before.items() <= contents(place["directory"]).items()
+    said = complaint(split, capsys, files["directory"])
+    assert_names(said, words, files["directory"])
+    assert before.items() <= contents(files["directory"]).items()
 
 
 @pytest.mark.parametrize(("plan", "words"), PLANS, ids=lambda text: text[:40])
-def test_plans(plan, words, place, capsys):
-    split = [DATA.format(**place), f"--dropout={plan}"]
-    said = complaint(split, capsys, place["directory"])
-    assert_names(said, words, place["directory"])
+def test_plans(plan, words, files, capsys):
+    split = [DATA.format(**files), f"--dropout={plan}"]
+    said = complaint(split, capsys, files["directory"])
+    assert_names(said, words, files["directory"])
 
 
 @pytest.mark.parametrize(
@@ -204,11 +205,11 @@ def test_files(name, content, words, tmp_path, capsys):
     assert_names(said, words, tmp_path)
 
 
-def test_a_truncated_file(place, capsys):
-    data = place["data"].read_bytes()
-    place["data"].write_bytes(data[: len(data) // 2])
-    said = complaint([DATA.format(**place)], capsys, place["directory"])
-    assert_names(said, "data.npz train_images", place["directory"])
+def test_a_truncated_file(files, capsys):
+    data = files["data"].read_bytes()
+    files["data"].write_bytes(data[: len(data) // 2])
+    said = complaint([DATA.format(**files)], capsys, files["directory"])
+    assert_names(said, "data.npz train_images", files["directory"])
 
 
 @pytest.mark.parametrize(
@@ -220,13 +221,13 @@ def test_a_truncated_file(place, capsys):
         (["--dataset=tiny", "--data_dir={directory}/bad"], "cannot read array_record"),
     ],
 )
-def test_data_directories(arguments, words, place, capsys):
-    version = place["directory"] / "bad" / "tiny" / "1.0.0"
+def test_data_directories(arguments, words, files, capsys):
+    version = files["directory"] / "bad" / "tiny" / "1.0.0"
     version.mkdir(parents=True)
     (version / "dataset_info.json").write_text("{")
-    split = [argument.format(**place) for argument in arguments]
-    said = complaint(split, capsys, place["directory"])
-    assert_names(said, words, place["directory"])
+    split = [argument.format(**files) for argument in arguments]
+    said = complaint(split, capsys, files["directory"])
+    assert_names(said, words, files["directory"])
 
 
 def truncated(folder):
@@ -293,15 +294,15 @@ def test_corrupted_records(spoil, tmp_path, capsys):
         ("summary.json", '{"steps": ', "summary.json damaged JSON"),
     ],
 )
-def test_damaged_records(name, content, words, place, capsys):
-    workdir = place["directory"] / "workdir"
+def test_damaged_records(name, content, words, files, capsys):
+    workdir = files["directory"] / "workdir"
     workdir.mkdir()
     data = content if isinstance(content, bytes) else content.encode()
     (workdir / name).write_bytes(data)
     (workdir / "metrics.jsonl").write_text("{}\n")
     before = contents(workdir)
-    said = complaint([DATA.format(**place)], capsys, place["directory"])
-    assert_names(said, words, place["directory"])
+    said = complaint([DATA.format(**files)], capsys, files["directory"])
+    assert_names(said, words, files["directory"])
     assert before.items() <= contents(workdir).items()
 
 
@@ -337,7 +338,7 @@ def test_unusual_data_sets_that_work(changes, tmp_path, capsys):
         f"--workdir={tmp_path / 'run'}", f"--cache_dir={tmp_path / 'cache'}",
     ]  # fmt: skip
     with flagsaver.flagsaver():
-        train.main(flags.FLAGS(["train.py", *split]))
+        train.main(flags.FLAGS(["train.py", *split])[1:])
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["steps"] == 2
 
 
@@ -352,8 +353,8 @@ def test_unusual_data_sets_that_work(changes, tmp_path, capsys):
     ],
 )
 def test_the_program_itself_ends_with_one_line(arguments, tmp_path):
-    places = [f"--workdir={tmp_path / 'run'}", f"--cache_dir={tmp_path / 'cache'}"]
-    command = [sys.executable, str(ROOT / "train.py"), *arguments, *places]
+    elsewhere = [f"--workdir={tmp_path / 'run'}", f"--cache_dir={tmp_path / 'cache'}"]
+    command = [sys.executable, str(ROOT / "train.py"), *arguments, *elsewhere]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     said = [line for line in done.stderr.splitlines() if line and "--help" not in line]
     assert done.returncode != 0 and len(said) == 1, done.stderr

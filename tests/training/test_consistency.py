@@ -38,13 +38,13 @@ def loss_and_gradient(goal, table=None):
 
 def dropped_logits(draws):
     """The logits of each draw, masked by hand with the keys that the design names."""
-    from dropout import Moment, bind, rates_at
+    from dropout import Moment, bind, rows_at
 
     goal, state = objective(PLAN), state_at(5)
-    rates = rates_at(goal.rows, state.step, goal.timeline)
+    rows = rows_at(goal.rows, state.step, goal.timeline)
     moments = [Moment(KEY, jnp.asarray(ALL), 0, 5, draw) for draw in range(draws)]
     table = state.params["table"]["kernel"]
-    return jnp.stack([bind(goal.rows, rates, m)("fc", table) for m in moments])
+    return jnp.stack([bind(rows, m)("fc", table) for m in moments])
 
 
 def by_hand(draws, alpha):

@@ -12,10 +12,11 @@ from variant_cases import QUICK
 
 from dropout import (
     VARIANTS,
+    Site,
     Timeline,
     initial_parameters,
     kind_of,
-    learned_places,
+    learned_rows,
     parse,
     penalty,
     resolve,
@@ -28,7 +29,7 @@ from training.dropout_parameters import learned_of, rates_of
 from training.experiment import prepare, start_state
 from training.network import functional
 from training.record.files import read_metrics
-from training.runtime.checkpoints import restore
+from training.restore import restore
 from training.step import make_train_step
 
 MODEL = "mlp(widths=(6, 5))"
@@ -39,7 +40,10 @@ PLAN = (
 )
 LEARNED = [name for name in VARIANTS if VARIANTS[name].learned]
 TIMELINE = Timeline(100, 10)
-SHAPES = {"fc1/kernel": (4, 3), "fc1/pre": (8, 3), "fc1": (8, 3), "fc2/kernel": (3, 2)}
+SITES = (
+    Site("fc1/kernel", (4, 3), "fc1/kernel"), Site("fc1/pre", (8, 3), "fc2/kernel"),
+    Site("fc1", (8, 3), "fc2/kernel"), Site("fc2/kernel", (3, 2), "fc2/kernel"),
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -91,20 +95,20 @@ def test_telemetry_watches_every_site_that_has_a_rule(learned):
 
 def test_what_is_logged_last_is_what_the_saved_state_holds(learned):
     workdir, _, lines = learned
-    config, state = restore(str(workdir))
+    experiment, state = restore(str(workdir))
     last = lines[-1]
-    for site, rate in rates_of(state.params, prepare(config).objective.places).items():
+    for site, rate in rates_of(state.params, experiment.objective.learned).items():
         assert last[f"rate/{site}"] == pytest.approx(float(rate), rel=1e-6)
 
 
 def test_parameters_start_at_the_rates_of_the_plan(small, tmp_path):
     config = replace(small, model=MODEL, dropout=PLAN, workdir=str(tmp_path))
     experiment = prepare(canonical(config))
-    params, places = start_state(experiment).params, experiment.objective.places
+    params, learned = start_state(experiment).params, experiment.objective.learned
     expected = {row.site: row.rate for row in experiment.rows}
-    for site, rate in rates_of(params, places).items():
+    for site, rate in rates_of(params, learned).items():
         assert float(rate) == pytest.approx(expected[site], rel=2e-3), site
-    assert set(learned_of(params)) == {place.row.site for place in places}
+    assert set(learned_of(params)) == {item.row.site for item in learned}
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -113,37 +117,37 @@ def test_the_name_of_a_kernels_site_is_its_path(name):
 
     def shapes():
         model = create(parse_call(name), image, 10, jax.random.key(0))
-        network = functional(model)
-        for site in network.sites:
+        network = functional(model, image)
+        for site, *_ in network.sites:
             if kind_of(site) == "kernel":
                 reduce(lambda tree, part: tree[part], site.split("/"), network.params)
 
     nnx.eval_shape(lambda: shapes())
 
 
-def places_of(plan):
-    return learned_places(resolve(parse(plan), tuple(SHAPES)), SHAPES)
+def learned_at(plan):
+    return learned_rows(resolve(parse(plan), tuple(site.name for site in SITES)), SITES)
 
 
 def test_a_site_is_regularised_with_the_kernel_that_reads_it():
     found = {
         p.row.site: p.kernel
-        for p in places_of("*/pre:concrete:0.1 */*:variational:0.1 *:concrete:0.1")
+        for p in learned_at("*/pre:concrete:0.1 */*:variational:0.1 *:concrete:0.1")
     }
     assert found == {
         "fc1/kernel": "fc1/kernel", "fc1/pre": "fc2/kernel", "fc1": "fc2/kernel",
         "fc2/kernel": "fc2/kernel",
     }  # fmt: skip
-    with pytest.raises(ValueError, match="'last': no kernel comes after it"):
+    with pytest.raises(ValueError, match="'last': no kernel"):
         rows = resolve(parse("last:concrete:0.1"), ("last",))
-        learned_places(rows, {"last": (8, 3)})
+        learned_rows(rows, (Site("last", (8, 3), ""),))
 
 
 def test_a_schedule_weighs_the_regulariser(key):
-    places = places_of("fc1:concrete:0.3@linear")
+    learned = learned_at("fc1:concrete:0.3@linear")
     kernels = {"fc2/kernel": jax.random.normal(key, (3, 2))}
-    params = initial_parameters(places, kernels)
-    values = [penalty(places, params, kernels, s, TIMELINE) for s in (0, 50, 100)]
+    params = initial_parameters(learned, kernels)
+    values = [penalty(learned, params, kernels, s, TIMELINE) for s in (0, 50, 100)]
     entropy = -(0.3 * np.log(0.3) + 0.7 * np.log(0.7))
     squares = float((kernels["fc2/kernel"] ** 2).sum())
     full = 1e-8 * squares / 0.7 - 3 * entropy

@@ -28,8 +28,6 @@ MEAN, VARIANCE, COUNT = 0.4, 1.3, 4096
 class Normed(nnx.Module):
     """Images of one pixel and 16 channels, dropped and then normalised."""
 
-    sites = ("fc",)
-
     def __init__(self):
         self.norm = NORMS["batch"](16)
 
@@ -47,8 +45,8 @@ SPLIT = ArraySplit(IMAGES, np.zeros(COUNT, np.int32))
 
 def trained(plan):
     """An objective, and a state whose statistics have followed 60 batches."""
-    network, timeline = functional(Normed()), Timeline(60, 6)
-    rows = resolve(parse(plan), Normed.sites)
+    network, timeline = functional(Normed(), (1, 1, 16)), Timeline(60, 6)
+    rows = resolve(parse(plan), ("fc",))
     goal = Objective(network.forward, lambda x: x, rows, timeline, "hash", 0.0)
     optimizer = make_optimizer(Call("sgd"), lambda _: 0.1, 0.0, 0.0)
     state = initial_state(network.params, network.stats, optimizer)

@@ -13,8 +13,8 @@ from training.data.batches import batches_from
 from training.experiment import prepare
 from training.members import Member
 from training.record.files import read_metrics
+from training.restore import restore
 from training.run import train_population
-from training.runtime.checkpoints import restore
 from training.runtime.devices import resolve_mesh
 
 MEMBERS = (

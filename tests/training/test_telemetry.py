@@ -10,7 +10,7 @@ from small_run import train
 from test_step import ALL, batch_of, objective, state_at
 from variant_cases import QUICK
 
-from dropout import Moment, bind, rates_at
+from dropout import Moment, bind, rows_at
 from training.config import canonical
 from training.data.batches import batches_from
 from training.experiment import prepare, start_state
@@ -31,8 +31,7 @@ def test_figures_are_those_of_the_tensors_themselves(parts):
     gradient, *_ = step(goal, state._replace(params=params), batch_of(ALL, parts), KEY)
     found = {k: float(v) for k, v in figures(gradient["telemetry"]).items()}
     drop = bind(
-        goal.rows, rates_at(goal.rows, 5, goal.timeline),
-        Moment(KEY, jnp.asarray(ALL), 0, 5),
+        rows_at(goal.rows, 5, goal.timeline), Moment(KEY, jnp.asarray(ALL), 0, 5)
     )  # fmt: skip
     rows = ALL.reshape(parts, -1)[:, :WATCHED_ROWS].reshape(-1)
     x, y = (np.asarray(a, np.float64)[rows] for a in (table, drop("fc", table)))

@@ -14,7 +14,7 @@ from training.config import canonical, parse_flag_lines
 from training.data.batches import batch_ids
 from training.experiment import prepare
 from training.record.files import read_metrics
-from training.runtime.checkpoints import restore
+from training.restore import restore
 
 
 def test_one_compilation_with_a_schedule_at_every_site(finished):
@@ -102,8 +102,8 @@ def test_another_configuration_is_refused_with_the_flags_named(finished, small):
 
 
 def test_restore_gives_configuration_and_state(finished):
-    config, state = restore(str(finished[0]))
-    assert config.dropout.startswith("input:bernoulli:0.1@late")
+    experiment, state = restore(str(finished[0]))
+    assert experiment.config.dropout.startswith("input:bernoulli:0.1@late")
     assert int(state.step) == 16
     with pytest.raises(ValueError, match="no run"):
         restore(str(finished[0] / "checkpoints"))

@@ -157,10 +157,11 @@ def draw(
     if not calls:
         return None
     # Members of a population draw each by its own key, from its own examples.
-    draw_keys = jax.vmap(_draw, (0, None, 0, 0)) if key.ndim else _draw
-    keys, partners = draw_keys(key, epoch, examples, train_ids)
+    over_members = jax.vmap if key.ndim else lambda function, axes: function
+    keys = over_members(_example_keys, (0, None, 0))(key, epoch, examples)
     if calls[-1].name not in MIXING:
         return Draws(keys, None)
+    partners = over_members(_partners, (0, 0))(keys, train_ids)
     return Draws(keys, Partners(*map(jnp.asarray, fetch(partners))))
 
 
@@ -185,16 +186,21 @@ def augment(
 
 
 @jax.jit
-def _draw(
-    key: Key[Array, ""], epoch: Int[Array, ""] | int, examples: Ids, train_ids: TrainIds
-) -> tuple[Key[Array, "*rows"], Int[Array, "*rows"]]:
-    """A key an example, data -> "augment" -> epoch -> example, and by it a partner."""
+def _example_keys(
+    key: Key[Array, ""], epoch: Int[Array, ""] | int, examples: Ids
+) -> Key[Array, "*rows"]:
+    """One key per example: data -> "augment" -> epoch -> example."""
     key = fold(named_key(key, "augment"), epoch)
     keys = example_keys(key, jnp.asarray(examples).reshape(-1))
-    drawn = jax.vmap(lambda key: jax.random.randint(key, (), 0, len(train_ids)))(
-        named_key(keys, "partner")
-    )
-    return keys.reshape(examples.shape), train_ids[drawn].reshape(examples.shape)
+    return keys.reshape(examples.shape)
+
+
+@jax.jit
+def _partners(keys: Key[Array, "*rows"], train_ids: TrainIds) -> Int[Array, "*rows"]:
+    """The training example that each example is mixed with, drawn by its key."""
+    flat = named_key(keys.reshape(-1), "partner")
+    drawn = jax.vmap(lambda key: jax.random.randint(key, (), 0, len(train_ids)))(flat)
+    return train_ids[drawn].reshape(keys.shape)
 
 
 def _augment_one(calls: list[Call], key: Key[Array, ""], image: Image) -> Image:

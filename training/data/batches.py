@@ -11,7 +11,7 @@ from jaxtyping import Int32
 from training.data.augmentation import draw
 from training.data.order import epoch_order
 from training.experiment import Experiment
-from training.runtime.devices import over_member_rows, over_rows, own_rows, placing
+from training.runtime.devices import over_member_rows, over_rows, own_rows, putting
 from training.state import Batch
 
 Item = TypeVar("Item")
@@ -68,7 +68,7 @@ def make_batch(
     draws = draw(calls, key, epoch, examples, experiment.train_ids, fetch)
     arrays = (*fetch(examples), examples, weights, draws)
     spread = over_member_rows if experiment.members else over_rows
-    return Batch(*placing(spread(experiment.mesh))(arrays))
+    return Batch(*putting(spread(experiment.mesh))(arrays))
 
 
 def _padded(parts: np.ndarray, padding: int) -> np.ndarray:

@@ -41,7 +41,7 @@ def load(
     if dataset == "digits":
         train, test, classes = *digits(), 10
     elif dataset.endswith(".npz"):
-        train, test = read_npz(dataset)
+        train, test = read_npz(_found(dataset, data_dir))
         classes = 1 + int(max(train.labels.max(), test.labels.max()))
     else:
         train, test, classes, fingerprint = open_prepared(dataset, data_dir)
@@ -50,6 +50,12 @@ def load(
             train, test = _cached(Path(cache_dir, f"{fingerprint}.npz"), train, test)
     mean, std = statistics(train)
     return jax.device_put(DataSet(dataset, classes, train, test, mean, std))
+
+
+def _found(path: str, data_dir: str) -> Path:
+    """The file at `path`, or the one of that name in `data_dir` where it was moved."""
+    moved = Path(data_dir, Path(path).name)
+    return moved if data_dir and not Path(path).exists() else Path(path)
 
 
 def digits() -> tuple[ArraySplit, ArraySplit]:

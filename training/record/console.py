@@ -31,7 +31,7 @@ def plan_table(experiment: Experiment) -> list[str]:
     columns = zip(*(run.rows for run in experiment.runs))
     rates = {rows[0].site: [float(row.rate) for row in rows] for rows in columns}
     lines = [("site", "variant", "unit", "rate", "schedule")]
-    for site in experiment.network.sites:
+    for site, *_ in experiment.network.sites:
         if site in acting:
             row = acting[site]
             rate = _rate_text(rates[site])

@@ -7,12 +7,27 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from training.config import Config
+from training.record.files import read_metrics
+from training.runtime.processes import by_leader
+
 Lines = list[dict[str, Any]]
 COLOURS = {"train": "tab:blue", "validation": "tab:green", "test": "tab:orange"}
 
 
-def draw_curves(lines: Lines, title: str, path: Path) -> None:
-    """Draws `curves.png`: loss, error and the rate at each site that has one."""
+@by_leader
+def plot_run(workdir: Path, config: Config) -> None:
+    """Plot what a run's metrics hold so far into `curves.png` in its workdir."""
+    title = f"{config.dataset}  {config.model}  --dropout='{config.dropout}'"
+    if config.seeds:
+        title += f"  --seeds={config.seeds}: means, and where all members lie"
+    whole, partial = workdir / "curves.png", workdir / "curves.partial.png"
+    plot_curves(read_metrics(workdir), title, partial)
+    partial.replace(whole)
+
+
+def plot_curves(lines: Lines, title: str, path: Path) -> None:
+    """Plot loss, accuracy and the rate at each site that has one."""
     sites = sorted(
         {name for line in lines for name in line if name.startswith("rate/")}
     )

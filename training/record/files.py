@@ -21,7 +21,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Key
 
-from dropout import Moment, Row, Timeline, bind, kind_of, rates_at
+from dropout import Moment, Row, Timeline, bind, kind_of, rows_at
 from dropout.sites import Generator
 from models.layers import pool_2x2
 from training.config import Config, differences, flag_lines, parse_flag_lines
@@ -230,7 +230,7 @@ def masks_digest(
     """
     step = timeline.total // 2
     moment = Moment(key, jnp.arange(8), step // timeline.steps_per_epoch, step)
-    drop = bind(rows, rates_at(rows, step, timeline), moment, "train", bits)
+    drop = bind(rows_at(rows, step, timeline), moment, "train", bits)
     return digest({row.site: drop(row.site, *_probe(row.site)) for row in rows})
 
 

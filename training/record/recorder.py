@@ -1,5 +1,6 @@
 """What a run writes of itself on the way: training, validation and test lines."""
 
+import time
 from functools import partial
 
 import jax
@@ -7,18 +8,21 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int32
 
-from dropout import rates_at
+from dropout import rows_at
 from training.dropout_parameters import rates_of
 from training.experiment import Experiment, of_run
 from training.network import Tree
 from training.norm_statistics import statistics_over, variance_shift
 from training.objective import mean_penalty
+from training.record.curves import plot_run
 from training.record.files import append_line
-from training.runtime.devices import place
+from training.runtime.devices import put
 from training.scoring import Scores, scores_of, scores_on
 from training.session import Session
 from training.state import State
 from training.telemetry import figures
+
+SECONDS_BETWEEN_PLOTS = 30.0
 
 
 def log_training(session: Session, state: State, step: int) -> State:
@@ -31,7 +35,7 @@ def log_training(session: Session, state: State, step: int) -> State:
         others |= {name: float(value) for name, value in figures(seen).items()}
         others["skipped"] = int(skipped)
         _write(session, step, "train", number, scores, others)
-    fresh = place(
+    fresh = put(
         jax.tree.map(jnp.zeros_like, (state.totals, state.telemetry)),
         state.totals.loss.sharding,
     )
@@ -56,6 +60,10 @@ def log_test(session: Session, state: State, step: int) -> None:
     for number, its_scores in _going_on(session, state, scores):
         shifts = variance_shifts(session, state, number, ids)
         _write(session, step, "test", number, its_scores, shifts)
+    # A picture takes a third of a second, and short runs have it at their end.
+    if time.monotonic() - session.plotted > SECONDS_BETWEEN_PLOTS:
+        plot_run(session.workdir, session.experiment.config)
+        session.plotted = time.monotonic()
 
 
 def variance_shifts(
@@ -75,10 +83,11 @@ def variance_shifts(
 def dropout_values(experiment: Experiment, params: Tree, step: int) -> dict[str, float]:
     """The rate at each site, at a step or as learned, and the mean regulariser."""
     objective = experiment.objective
-    rates = rates_at(experiment.rows, step, experiment.timeline)
-    rates |= rates_of(params, objective.places)
+    rows = rows_at(experiment.rows, step, experiment.timeline)
+    rates = {row.site: row.rate for row in rows}
+    rates |= rates_of(params, objective.learned)
     values = {f"rate/{site}": rate for site, rate in rates.items()}
-    if objective.places:
+    if objective.learned:
         values["penalty"] = mean_penalty(objective, params, jnp.int32(step))
     return {name: float(value) for name, value in values.items()}
 

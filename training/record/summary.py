@@ -11,13 +11,12 @@ import numpy as np
 from training.dropout_parameters import compression
 from training.experiment import Experiment, mask_key, of_run
 from training.members import Member
-from training.record.curves import draw_curves
+from training.record.curves import plot_run
 from training.record.files import (
     circumstances,
     digest,
     finite,
     masks_digest,
-    read_metrics,
     write_atomically,
 )
 from training.record.recorder import frozen_members
@@ -70,7 +69,7 @@ def _run_results(session: Session, state: State) -> list[Summary]:
             "skipped": int(its_state.skipped),
             "params_digest": digest(its_state.params),
             "masks_digest": _masks(run),
-            **compression(its_state.params, run.objective.places),
+            **compression(its_state.params, run.objective.learned),
             **{name: getattr(run.config, name) for name in Member._fields},
         }
         for run, its_state, its_train, its_test in zip(
@@ -107,12 +106,7 @@ def _masks(experiment: Experiment) -> str:
 
 @by_leader
 def write_summary(session: Session, summary: Summary) -> None:
-    """Writes `summary.json`, and the curves of the run's metrics beside it."""
-    config = session.experiment.config
-    title = f"{config.dataset}  {config.model}  --dropout='{config.dropout}'"
-    if config.seeds:
-        title += f"  --seeds={config.seeds}: means, and where all members lie"
-    lines = read_metrics(session.workdir)
-    draw_curves(lines, title, session.workdir / "curves.png")
+    """Write `summary.json`, and the curves of the run's metrics beside it."""
+    plot_run(session.workdir, session.experiment.config)
     text = json.dumps(summary, indent=2, sort_keys=True) + "\n"
     write_atomically(session.workdir / "summary.json", text)

@@ -6,7 +6,6 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,15 +14,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from jax.sharding import Sharding
 
-from training.config import (
-    Config,
-    canonical,
-    members_of,
-    parse_flag_lines,
-)
-from training.experiment import prepare, start_state, state_sharding
 from training.record.files import digest
-from training.runtime.devices import resolve_mesh
 from training.runtime.processes import by_leader, leads
 from training.state import State, steps_done
 
@@ -66,27 +57,6 @@ def save(checkpoints: ocp.CheckpointManager, state: State, position: Position) -
     )
 
 
-def restore(workdir: str) -> tuple[Config, State]:
-    """The configuration and the newest saved state of a run.
-
-    Raises:
-        ValueError: the directory holds no run, or no checkpoint yet.
-    """
-    path = Path(workdir)
-    if not (path / "run.flags").is_file():
-        raise ValueError(f"{workdir} holds no run: it has no run.flags.")
-    config = canonical(parse_flag_lines((path / "run.flags").read_text()))
-    config = replace(config, mesh=_mesh_here(config))
-    experiment = prepare(config)
-    with open_checkpoints(path) as checkpoints:
-        found = restore_latest(
-            checkpoints, start_state(experiment), state_sharding(experiment)
-        )
-    if found is None:
-        raise ValueError(f"{workdir} has no checkpoint yet.")
-    return config, found[0]
-
-
 def restore_latest(
     checkpoints: ocp.CheckpointManager, like: State, sharding: Sharding
 ) -> tuple[State, Position] | None:
@@ -117,15 +87,6 @@ def restore_latest(
             "was changed; give another --workdir to start anew."
         )
     return None
-
-
-def _mesh_here(config: Config) -> str:
-    """The mesh of a run, or that of this machine where it has fewer devices."""
-    members = len(members_of(config)) if config.seeds else 0
-    try:
-        return resolve_mesh(config.mesh, members)
-    except ValueError:
-        return resolve_mesh("", members)
 
 
 def _restore(

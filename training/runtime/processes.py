@@ -24,7 +24,7 @@ LAUNCHERS = {
 }
 
 
-class Place(NamedTuple):
+class Launch(NamedTuple):
     """Where a process stands among the others.
 
     Attributes:
@@ -41,27 +41,27 @@ class Place(NamedTuple):
     timeout: int = 100
 
 
-def join(place: Place, environment: Mapping[str, str] = os.environ) -> int:
+def join(launch: Launch, environment: Mapping[str, str] = os.environ) -> int:
     """Joins the other processes, before the first JAX operation; how many they are.
 
     Raises:
         ValueError: flags that do not fit together, or processes that do not answer.
     """
     launched = launched_processes(environment)
-    if not place.coordinator and (place.processes or place.process_id >= 0):
+    if not launch.coordinator and (launch.processes or launch.process_id >= 0):
         raise ValueError("--processes and --process_id need --coordinator=host:port.")
-    if not place.coordinator and launched == 1:
+    if not launch.coordinator and launched == 1:
         return 1
-    explicit = place.coordinator not in ("", "auto")
-    if explicit and not 0 <= place.process_id < place.processes:
+    explicit = launch.coordinator not in ("", "auto")
+    if explicit and not 0 <= launch.process_id < launch.processes:
         raise ValueError(
-            f"--coordinator={place.coordinator} --processes={place.processes} "
-            f"--process_id={place.process_id}: expected host:port, how many processes "
+            f"--coordinator={launch.coordinator} --processes={launch.processes} "
+            f"--process_id={launch.process_id}: expected host:port, how many processes "
             "there are, and which of them this is, from 0."
         )
-    own = place.coordinator, place.processes, place.process_id
-    _initialize(own if explicit else (None, None, None), place.timeout)
-    return place.processes if explicit else launched
+    own = launch.coordinator, launch.processes, launch.process_id
+    _initialize(own if explicit else (None, None, None), launch.timeout)
+    return launch.processes if explicit else launched
 
 
 def launched_processes(environment: Mapping[str, str]) -> int:

@@ -6,24 +6,21 @@ import numpy as np
 from jax.scipy.special import logit, xlogy
 from jaxtyping import Array, Float
 
+from dropout.arrays import Examples, Kernel, Positions
 from dropout.bits import Seeds, random_bits, row_seeds
 from dropout.keys import AnyKey
-from dropout.noise import Shape, keep_scale, remake, scale
+from dropout.noise import keep_scale, remake, scale
 from dropout.variants.entry import Parameters
-
-Batch = Float[Array, "n ..."]
-Kernel = Float[Array, "*taps inputs outputs"]
-Scalar = Float[Array, ""]
 
 
 def concrete(
     key: AnyKey,
-    x: Batch,
-    rate: Parameters,
+    x: Examples,
+    parameters: Parameters,
     *,
     temperature: float = 0.1,
     length_scale: float = 1e-4,
-) -> Batch:
+) -> Examples:
     """Drops each element softly, at a rate that is learned for the site.
 
     Formula: y = x (1 - z) / (1 - p), z = sigmoid((logit p + logit u) / temperature),
@@ -36,17 +33,17 @@ def concrete(
     Domain: rate in (0, 1), where it starts; a traced 0 or 1 stays.
     Source: Gal et al. 2017, "Concrete Dropout", NeurIPS.
     """
-    return _relaxed(key, x, rate["logit"], temperature, x.shape)
+    return _relaxed(key, x, parameters["logit"], temperature, x.shape)
 
 
 def spatial_concrete(
     key: AnyKey,
-    x: Float[Array, "n *positions c"],
-    rate: Parameters,
+    x: Positions,
+    parameters: Parameters,
     *,
     temperature: float = 2 / 3,
     length_scale: float = 1e-4,
-) -> Float[Array, "n *positions c"]:
+) -> Positions:
     """Drops whole channels softly, at a rate that is learned for the site.
 
     Formula: as concrete, with one z for each example and channel, and K the channels.
@@ -58,55 +55,59 @@ def spatial_concrete(
         code.
     """
     mask = (x.shape[0], *(1,) * (x.ndim - 2), x.shape[-1])
-    return _relaxed(key, x, rate["logit"], temperature, mask)
+    return _relaxed(key, x, parameters["logit"], temperature, mask)
 
 
 def concrete_mean(
-    x: Batch, rate: Parameters, *, temperature: float = 2 / 3, length_scale: float = 0
-) -> Batch:
-    """E[y] of spatial concrete dropout, by the midpoint rule over 4096 values of u."""
+    x: Examples,
+    parameters: Parameters,
+    *,
+    temperature: float = 2 / 3,
+    length_scale: float = 0,
+) -> Examples:
+    """Return E[y] of spatial concrete dropout, by a midpoint sum over 4096 u."""
     u = (jnp.arange(4096, dtype=jnp.float32) + 0.5) / 4096
-    keeps = jax.nn.sigmoid(-(rate["logit"] + logit(u)) / temperature)
-    return scale(x, keeps.mean() * keep_scale(jax.nn.sigmoid(rate["logit"])))
+    keeps = jax.nn.sigmoid(-(parameters["logit"] + logit(u)) / temperature)
+    return scale(x, keeps.mean() * keep_scale(jax.nn.sigmoid(parameters["logit"])))
 
 
-def concrete_init(rate: Scalar, x: Array, **options: float) -> Parameters:
-    """The logit of the rate: one number."""
+def concrete_init(rate: Float[Array, ""], x: Array, **options: float) -> Parameters:
+    """Return the logit of the rate: one number."""
     return {"logit": logit(rate)}
 
 
-def concrete_rate(rate: Parameters, kernel: Kernel) -> Scalar:
-    """The learned probability of dropping."""
-    return jax.nn.sigmoid(rate["logit"])
+def concrete_rate(parameters: Parameters, kernel: Kernel) -> Float[Array, ""]:
+    """Return the learned probability of dropping."""
+    return jax.nn.sigmoid(parameters["logit"])
 
 
 def concrete_penalty(
-    rate: Parameters,
+    parameters: Parameters,
     kernel: Kernel,
     channels: int,
     *,
     temperature: float = 0.1,
     length_scale: float = 1e-4,
-) -> Scalar:
-    """Concrete dropout's regulariser, with the inputs of the kernel for K."""
+) -> Float[Array, ""]:
+    """Return the regulariser of concrete dropout; K is the inputs of the kernel."""
     return spatial_concrete_penalty(
-        rate, kernel, kernel.shape[-2], length_scale=length_scale
+        parameters, kernel, kernel.shape[-2], length_scale=length_scale
     )
 
 
 def spatial_concrete_penalty(
-    rate: Parameters,
+    parameters: Parameters,
     kernel: Kernel,
     channels: int,
     *,
     temperature: float = 2 / 3,
     length_scale: float = 1e-4,
-) -> Scalar:
-    """Concrete dropout's regulariser, with the channels of the site for K.
+) -> Float[Array, ""]:
+    """Return the regulariser of concrete dropout; K is the channels of the site.
 
     Formula: length_scale^2 sum(W^2) / (1 - p) + K (p log p + (1 - p) log(1 - p)).
     """
-    p, q = jax.nn.sigmoid(rate["logit"]), jax.nn.sigmoid(-rate["logit"])
+    p, q = jax.nn.sigmoid(parameters["logit"]), jax.nn.sigmoid(-parameters["logit"])
     weights = (
         length_scale**2 * jnp.square(kernel.astype(jnp.float32)).sum() * keep_scale(p)
     )
@@ -114,10 +115,14 @@ def spatial_concrete_penalty(
 
 
 def _relaxed(
-    key: AnyKey, x: Batch, logits: Scalar, temperature: float, mask: Shape
-) -> Batch:
+    key: AnyKey,
+    x: Examples,
+    logits: Float[Array, ""],
+    temperature: float,
+    mask: tuple[int, ...],
+) -> Examples:
     @remake
-    def softly_dropped(seeds: Seeds, logits: Scalar, x: Batch) -> Batch:
+    def softly_dropped(seeds: Seeds, logits: Float[Array, ""], x: Examples) -> Examples:
         # Odd multiples of 2^-24, so that neither logarithm is infinite.
         steps = (random_bits(seeds, mask) >> 8) | np.uint32(1)
         u = steps.astype(jnp.float32) * np.float32(2.0**-24)

@@ -5,13 +5,10 @@ import jax.numpy as jnp
 from jax.scipy.special import logit
 from jaxtyping import Array, Float
 
+from dropout.arrays import Examples, Kernel, Operation
 from dropout.keys import AnyKey
 from dropout.variants.entry import Parameters
 from dropout.variants.learned.variational import (
-    Batch,
-    Kernel,
-    Operation,
-    Scalar,
     reparameterised,
     squared,
 )
@@ -24,8 +21,8 @@ MOLCHANOV = (0.63576, 1.87320, 1.48695)
 
 def sparse_variational(
     key: AnyKey,
-    x: Batch,
-    rate: Parameters,
+    x: Examples,
+    parameters: Parameters,
     kernel: Kernel,
     operation: Operation,
 ) -> Array:
@@ -42,40 +39,42 @@ def sparse_variational(
     Source: Molchanov et al. 2017, "Variational Dropout Sparsifies Deep Neural
         Networks", ICML, equations 11, 14 and 17; their code bounds log alpha by -8 too.
     """
-    alpha = jnp.exp(_log_alpha(rate, kernel))
+    alpha = jnp.exp(_log_alpha(parameters, kernel))
     variance = (alpha * squared(kernel)).astype(x.dtype)
     return reparameterised(key, x, kernel, variance, operation)
 
 
 def pruned_product(
-    x: Batch, rate: Parameters, kernel: Kernel, operation: Operation
+    x: Examples, parameters: Parameters, kernel: Kernel, operation: Operation
 ) -> Array:
-    """Sparse variational dropout's rule at test."""
-    return operation(x, sparse_prune(rate, kernel))
+    """Return the product without pruned weights: its rule at test."""
+    return operation(x, sparse_prune(parameters, kernel))
 
 
-def sparse_init(rate: Scalar, x: Kernel) -> Parameters:
-    """The logarithm of each weight's variance, so that all have the same alpha."""
+def sparse_init(rate: Float[Array, ""], x: Kernel) -> Parameters:
+    """Return the log variance of each weight that gives all the same alpha."""
     return {"log_variance": logit(rate) + jnp.log(squared(x) + SMALLEST_SQUARE)}
 
 
-def sparse_rate(rate: Parameters, kernel: Kernel) -> Scalar:
-    """The mean of alpha / (1 + alpha) over the weights."""
-    return jax.nn.sigmoid(_log_alpha(rate, kernel)).mean()
+def sparse_rate(parameters: Parameters, kernel: Kernel) -> Float[Array, ""]:
+    """Return the mean of alpha / (1 + alpha) over the weights."""
+    return jax.nn.sigmoid(_log_alpha(parameters, kernel)).mean()
 
 
-def sparse_penalty(rate: Parameters, kernel: Kernel, channels: int) -> Scalar:
-    """The divergence summed over the weights."""
-    return molchanov_divergence(_log_alpha(rate, kernel)).sum()
+def sparse_penalty(
+    parameters: Parameters, kernel: Kernel, channels: int
+) -> Float[Array, ""]:
+    """Return the divergence summed over the weights."""
+    return molchanov_divergence(_log_alpha(parameters, kernel)).sum()
 
 
-def sparse_prune(rate: Parameters, kernel: Kernel) -> Kernel:
-    """The kernel without the weights that are noise: log alpha above 3."""
-    return jnp.where(_log_alpha(rate, kernel) > PRUNED_LOG_ALPHA, 0, kernel)
+def sparse_prune(parameters: Parameters, kernel: Kernel) -> Kernel:
+    """Return the kernel without the weights that are noise: log alpha above 3."""
+    return jnp.where(_log_alpha(parameters, kernel) > PRUNED_LOG_ALPHA, 0, kernel)
 
 
 def molchanov_divergence(log_alpha: Float[Array, "..."]) -> Float[Array, "..."]:
-    """KL(q || log-uniform) of a weight with any alpha; 0 for alpha without bound.
+    """Return KL(q || log-uniform) of a weight with any alpha; it tends to 0.
 
     Source: Molchanov et al. 2017, equation 14.
     """
@@ -85,6 +84,6 @@ def molchanov_divergence(log_alpha: Float[Array, "..."]) -> Float[Array, "..."]:
     )
 
 
-def _log_alpha(rate: Parameters, kernel: Kernel) -> Array:
+def _log_alpha(parameters: Parameters, kernel: Kernel) -> Array:
     squares = jnp.log(squared(kernel) + SMALLEST_SQUARE)
-    return jnp.minimum(rate["log_variance"] - squares, LARGEST_LOG_ALPHA)
+    return jnp.minimum(parameters["log_variance"] - squares, LARGEST_LOG_ALPHA)

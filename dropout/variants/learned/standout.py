@@ -5,21 +5,19 @@ import jax.numpy as jnp
 from jax.scipy.special import logit
 from jaxtyping import Array, Float
 
+from dropout.arrays import Examples
 from dropout.bits import Seeds, kept, random_bits
 from dropout.keys import AnyKey
-from dropout.noise import Rate, Shape, fixed_rate, multiply, scale
-
-Batch = Float[Array, "n ..."]
-Scalar = Float[Array, ""]
+from dropout.noise import Rate, fixed_rate, multiply, scale
 
 
-def standout(key: AnyKey, x: Batch, rate: Rate, *, slope: float = 1.0) -> Batch:
-    """Drops units the sooner, the lower their pre-activation is.
+def standout(key: AnyKey, x: Examples, rate: Rate, *, slope: float = 1.0) -> Examples:
+    """Drops a unit the more likely, the lower its pre-activation is.
 
     Formula: y = m x, m ~ Bernoulli(sigmoid(slope x + logit(1 - rate))), without
         scaling; m is a constant to the gradient. After f with f(0) = 0, such as relu,
         f(m x) = m f(x).
-    Mask: the shape of x. `rate` is that of a unit whose pre-activation is 0.
+    Mask: the shape of x. A unit whose pre-activation is 0 is dropped at `rate`.
     At test: x sigmoid(slope x + logit(1 - rate)), the mean.
     Domain: rate in [0, 1]; 1 gives zeros.
     Source: Ba & Frey 2013, "Adaptive dropout for training deep neural networks", NIPS,
@@ -27,7 +25,9 @@ def standout(key: AnyKey, x: Batch, rate: Rate, *, slope: float = 1.0) -> Batch:
     """
     values = jax.lax.stop_gradient(x)
 
-    def noise(seeds: Seeds, rate: Scalar, shape: Shape, values: Array) -> Array:
+    def noise(
+        seeds: Seeds, rate: Float[Array, ""], shape: tuple[int, ...], values: Array
+    ) -> Array:
         drawn = random_bits(seeds, shape)
         return kept(drawn, 1 - _keep_probability(values, rate, slope)).astype(
             jnp.float32
@@ -36,11 +36,11 @@ def standout(key: AnyKey, x: Batch, rate: Rate, *, slope: float = 1.0) -> Batch:
     return multiply(noise, key, x, rate, values)
 
 
-def expected_standout(x: Batch, rate: Rate, *, slope: float = 1.0) -> Batch:
-    """Standout's rule at test: each unit times the probability of keeping it."""
+def expected_standout(x: Examples, rate: Rate, *, slope: float = 1.0) -> Examples:
+    """Multiply each unit by the probability of keeping it: standout at test."""
     values = jax.lax.stop_gradient(x)
     return scale(x, _keep_probability(values, fixed_rate(rate), slope))
 
 
-def _keep_probability(values: Array, rate: Scalar, slope: float) -> Array:
+def _keep_probability(values: Array, rate: Float[Array, ""], slope: float) -> Array:
     return jax.nn.sigmoid(slope * values.astype(jnp.float32) + logit(1 - rate))

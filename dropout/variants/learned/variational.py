@@ -1,6 +1,5 @@
 """Variational dropout: Gaussian noise whose variance is learned as a posterior."""
 
-from collections.abc import Callable
 from typing import Literal
 
 import jax
@@ -9,15 +8,12 @@ from jax.scipy.special import logit
 from jaxtyping import Array, Float
 
 from dropout import bits
+from dropout.arrays import Examples, Kernel, Operation
 from dropout.bits import Seeds, row_seeds
 from dropout.keys import AnyKey
 from dropout.noise import remake, scale
 from dropout.variants.entry import Parameters
 
-Batch = Float[Array, "n ..."]
-Kernel = Float[Array, "*taps inputs outputs"]
-Scalar = Float[Array, ""]
-Operation = Callable[[Array, Array], Array]
 Share = Literal["layer", "channel", "weight"]
 
 KINGMA = (0.5, 1.16145124, -1.50204118, 0.58629921)
@@ -25,8 +21,8 @@ KINGMA = (0.5, 1.16145124, -1.50204118, 0.58629921)
 
 def variational(
     key: AnyKey,
-    x: Batch,
-    rate: Parameters,
+    x: Examples,
+    parameters: Parameters,
     kernel: Kernel | None = None,
     operation: Operation = jnp.matmul,
     *,
@@ -35,8 +31,8 @@ def variational(
     """Gaussian dropout whose variance alpha is learned, as a posterior over weights.
 
     Formula: at an activation y = x (1 + sqrt(alpha) e), e ~ N(0, 1); at a kernel, by
-        local reparameterisation, y = x W + sqrt(x^2 (alpha W^2)) e. alpha is one a
-        layer, channel (the last axis) or weight, rate = alpha / (1 + alpha). The
+        local reparameterisation, y = x W + sqrt(x^2 (alpha W^2)) e. There is one alpha
+        per layer, channel (the last axis) or weight, rate = alpha / (1 + alpha). The
         regulariser is, over the number of training examples, the divergence from the
         log-uniform prior, minus (0.5 log a + 1.16145124 a - 1.50204118 a^2
         + 0.58629921 a^3) for each weight of the kernel.
@@ -46,7 +42,7 @@ def variational(
     Source: Kingma et al. 2015, "Variational Dropout and the Local Reparameterization
         Trick", NeurIPS, sections 3.1, 3.2 and appendix C.
     """
-    log_alpha = jnp.minimum(rate["log_alpha"], 0)
+    log_alpha = jnp.minimum(parameters["log_alpha"], 0)
     if kernel is not None:
         alpha = _over_last(jnp.exp(log_alpha), kernel.ndim)
         variance = (alpha * squared(kernel)).astype(x.dtype)
@@ -56,33 +52,37 @@ def variational(
     spread = jnp.exp(log_alpha / 2)
 
     @remake
-    def spread_out(seeds: Seeds, spread: Array, x: Batch) -> Batch:
+    def spread_out(seeds: Seeds, spread: Array, x: Examples) -> Examples:
         noise = _over_last(spread, x.ndim) * bits.normal(seeds, x.shape)
         return scale(x, 1 + noise)
 
     return spread_out(row_seeds(key, x.shape[0]), spread, x)
 
 
-def variational_init(rate: Scalar, x: Array, *, share: Share = "layer") -> Parameters:
-    """The logarithm of alpha = rate / (1 - rate): one a layer, channel or weight."""
+def variational_init(
+    rate: Float[Array, ""], x: Array, *, share: Share = "layer"
+) -> Parameters:
+    """Return log(rate / (1 - rate)), log alpha: one per layer, channel or weight."""
     shapes = {"layer": (), "channel": x.shape[-1:], "weight": x.shape}
     return {"log_alpha": jnp.full(shapes[share], logit(rate))}
 
 
-def variational_rate(rate: Parameters, kernel: Kernel) -> Scalar:
-    """The mean of alpha / (1 + alpha)."""
-    return jax.nn.sigmoid(jnp.minimum(rate["log_alpha"], 0)).mean()
+def variational_rate(parameters: Parameters, kernel: Kernel) -> Float[Array, ""]:
+    """Return the mean of alpha / (1 + alpha)."""
+    return jax.nn.sigmoid(jnp.minimum(parameters["log_alpha"], 0)).mean()
 
 
 def variational_penalty(
-    rate: Parameters, kernel: Kernel, channels: int, *, share: Share = "layer"
-) -> Scalar:
-    """The divergence of all weights, each alpha counting for those that it governs."""
-    return kernel.size * kingma_divergence(jnp.minimum(rate["log_alpha"], 0)).mean()
+    parameters: Parameters, kernel: Kernel, channels: int, *, share: Share = "layer"
+) -> Float[Array, ""]:
+    """Return the divergence summed over the weights that each alpha governs."""
+    return (
+        kernel.size * kingma_divergence(jnp.minimum(parameters["log_alpha"], 0)).mean()
+    )
 
 
 def kingma_divergence(log_alpha: Float[Array, "..."]) -> Float[Array, "..."]:
-    """KL(q || log-uniform) of a weight with alpha <= 1, up to a constant.
+    """Return KL(q || log-uniform) of a weight with alpha <= 1, up to a constant.
 
     Source: Kingma et al. 2015, equation 14: a cubic in alpha beside the logarithm.
     """
@@ -91,9 +91,9 @@ def kingma_divergence(log_alpha: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 def reparameterised(
-    key: AnyKey, x: Batch, kernel: Kernel, variances: Kernel, operation: Operation
+    key: AnyKey, x: Examples, kernel: Kernel, variances: Kernel, operation: Operation
 ) -> Array:
-    """A draw of `operation(x, W)`, W ~ N(kernel, variances) anew for each output."""
+    """Draw `operation(x, W)` with W ~ N(kernel, variances) anew for each output."""
     mean, variance = operation(x, kernel), operation(jnp.square(x), variances)
 
     @remake
@@ -106,7 +106,7 @@ def reparameterised(
 
 
 def squared(kernel: Kernel) -> Kernel:
-    """The squares of weights, in float32."""
+    """Return the squares of weights, in float32."""
     return jnp.square(kernel.astype(jnp.float32))
 
 

@@ -16,7 +16,7 @@ from small_run import train
 
 from training.record.files import read_metrics
 from training.runtime.lost_process import FATAL, LOST, clear
-from training.runtime.processes import Place, join, launched_processes
+from training.runtime.processes import Launch, join, launched_processes
 
 TIMEOUT = 20
 
@@ -167,11 +167,11 @@ def test_processes_with_different_flags_are_refused(shared, tmp_path):
 @pytest.mark.parametrize(
     ("place", "words"),
     [
-        (Place(processes=2), "need --coordinator"),
-        (Place(process_id=0), "need --coordinator"),
-        (Place("localhost:1", 2, 2), "which of them"),
-        (Place("localhost:1", 0, 0), "which of them"),
-        (Place("localhost:1"), "which of them"),
+        (Launch(processes=2), "need --coordinator"),
+        (Launch(process_id=0), "need --coordinator"),
+        (Launch("localhost:1", 2, 2), "which of them"),
+        (Launch("localhost:1", 0, 0), "which of them"),
+        (Launch("localhost:1"), "which of them"),
     ],
 )
 def test_flags_that_do_not_fit_together_are_refused(place, words):
@@ -180,8 +180,8 @@ def test_flags_that_do_not_fit_together_are_refused(place, words):
 
 
 def test_a_process_alone_joins_nobody():
-    assert join(Place(), {}) == 1
-    assert join(Place(), {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4"}) == 1
+    assert join(Launch(), {}) == 1
+    assert join(Launch(), {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4"}) == 1
 
 
 def test_launchers_say_how_many_processes_they_started():

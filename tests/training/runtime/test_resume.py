@@ -17,7 +17,8 @@ from paths import ROOT
 from small_run import train
 
 from training.record.tensorboard import open_events
-from training.runtime.checkpoints import locked, restore
+from training.restore import restore
+from training.runtime.checkpoints import locked
 from training.runtime.signals import Stopped
 
 

@@ -1,9 +1,10 @@
-"""Convolutions by places: at each of the places in the windows of 2x2 by itself.
+"""Convolutions of which each position in the output's 2x2 windows is an array.
 
-Each place's output is a product of matrices over the phases of the image, which are
-x[i::2, j::2]. All four are the convolution, the largest of them its pooling, the first
-alone the convolution of stride 2. Where nothing pools, the windows may be of 4x4; of
-5x5 (`strips.py`) where those are so much faster that pooling can read its image.
+The outputs at one offset in all windows are a product of matrices over the phases of
+the image, x[i::2, j::2]. All four arrays are the convolution, their maximum its
+pooling, the first alone the convolution of stride 2. Where nothing pools, windows may
+be of 4x4; they are of 5x5 (`strips.py`) where those are so much faster that pooling may
+read the whole output.
 """
 
 import functools
@@ -30,15 +31,16 @@ from models.convolution.winograd import (
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def corners(x: Images, kernel: Kernel, begin: Pair, size: Pair) -> list[Images]:
-    """The convolution at (2r, 2c), (2r, 2c + 1), (2r + 1, 2c) and (2r + 1, 2c + 1).
+    """Return the convolution at (2r, 2c), (2r, 2c+1), (2r+1, 2c) and (2r+1, 2c+1).
 
-    Each is an image of the given size; `begin` is the padding at the top and the left.
+    Each is an image of the given size. `begin` is the padding at the top and the left.
     """
     if math.prod(kernel.shape[:3]) <= 32:
-        # Else a mask at the input would be drawn by the phases, in short strides.
+        # Otherwise a mask at the input would be computed by phases, in short strides.
         return _sums(_grid(materialize(x), kernel, begin, size, 2), kernel, size)
     whole = (2 * size[0], 2 * size[1])
-    # 0.8 to 0.9 of the time that `cnn` takes with windows of 2x2.
+    # `cnn` takes 0.8 to 0.9 of its time with windows of 2x2
+    # (`scripts/bench.py --parts=steps --models=cnn`).
     if suits_winograd(kernel) and suits_strips(kernel, whole):
         return sum(phases(by_strips(x, kernel, begin, whole), (0, 0), size, 2), [])
     grid = _grid(x, kernel, begin, size, 2)
@@ -49,19 +51,19 @@ def corners(x: Images, kernel: Kernel, begin: Pair, size: Pair) -> list[Images]:
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def every_other(x: Images, kernel: Kernel, begin: Pair, size: Pair) -> Images:
-    """The convolution at (2r, 2c)."""
+    """Return the convolution at (2r, 2c)."""
     return _corner(_grid(x, kernel, begin, size, 2), kernel, size, (0, 0))
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def interleaved(x: Images, kernel: Kernel, begin: Pair, size: Pair) -> Images:
-    """The convolution at every place, an image of the given size, by Winograd."""
+    """Return the whole convolution, an image of the given size, by Winograd."""
     height, width = size
     window = best_window(len(kernel), size)
     tiles = (-(-height // window), -(-width // window))
     grid = _grid(x, kernel, begin, tiles, window)
-    places = winograd(_tiles(grid, kernel, tiles), kernel)
-    rows = jnp.stack([jnp.stack(row, axis=3) for row in places], axis=2)
+    outputs = winograd(_tiles(grid, kernel, tiles), kernel)
+    rows = jnp.stack([jnp.stack(row, axis=3) for row in outputs], axis=2)
     shape = (len(x), window * tiles[0], window * tiles[1], kernel.shape[-1])
     return rows.reshape(shape)[:, :height, :width]
 
@@ -74,17 +76,17 @@ def _grid(x: Images, kernel: Kernel, begin: Pair, size: Pair, window: int) -> Gr
 
 
 def phases(x: Images, begin: Pair, size: Pair, step: int) -> Grid:
-    """The images x[:, i::step, j::step], of the given size, as a grid over (i, j).
+    """Return the images x[:, i::step, j::step] of the given size, a grid over (i, j).
 
-    Before that `x` is padded with `begin` zeros at the top and the left, and at the
-    bottom and the right it is padded or cut as the size asks.
+    First `x` is padded with `begin` zeros at the top and the left; at the bottom and
+    the right it is padded or cut to fit the size.
     """
     count, height, width, channels = x.shape
     ends = (step * size[0] - height - begin[0], step * size[1] - width - begin[1])
     borders = ((0, 0), *zip(begin, ends), (0, 0))
     x = jax.lax.pad(x, jnp.zeros((), x.dtype), [(*border, 0) for border in borders])
     x = x.reshape(count, size[0], step, size[1], step, channels)
-    # The transpose of a split is a concatenation; that of strided slices is slow.
+    # The transpose of a split is a concatenation; the one of strided slices is slow.
     return [
         [
             phase.reshape(count, *size, channels)
@@ -95,11 +97,11 @@ def phases(x: Images, begin: Pair, size: Pair, step: int) -> Grid:
 
 
 def _patches(grid: Grid, kernel: Kernel, size: Pair) -> list[Images]:
-    return [_corner(grid, kernel, size, place) for place in np.ndindex(2, 2)]
+    return [_corner(grid, kernel, size, offset) for offset in np.ndindex(2, 2)]
 
 
-def _corner(grid: Grid, kernel: Kernel, size: Pair, place: Pair) -> Images:
-    top, left = place
+def _corner(grid: Grid, kernel: Kernel, size: Pair, offset: Pair) -> Images:
+    top, left = offset
     taps = [
         _tap(grid, top + i, left + j, size) for i, j in np.ndindex(kernel.shape[:2])
     ]
@@ -109,11 +111,12 @@ def _corner(grid: Grid, kernel: Kernel, size: Pair, place: Pair) -> Images:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _sums(grid: Grid, kernel: Kernel, size: Pair) -> list[Images]:
-    """Multiplied and added place by place, which fuses with the pooling that reads it.
+    """Multiply and add elementwise, which fuses with the pooling that reads it.
 
-    A product of matrices of so few columns takes three times as long.
+    A product of matrices of so few columns takes three times as long
+    (`scripts/bench.py --parts=steps --models=cnn`, whose first layer this is).
     """
-    # Else a member's kernel would be cut from the population's at every place.
+    # Otherwise a member's kernel would be cut from the population's for each element.
     kernel = materialize(kernel)
 
     def corner(top: int, left: int) -> Images:
@@ -143,8 +146,9 @@ def _sums_backward(
             for (top, left), errors in zip(np.ndindex(2, 2), cotangents)
         ]
         # Neighbours in the batch are added in the loop that makes the errors, so that
-        # those are never written: `cnn` takes 0.9 of the time that products of matrices
-        # take. They lie on one device, where several share the batch.
+        # the errors are never written: `cnn` takes 0.9 of its time with products of
+        # matrices (`scripts/bench.py --parts=steps --models=cnn`). Neighbours lie on
+        # one device where several share the batch.
         whole = functools.reduce(operator.add, products)
         neighbours = whole.reshape(-1, count, *whole.shape[1:])
         summands = jnp.unstack(neighbours, axis=1)
@@ -159,13 +163,13 @@ _sums.defvjp(_sums_forward, _sums_backward)
 
 
 def _tiles(grid: Grid, kernel: Kernel, size: Pair) -> Grid:
-    """The images at each tap of the windows that the kernel reads."""
+    """Return the images at each tap that the kernel reads for a window."""
     taps = range(len(grid) + len(kernel) - 1)
     return [[_tap(grid, i, j, size) for j in taps] for i in taps]
 
 
 def _tap(grid: Grid, i: int, j: int, size: Pair) -> Images:
-    """x[:, i::step, j::step] of an image given by its phases."""
+    """Return x[:, i::step, j::step] of an image that is given by its phases."""
     step = len(grid)
     (down, i), (right, j) = divmod(i, step), divmod(j, step)
     return grid[i][j][:, down : down + size[0], right : right + size[1]]

@@ -1,0 +1,103 @@
+"""Monte-Carlo dropout against one plain evaluation, by the site of the dropout.
+
+The network is untrained: its time is the time of a trained one.
+"""
+
+import time
+from typing import NamedTuple
+
+from dropout import kind_of, parse, resolve
+from evaluation.predictions import Part, Run, held_out, predict_part, prepare_rule
+from training.config import Config, canonical
+from training.experiment import prepare, start_state
+from training.record.console import aligned
+
+BERNOULLI_KINDS = ("activation", "input", "pre", "kernel")
+
+
+class InferenceRequest(NamedTuple):
+    """The values of the flags of `scripts/bench_inference.py`.
+
+    Attributes:
+        sites: where the dropout is, one site at a time; none stands for all.
+        samples: samples of Monte-Carlo.
+        examples: test images, 0 for all.
+        repeats: how often each time is taken; the shortest counts.
+    """
+
+    dataset: str
+    data_dir: str
+    model: str
+    sites: tuple[str, ...]
+    samples: int
+    examples: int
+    repeats: int
+
+
+def inference_times(request: InferenceRequest) -> list[str]:
+    """Return the table: seconds of the plain network and of Monte-Carlo, by site.
+
+    Raises:
+        ValueError: an unknown data set, network or site.
+    """
+    plans = {name: f"{name}:bernoulli:0.5" for name in sites_to_time(request)}
+    lines = [(n, *times_of(request, untrained(request, p))) for n, p in plans.items()]
+    samples = f"{request.samples} samples (s)"
+    return aligned([("site", "plain (s)", samples, "ratio"), *lines])
+
+
+def sites_to_time(request: InferenceRequest) -> tuple[str, ...]:
+    """Return the requested sites, or all sites where bernoulli can act.
+
+    Raises:
+        ValueError: a requested site that the network does not have.
+    """
+    sites = tuple(s.name for s in untrained(request, "none").experiment.network.sites)
+    for name in request.sites:
+        resolve(parse(f"{name}:bernoulli:0.5"), sites)
+    return request.sites or tuple(s for s in sites if kind_of(s) in BERNOULLI_KINDS)
+
+
+def times_of(request: InferenceRequest, run: Run) -> tuple[str, str, str]:
+    """Return the seconds of the plain network and of the samples, and their ratio."""
+    test = held_out(run, "test", request.examples)
+    plain, sampled = (
+        shortest_time(request, run, rule, test) for rule in ("plain", "mc")
+    )
+    return f"{plain:.3f}", f"{sampled:.3f}", f"{sampled / plain:.2f}"
+
+
+def untrained(request: InferenceRequest, plan: str) -> Run:
+    """Return an untrained network with a plan."""
+    experiment = prepare(configuration(request, plan))
+    return Run(experiment, start_state(experiment))
+
+
+def configuration(request: InferenceRequest, plan: str) -> Config:
+    """Return the configuration of a network with a plan, on one device.
+
+    Raises:
+        ValueError: a network or a plan that `train.py` does not accept.
+    """
+    config = Config(
+        dataset=request.dataset,
+        data_dir=request.data_dir,
+        model=request.model,
+        dropout=plan,
+        mesh="data:1",
+    )
+    return canonical(config)
+
+
+def shortest_time(
+    request: InferenceRequest, run: Run, inference_rule: str, test: Part
+) -> float:
+    """Return the shortest time, in seconds, in which all images are predicted."""
+    predict = prepare_rule(run, inference_rule, request.samples)
+    predict_part(run, predict, test.first(1))  # The first call loads the program.
+    times = []
+    for _ in range(request.repeats):
+        begin = time.perf_counter()
+        predict_part(run, predict, test)
+        times.append(time.perf_counter() - begin)
+    return min(times)

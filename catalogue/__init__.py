@@ -1,1 +1,0 @@
-"""The variants and schedules as tables and pictures, made from their registries."""

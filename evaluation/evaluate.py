@@ -1,0 +1,173 @@
+"""The evaluation of one finished run: its scores, its pictures, its record."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+
+from evaluation import example_pictures, pictures, scores
+from evaluation.corruptions import rotate
+from evaluation.inference import SAMPLED
+from evaluation.measures import Samples
+from evaluation.predictions import (
+    Part,
+    Predictions,
+    Run,
+    held_out,
+    out_of_distribution,
+    predict_part,
+    prepare_rule,
+)
+from evaluation.scores import Scores, Severities
+from evaluation.tables import table
+from training.record.console import plan_table
+from training.record.files import versions, write_atomically
+
+TITLES = {
+    "reliability": "Accuracy against confidence",
+    "risk-coverage": "Error among the most confident examples",
+    "uncertain": "The most uncertain test images",
+    "samples": "Error and likelihood by number of samples",
+    "rotation": "A rotated test image",
+    "entropy": "Uncertainty in and out of distribution",
+    "corruptions": "Accuracy and calibration under corruption",
+}
+ANGLES = np.linspace(0, 165, 12)
+ROTATION_SAMPLES = 100  # For each angle.
+ROTATED_CLASS = 1  # As in the published figure.
+
+Record = dict[str, Any]
+
+
+class EvaluationRequest(NamedTuple):
+    """What to evaluate in every run.
+
+    Attributes:
+        rules: the inference rules.
+        samples: the number of samples of the inference rules that sample.
+        examples: how many examples of each split are used; 0 for all.
+        out_of_distribution: a data set to be told apart from the test set, or empty.
+        corruptions: the names of the corruptions, which may be none.
+        corrupted_examples: how many test examples are corrupted.
+    """
+
+    rules: list[str]
+    samples: int
+    examples: int
+    out_of_distribution: str
+    corruptions: list[str]
+    corrupted_examples: int
+
+
+class RuleResult(NamedTuple):
+    """What one inference rule gives: scores and the samples that they come from."""
+
+    scores: Scores
+    corrupted: Severities
+    test: Samples
+    outside: Samples | None
+
+
+def evaluate(run: Run, path: Path, request: EvaluationRequest) -> Record:
+    """Evaluate one run, write everything into `path`, print the table."""
+    test = held_out(run, "test", request.examples)
+    results = {rule: evaluate_rule(run, rule, test, request) for rule in request.rules}
+    record = {
+        "rules": {rule: result.scores for rule, result in results.items()},
+        "corruptions": {rule: result.corrupted for rule, result in results.items()},
+        "samples": request.samples,
+        "examples": request.examples,
+        "out_of_distribution": request.out_of_distribution,
+        "dropout": run.experiment.config.dropout,
+        "versions": versions(),
+    }
+    write_evaluation(path, run, record, dict(plot_all(run, test, results, request)))
+    return record
+
+
+def evaluate_rule(
+    run: Run, rule: str, test: Part, request: EvaluationRequest
+) -> RuleResult:
+    """Evaluate one inference rule on everything that was asked for."""
+    predict = prepare_rule(run, rule, request.samples)
+    samples, outside = predict_part(run, predict, test), None
+    found = scores.score(samples, test.labels)
+    if len(run.experiment.validation_ids):
+        held = held_out(run, "validation", request.examples)
+        predicted = predict_part(run, predict, held)
+        found |= scores.score_tempered(samples, test.labels, predicted, held.labels)
+    if request.out_of_distribution:
+        other = out_of_distribution(run, request.out_of_distribution, request.examples)
+        outside = predict_part(run, predict, other)
+        found |= scores.score_outside(samples, outside)
+    most = request.corrupted_examples
+    corrupted = scores.score_corrupted(
+        run, predict, test.first(most), samples[:, :most], request.corruptions
+    )
+    return RuleResult(found, corrupted, samples, outside)
+
+
+def plot_all(
+    run: Run, test: Part, results: dict[str, RuleResult], request: EvaluationRequest
+) -> Iterator[tuple[str, Figure]]:
+    """Yield every picture that the results allow, with its name."""
+    by_rule = {rule: result.test for rule, result in results.items()}
+    predictions = Predictions(test.images, test.labels, by_rule)
+    sampled = [rule for rule in results if rule in SAMPLED]
+    shown = (sampled or list(results))[0]
+    yield "reliability", pictures.plot_reliability(predictions)
+    yield "risk-coverage", pictures.plot_risk_coverage(predictions)
+    yield "uncertain", example_pictures.plot_most_uncertain(predictions, shown)
+    if sampled:
+        yield "samples", pictures.plot_error_by_samples(predictions, shown)
+        yield "rotation", plot_rotation(run, test, shown)
+    outside = results[shown].outside
+    if outside is not None:
+        names = (run.experiment.config.dataset, request.out_of_distribution)
+        yield "entropy", pictures.plot_entropies(by_rule[shown], outside, names)
+    if request.corruptions:
+        lines = {rule: [result.corrupted] for rule, result in results.items()}
+        yield "corruptions", pictures.plot_corrupted(lines)
+
+
+def plot_rotation(run: Run, test: Part, rule: str) -> Figure:
+    """Plot how predictions change while the first test image of a class rotates."""
+    image = jnp.asarray(
+        test.images[int(np.argmax(test.labels == ROTATED_CLASS))], jnp.float32
+    )
+    turned = jax.vmap(rotate, (None, 0))(image, jnp.asarray(ANGLES, jnp.float32))
+    count = len(ANGLES)
+    part = Part(
+        "rotation",
+        np.asarray(turned).astype(test.images.dtype),
+        np.full(count, ROTATED_CLASS, np.int32),
+        np.arange(count, dtype=np.int32),
+    )
+    predict = prepare_rule(run, rule, ROTATION_SAMPLES, count)
+    samples = predict_part(run, predict, part)
+    return example_pictures.plot_rotated(
+        part.images.astype(np.float32), ANGLES, samples
+    )
+
+
+def write_evaluation(
+    path: Path, run: Run, record: Record, figures: dict[str, Figure]
+) -> None:
+    """Write the record, its table and the pictures into a directory, and print."""
+    lines = table(record["rules"])
+    write_atomically(path / "evaluation.json", json.dumps(record, indent=2) + "\n")
+    for name, figure in figures.items():
+        figure.savefig(path / f"evaluation-{name}.png", dpi=90)
+    sections = [
+        f"## {TITLES[name]}\n\n![{name}](evaluation-{name}.png)" for name in figures
+    ]
+    plan = plan_table(run.experiment)
+    page = [f"# Evaluation of {path.name}", "```", *plan, "```", "```", *lines, "```"]
+    write_atomically(path / "evaluation.md", "\n\n".join(["\n".join(page), *sections]))
+    print("\n".join([f"\n{path}", *lines]), flush=True)
+    print(f"record and {len(figures)} pictures in {path / 'evaluation.md'}", flush=True)

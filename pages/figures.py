@@ -1,0 +1,131 @@
+"""The figures of the gallery: what every variant does, and every schedule."""
+
+import inspect
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import matplotlib
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+
+from dropout import SCHEDULES, VARIANTS, Timeline, Variant, factor_at
+from dropout.grammar import Call, option_types
+from pages.pictures import family, picture
+
+RATES = (0.0, 0.1, 0.3, 0.6)
+DROPPED = "#ff6b00"
+ACROSS = 2  # variants side by side
+COLUMNS = 5  # schedules side by side
+TIMELINE = Timeline(1000, 100)
+LINEAR_FORMS = tuple(Call(name, (("shape", "linear"),)) for name in ("early", "late"))
+
+FAMILIES = {
+    "elementwise": "Elements",
+    "structured": "Channels and positions",
+    "blocks": "Blocks",
+    "regions": "Regions of the image",
+    "pooling": "Pooling windows",
+    "kernels": "Weights",
+    "paths": "Paths: four examples, four steps",
+    "recurrent": "Recurrent states: time from top to bottom",
+    "attention": "Attention: four heads, a row for each query",
+    "learned": "Learned and adaptive rates, at the rate that they start with",
+}
+
+
+def plot_variants(path: Path) -> None:
+    """Plot each variant before and at each rate, by family."""
+    lines = list(layout())
+    height = [0.85, *(1.85 + 0.4 * bool(title) for title, _ in lines)]
+    figure = Figure(figsize=(12.5, sum(height)), layout="constrained")
+    grid = figure.subfigures(len(height), 1, squeeze=False, height_ratios=height)
+    header, *parts = grid[:, 0]
+    header.suptitle(
+        f"What is dropped: before, and at rates {', '.join(map(str, RATES[1:]))}\n"
+        "orange is zero or less; what is brighter than before is scaled up",
+        size=16,
+    )
+    for part, (title, variants) in zip(parts, lines, strict=True):
+        part.suptitle(title, size=17, weight="bold", x=0.01, ha="left")
+        cells = part.subfigures(1, ACROSS)
+        for cell, entry in zip(cells, variants):
+            plot_variant(cell, entry)
+    save(figure, path)
+
+
+def layout() -> Iterator[tuple[str, list[Variant]]]:
+    """Yield the title and variants of each line; only a family's first has a title."""
+    for name, group in groupby(VARIANTS.values(), family):
+        title = FAMILIES[name] if name in FAMILIES else name
+        variants = list(group)
+        for start in range(0, len(variants), ACROSS):
+            yield "" if start else title, variants[start : start + ACROSS]
+
+
+def plot_variant(cell: SubFigure, entry: Variant) -> None:
+    """Plot one variant before and at each rate, on the same scale of brightness."""
+    cell.suptitle(entry.name, size=15, family="monospace")
+    pictures = [np.asarray(picture(entry, rate)) for rate in RATES]
+    highest = 1.4 * np.nanmax(pictures[0])
+    for axis, rate, image in zip(cell.subplots(1, len(RATES)), RATES, pictures):
+        plot_picture(axis, image, highest)
+        axis.set_xlabel(f"{rate:g}" if rate else "before", size=12)
+
+
+def plot_picture(
+    axis: Axes, image: Float[np.ndarray, "height width"], highest: float
+) -> None:
+    """Plot one picture; values of zero or less are orange, gaps are white."""
+    colours = matplotlib.colormaps["gray"].copy()
+    colours.set_under(DROPPED)
+    colours.set_bad("white")
+    axis.imshow(image, cmap=colours, vmin=1e-9, vmax=highest, interpolation="nearest")
+    axis.set(xticks=[], yticks=[])
+
+
+def plot_schedules(path: Path) -> None:
+    """Plot the factor of each schedule over a run, with its default options."""
+    calls = [*map(Call, SCHEDULES), *LINEAR_FORMS]
+    lines = -(-len(calls) // COLUMNS)
+    figure = Figure(figsize=(15, 3.2 * lines), layout="constrained")
+    axes = figure.subplots(lines, COLUMNS, sharey=True)
+    for axis in axes.flat[len(calls) :]:
+        axis.axis("off")
+    for axis, call in zip(axes.flat, calls):
+        plot_schedule(axis, call)
+    figure.supxlabel("fraction of the run", size=14)
+    figure.supylabel("factor on the rate", size=14)
+    save(figure, path)
+
+
+def plot_schedule(axis: Axes, call: Call) -> None:
+    """Plot the factor of one schedule at every step of a run."""
+    steps = jnp.arange(TIMELINE.total)
+    factors = jax.vmap(lambda step: factor_at(call, step, TIMELINE))(steps)
+    fractions = steps / TIMELINE.total
+    axis.fill_between(fractions, factors, alpha=0.25)
+    axis.plot(fractions, factors, linewidth=2.5)
+    axis.set_title(f"{call.name}\n{options_of(call)}", size=12, family="monospace")
+    axis.set(xlim=(0, 1), ylim=(-0.03, 1.08))
+    axis.tick_params(labelsize=11)
+    axis.grid(alpha=0.3)
+
+
+def options_of(call: Call) -> str:
+    """Return the options of a schedule as in flags, one per line."""
+    parameters = inspect.signature(SCHEDULES[call.name]).parameters
+    given = dict(call.options)
+    return "\n".join(
+        f"{name}={given[name] if name in given else parameters[name].default}"
+        for name in option_types(SCHEDULES[call.name])
+    )
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as a PNG that is small enough for a page."""
+    figure.savefig(path, dpi=100, pil_kwargs={"optimize": True})

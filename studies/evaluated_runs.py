@@ -1,0 +1,127 @@
+"""Evaluations of several runs: every workdir's, and their tables over runs."""
+
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from evaluation.evaluate import EvaluationRequest, Record, evaluate
+from evaluation.pictures import plot_corrupted
+from evaluation.predictions import Run, load_runs
+from evaluation.scores import Scores, Severities
+from evaluation.tables import ABSENT, score_names
+from studies.statistics import Estimate, interval, paired_t
+from training.record.console import aligned
+from training.record.files import write_atomically
+from training.runtime.compilation import use_compilation_cache
+
+PLANS_PICTURE = "evaluation-plans.png"
+
+
+def evaluate_workdirs(
+    workdirs: list[str], request: EvaluationRequest, data_dir: str, cache_dir: str
+) -> None:
+    """Evaluate every workdir, and print tables over the runs of each plan.
+
+    Raises:
+        ValueError: a workdir holds no run that can be evaluated.
+    """
+    found = [
+        evaluate_workdir(workdir, request, data_dir, cache_dir) for workdir in workdirs
+    ]
+    plans: dict[str, list[Record]] = {}
+    for record in chain.from_iterable(found):
+        plans.setdefault(record["dropout"], []).append(record)
+    for plan, records in plans.items():
+        if len(records) > 1:
+            print("\n".join(["", plan, *over_runs([r["rules"] for r in records])]))
+    if len(plans) > 1 and request.corruptions:
+        path = Path(workdirs[0], PLANS_PICTURE)
+        plot_corrupted(by_plan_and_rule(plans, request.rules)).savefig(path, dpi=90)
+        print(f"plans against severity in {path}")
+
+
+def evaluate_workdir(
+    workdir: str, request: EvaluationRequest, data_dir: str, cache_dir: str
+) -> list[Record]:
+    """Return the record of a run, or of every member of a population.
+
+    A population gets a page with the table over its members.
+    """
+    runs, records, paths = load_runs(workdir, data_dir, cache_dir), [], []
+    use_compilation_cache(runs[0].experiment.config.cache_dir)
+    for run, path in _runs_with_paths(workdir, runs):
+        records.append(evaluate(run, path, request))
+        paths.append(path.name)
+    if len(records) > 1:
+        lines = over_runs([record["rules"] for record in records])
+        page = [f"# Evaluation of {Path(workdir).name}", "```", *lines]
+        links = [f"- [{name}]({name}/evaluation.md)" for name in paths]
+        text = "\n".join([*page, "```", "", *links, ""])
+        write_atomically(Path(workdir, "evaluation.md"), text)
+    return records
+
+
+def by_plan_and_rule(
+    plans: dict[str, list[Record]], rules: list[str]
+) -> dict[str, list[Severities]]:
+    """Return the scores under corruption of each plan's runs, by plan and rule."""
+    return {
+        f"{plan}, {rule}": [record["corruptions"][rule] for record in records]
+        for plan, records in plans.items()
+        for rule in rules
+    }
+
+
+def over_runs(results: list[dict[str, Scores]]) -> list[str]:
+    """Return a table of means with 95 % intervals over runs.
+
+    Further columns have the paired difference of each inference rule to the first, and
+    in how many runs it is negative.
+    """
+    rules = list(results[0])
+    differences = [f"{rule} - {rules[0]}" for rule in rules[1:]]
+    rows = [["", *rules, *differences, "runs below"]]
+    for name in score_names(results):
+        values = {
+            rule: np.asarray([run[rule][name] for run in results])
+            for rule in rules
+            if all(name in run[rule] for run in results)
+        }
+        rows.append([name, *_cells(rules, values)])
+    return [f"{len(results)} runs: mean [95 % interval]", *aligned(rows)]
+
+
+def _runs_with_paths(workdir: str, runs: list[Run]) -> Iterator[tuple[Run, Path]]:
+    """Pair runs with their directories: of a population `member-0`, `member-1`, ..."""
+    for number, run in enumerate(runs):
+        path = Path(workdir, f"member-{number}") if len(runs) > 1 else Path(workdir)
+        path.mkdir(exist_ok=True)
+        yield run, path
+
+
+def _cells(
+    rules: list[str], values: dict[str, Float[np.ndarray, " runs"]]
+) -> list[str]:
+    """Return the cells of one score: every rule, every difference, and its signs."""
+    first, *others = rules
+    pairs = [
+        values[rule] - values[first] if {rule, first} <= values.keys() else None
+        for rule in others
+    ]
+    means = [
+        _text(interval(values[rule])) if rule in values else ABSENT for rule in rules
+    ]
+    differences = [
+        ABSENT if pair is None else _text(paired_t(pair).difference) for pair in pairs
+    ]
+    below = [
+        ABSENT if pair is None else f"{(pair < 0).sum()}/{len(pair)}" for pair in pairs
+    ]
+    return [*means, *differences, ", ".join(below)]
+
+
+def _text(estimate: Estimate) -> str:
+    return f"{estimate.mean:.5f} [{estimate.low:.5f}, {estimate.high:.5f}]"

@@ -1,0 +1,52 @@
+"""The flags of a study, beside those of train.py, and what they say."""
+
+import shlex
+import sys
+from dataclasses import replace
+
+from absl import flags
+
+from studies.engines import ENGINES
+from studies.study import StudyRequest
+from training.config import canonical
+from training.flags import given_config, given_launch
+from training.members import parse_seeds
+from training.runtime.compilation import set_up
+
+
+def define_study_flags(seeds: str) -> None:
+    """Define the flags of a study; `seeds` is the default of --seeds.
+
+    Call it at the top of a script's module, after `define_config_flags`.
+    """
+    flags.FLAGS.set_default("seeds", seeds)
+    flags.DEFINE_float(
+        "target", 0.0, "accuracy whose time is measured (0: none)", 0.0, 1.0
+    )
+    flags.DEFINE_string("question", "", "question that the study asks, for its report")
+    flags.DEFINE_integer("members", 64, "most runs that one program trains", 1)
+    flags.DEFINE_enum("engine", "local", list(ENGINES), "engine that runs the programs")
+    flags.DEFINE_string("address", "auto", "address of the Ray cluster, host:port")
+    for name in ("target", "question", "members", "engine", "address"):
+        flags.declare_key_flag(name)
+
+
+def given_study_request() -> StudyRequest:
+    """Set JAX up and return what the flags ask of a study; called in a main.
+
+    The configuration keeps the mesh as it is written: each population resolves it for
+    the number of its own members.
+    """
+    given, values = given_config(), flags.FLAGS
+    base = set_up(canonical(given), given_launch())
+    return StudyRequest(
+        base=replace(base, seeds="", mesh=given.mesh, workdir=""),
+        question=values.question,
+        seeds=parse_seeds(given.seeds),
+        workdir=given.workdir,
+        target=values.target,
+        members=values.members,
+        engine=values.engine,
+        address=values.address,
+        command=shlex.join(["python", *sys.argv]),
+    )

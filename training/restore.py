@@ -1,0 +1,53 @@
+"""A run as it was saved: everything that it is made of, and its newest state."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from training.config import Config, canonical, members_of, parse_flag_lines
+from training.experiment import Experiment, prepare, start_state, state_sharding
+from training.runtime.checkpoints import open_checkpoints, restore_latest
+from training.runtime.devices import resolve_mesh
+from training.state import State
+
+
+def restore(
+    workdir: str, data_dir: str = "", cache_dir: str = ""
+) -> tuple[Experiment, State]:
+    """Return a run with its newest saved state.
+
+    Args:
+        workdir: the directory of its record.
+        data_dir: where its data lie now; as recorded if empty.
+        cache_dir: where decoded data and programs are kept; as recorded if empty.
+
+    Raises:
+        ValueError: the directory holds no run, or no checkpoint yet.
+    """
+    path = Path(workdir)
+    if not (path / "run.flags").is_file():
+        raise ValueError(f"{workdir} holds no run: it has no run.flags.")
+    config = parse_flag_lines((path / "run.flags").read_text())
+    config = canonical(
+        replace(
+            config,
+            data_dir=data_dir or config.data_dir,
+            cache_dir=cache_dir or config.cache_dir,
+        )
+    )
+    experiment = prepare(replace(config, mesh=_mesh_here(config)))
+    with open_checkpoints(path) as checkpoints:
+        found = restore_latest(
+            checkpoints, start_state(experiment), state_sharding(experiment)
+        )
+    if found is None:
+        raise ValueError(f"{workdir} has no checkpoint yet.")
+    return experiment, found[0]
+
+
+def _mesh_here(config: Config) -> str:
+    """The mesh of a run, or that of this machine where it has fewer devices."""
+    members = len(members_of(config)) if config.seeds else 0
+    try:
+        return resolve_mesh(config.mesh, members)
+    except ValueError:
+        return resolve_mesh("", members)
