@@ -10,7 +10,6 @@ and a deep plain network; and `overfit.csv`, every number that is plotted.
 """
 
 from absl import flags
-from rich.progress import track
 
 from studies.overfitting import (
     OverfittingStudy,
@@ -21,6 +20,7 @@ from studies.overfitting import (
 )
 from studies.overfitting_figures import plot_gradients, plot_overfitting, write_csv
 from training.record.files import make_directory
+from training.record.progress import steps_shown
 from training.runtime.compilation import set_up
 from training.runtime.main import expect_no_arguments, run_main
 from training.runtime.processes import Launch
@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> None:
     arms = arms_of(study)
     set_up(configuration(study, arms[-1], seed=0), Launch())
     out = make_directory("out", OUT.value)
-    measurements = train_arms(study, track(arms, "training"))
+    measurements = train_arms(study, steps_shown(arms, "training"))
     write_csv(measurements, out / "overfit.csv")
     plot_overfitting(study, measurements, out / "overfit.png")
     plot_gradients(measurements, out / "gradients.png")

@@ -24,7 +24,7 @@ def test_only_activations_are_of_the_compute_dtype(text):
         return y
 
     def train(images):
-        network = functional(create(call, IMAGE, CLASSES, key), "bfloat16")
+        network = functional(create(call, IMAGE, CLASSES, key), IMAGE, "bfloat16")
 
         def loss(params):
             logits, stats = network.forward(
