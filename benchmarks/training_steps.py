@@ -85,7 +85,7 @@ def measure_populations(request: Request) -> Iterator[tuple[str, Results]]:
     """Time a member's step in populations, beside the step of a solo run."""
     counts = {f"one of {count}": count for count in request.members}
     for model, batch_size in itertools.product(request.models, request.batch_sizes):
-        solo = configuration(request, model, batch_size, "fc:bernoulli:0.5")
+        solo = configuration(request, model, batch_size, "fc*:bernoulli:0.5")
         runs = {"solo run": our_training(prepare(solo))}
         for name, count in counts.items():
             together = canonical(replace(solo, seeds=f"0:{count}"))

@@ -26,7 +26,8 @@ from evaluation.predictions import (
 from evaluation.scores import Scores, Severities
 from evaluation.tables import table
 from training.record.console import plan_table
-from training.record.files import versions, write_atomically
+from training.record.files import write_atomically
+from training.record.versions import versions
 
 TITLES = {
     "reliability": "Accuracy against confidence",

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from training.config import parse_flag_lines
-from training.record.files import read_metrics, read_summary
+from training.record.files import read_summary
+from training.record.metrics_log import read_metrics
 
 TRAIN = Path(__file__).parent.parent / "train.py"
 COMPARED = ("steps", "skipped", "params_digest", "masks_digest")

@@ -11,7 +11,8 @@ from jaxtyping import Bool
 from evaluation.measures import expected_calibration_error, negative_log_likelihood
 from studies.arms import Trial
 from training.config import Config
-from training.record.files import read_metrics, read_summary
+from training.record.files import read_summary
+from training.record.metrics_log import read_metrics
 
 Lines = list[dict[str, Any]]
 IDENTITY = ("run", "arm", "stop")

@@ -13,7 +13,7 @@ from matplotlib.ticker import LogFormatter
 
 from dropout import parse
 from studies.statistics import Estimate, interval
-from training.record.files import read_metrics
+from training.record.metrics_log import read_metrics
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 COLOURS = (

@@ -26,7 +26,8 @@ from training.experiment import (
 from training.members import Member
 from training.population import with_rates
 from training.record.console import describe
-from training.record.files import read_metrics, write_atomically
+from training.record.files import write_atomically
+from training.record.metrics_log import read_metrics
 from training.run import run
 from training.runtime.checkpoints import open_checkpoints, restore_latest
 from training.runtime.compilation import compiled

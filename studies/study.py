@@ -16,7 +16,8 @@ from studies.outcomes import append, outcome
 from studies.tables import markdown, show
 from studies.tasks import Task, finished, group, program, shard
 from training.config import Config, flag_lines
-from training.record.files import make_directory, versions, write_atomically
+from training.record.files import make_directory, write_atomically
+from training.record.versions import versions
 
 RESULTS = "results.parquet"
 

@@ -7,15 +7,17 @@ import time
 from collections import deque
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental.multihost_utils import reached_preemption_sync_point
 
 from dropout import Timeline, rows_at
 from training.config import NEVER_STEPS
 from training.data.batches import batch_ids
-from training.record.files import metrics_size
+from training.record.metrics_log import metrics_size
 from training.record.recorder import log_test, log_training, log_validation
 from training.runtime.checkpoints import Position, save
+from training.runtime.devices import put
 from training.runtime.signals import Stopped
 from training.session import Session
 from training.state import State, steps_done
@@ -39,7 +41,8 @@ def run_steps(session: Session, state: State) -> State:
             raise _stopped(session, state)
         due = [stop % every == 0 or stop == timeline.total for every in periods]
         if due[0]:
-            state = log_training(session, state, stop)
+            log_training(session, state, stop)
+            state = with_new_sums(state)
         if due[1]:
             log_validation(session, state, stop)
         if due[2]:
@@ -50,6 +53,13 @@ def run_steps(session: Session, state: State) -> State:
             raise _stopped(session, state)
         done = stop
     return state
+
+
+def with_new_sums(state: State) -> State:
+    """Return the state with its sums since the last training line at zero."""
+    zeros = jax.tree.map(jnp.zeros_like, (state.totals, state.telemetry))
+    totals, telemetry = put(zeros, state.totals.loss.sharding)
+    return state._replace(totals=totals, telemetry=telemetry)
 
 
 def period_of(every: int, timeline: Timeline) -> int:

@@ -31,9 +31,9 @@ from training.record.files import (
     make_directory,
     read_summary,
     space_needed,
-    truncate_metrics,
     write_atomically,
 )
+from training.record.metrics_log import truncate_metrics
 from training.record.progress import progress_bar
 from training.record.recorder import frozen_members
 from training.record.summary import Summary, results_of, write_summary

@@ -28,7 +28,7 @@ from training.data.batches import batches_from
 from training.dropout_parameters import learned_of, rates_of
 from training.experiment import prepare, start_state
 from training.network import functional
-from training.record.files import read_metrics
+from training.record.metrics_log import read_metrics
 from training.restore import restore
 from training.step import make_train_step
 

@@ -12,7 +12,7 @@ from dropout import Timeline
 from training.config import Config, flag_lines, parse_flag_lines, parse_value
 from training.loop import period_of
 from training.record import recorder
-from training.record.files import read_metrics
+from training.record.metrics_log import read_metrics
 
 GROUPS = {"data", "model", "dropout", "optimisation", "devices", "record"}
 

@@ -12,7 +12,7 @@ from training.config import canonical, members_of
 from training.data.batches import batches_from
 from training.experiment import prepare
 from training.members import Member
-from training.record.files import read_metrics
+from training.record.metrics_log import read_metrics
 from training.restore import restore
 from training.run import train_population
 from training.runtime.devices import resolve_mesh

@@ -13,7 +13,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from training.config import canonical, parse_flag_lines
 from training.data.batches import batch_ids
 from training.experiment import prepare
-from training.record.files import read_metrics
+from training.record.metrics_log import read_metrics
 from training.restore import restore
 
 

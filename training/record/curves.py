@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from training.config import Config
-from training.record.files import read_metrics
+from training.record.metrics_log import read_metrics
 from training.runtime.processes import by_leader
 
 Lines = list[dict[str, Any]]

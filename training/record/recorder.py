@@ -15,8 +15,7 @@ from training.network import Tree
 from training.norm_statistics import statistics_over, variance_shift
 from training.objective import mean_penalty
 from training.record.curves import plot_run
-from training.record.files import append_line
-from training.runtime.devices import put
+from training.record.metrics_log import append_line
 from training.scoring import Scores, scores_of, scores_on
 from training.session import Session
 from training.state import State
@@ -25,8 +24,8 @@ from training.telemetry import figures
 SECONDS_BETWEEN_PLOTS = 30.0
 
 
-def log_training(session: Session, state: State, step: int) -> State:
-    """Writes the means since the last training line and starts new ones."""
+def log_training(session: Session, state: State, step: int) -> None:
+    """Write the means since the last training line."""
     experiment = session.experiment
     for number, scores in _going_on(session, state, scores_of(state.totals)):
         params, skipped = of_run(experiment, (state.params, state.skipped), number)
@@ -35,11 +34,6 @@ def log_training(session: Session, state: State, step: int) -> State:
         others |= {name: float(value) for name, value in figures(seen).items()}
         others["skipped"] = int(skipped)
         _write(session, step, "train", number, scores, others)
-    fresh = put(
-        jax.tree.map(jnp.zeros_like, (state.totals, state.telemetry)),
-        state.totals.loss.sharding,
-    )
-    return state._replace(totals=fresh[0], telemetry=fresh[1])
 
 
 def log_validation(session: Session, state: State, step: int) -> None:

@@ -12,14 +12,11 @@ from training.dropout_parameters import compression
 from training.experiment import Experiment, mask_key, of_run
 from training.members import Member
 from training.record.curves import plot_run
-from training.record.files import (
-    circumstances,
-    digest,
-    finite,
-    masks_digest,
-    write_atomically,
-)
+from training.record.digests import digest, masks_digest
+from training.record.files import write_atomically
+from training.record.metrics_log import finite
 from training.record.recorder import frozen_members
+from training.record.versions import circumstances
 from training.runtime.processes import by_leader
 from training.scoring import scores_on
 from training.session import Session

@@ -14,7 +14,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from jax.sharding import Sharding
 
-from training.record.files import digest
+from training.record.digests import digest
 from training.runtime.processes import by_leader, leads
 from training.state import State, steps_done
 

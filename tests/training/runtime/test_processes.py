@@ -14,7 +14,7 @@ import pytest
 from paths import ROOT
 from small_run import train
 
-from training.record.files import read_metrics
+from training.record.metrics_log import read_metrics
 from training.runtime.lost_process import FATAL, LOST, clear
 from training.runtime.processes import Launch, join, launched_processes
 

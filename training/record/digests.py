@@ -1,0 +1,48 @@
+"""Digests by which two runs are compared: of parameters, and of a probe of masks."""
+
+import hashlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Key
+
+from dropout import Moment, Row, Timeline, bind, kind_of, rows_at
+from dropout.sites import Generator
+from models.layers import pool_2x2
+
+
+def digest(tree: Any) -> str:
+    """A SHA-256 over the names, shapes and bytes of a tree's arrays."""
+    found = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        array = np.ascontiguousarray(jax.device_get(leaf))
+        found.update(f"{jax.tree_util.keystr(path)}{array.shape}{array.dtype}".encode())
+        found.update(array.tobytes())
+    return found.hexdigest()
+
+
+def masks_digest(
+    rows: tuple[Row, ...], timeline: Timeline, key: Key[Array, ""], bits: Generator
+) -> str:
+    """A digest of what each site's rule makes of a fixed probe of ones.
+
+    The probe is eight examples of shape 4x4x8 at half of the run.
+    """
+    step = timeline.total // 2
+    moment = Moment(key, jnp.arange(8), step // timeline.steps_per_epoch, step)
+    drop = bind(rows_at(rows, step, timeline), moment, "train", bits)
+    return digest({row.site: drop(row.site, *_probe(row.site)) for row in rows})
+
+
+def _probe(site: str) -> tuple:
+    ones = jnp.ones((8, 4, 4, 8))
+    others = {
+        "kernel": (jnp.ones((8, 8)), jnp.matmul),
+        "window": (pool_2x2,),
+        "state": (jnp.zeros_like(ones),),
+        "branches": (jnp.zeros_like(ones),),
+    }
+    kind = kind_of(site)
+    return (ones, *others[kind]) if kind in others else (ones,)

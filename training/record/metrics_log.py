@@ -1,0 +1,48 @@
+"""The metrics of a run, `metrics.jsonl`: one JSON object per line."""
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from training.record.files import parse_object, read_text
+from training.runtime.processes import by_leader
+
+
+@by_leader
+def append_line(workdir: Path, line: dict[str, Any]) -> None:
+    """Adds one JSON object to `metrics.jsonl`."""
+    with (workdir / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(finite(line), allow_nan=False) + "\n")
+
+
+def finite(line: dict[str, Any]) -> dict[str, Any]:
+    """A line in which numbers that are not finite are None: JSON has no others."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in line.items()
+    }
+
+
+def metrics_size(workdir: Path) -> int:
+    """The length of `metrics.jsonl` in bytes."""
+    path = workdir / "metrics.jsonl"
+    return path.stat().st_size if path.exists() else 0
+
+
+@by_leader
+def truncate_metrics(workdir: Path, size: int) -> None:
+    """Takes back the lines that are later than the checkpoint that training goes on."""
+    (workdir / "metrics.jsonl").touch()
+    os.truncate(workdir / "metrics.jsonl", size)
+
+
+def read_metrics(workdir: Path) -> list[dict[str, Any]]:
+    """The lines of `metrics.jsonl`.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    path = workdir / "metrics.jsonl"
+    return [parse_object(path, line) for line in read_text(path).splitlines()]
