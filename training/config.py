@@ -214,7 +214,7 @@ _FIELDS = {item.name: item for item in fields(Config)}
 
 
 def canonical(config: Config) -> Config:
-    """The checked configuration in canonical text, its default paths filled in.
+    """Return the checked configuration in canonical text, its default paths filled in.
 
     Raises:
         ValueError: a value that is not allowed; the message names it and what is.
@@ -245,7 +245,7 @@ def canonical(config: Config) -> Config:
 
 
 def members_of(config: Config) -> tuple[Member, ...]:
-    """The members of a population; a run without `--seeds` is its own only one.
+    """Return the members of a population; a run without `--seeds` is its own only one.
 
     Raises:
         ValueError: a list that does not fit `--seeds`, or is given beside its flag.
@@ -267,18 +267,18 @@ def with_members(config: Config, members: Sequence[Member]) -> Config:
 
 
 def member_config(config: Config, member: Member) -> Config:
-    """The configuration of a member's solo run."""
+    """Return the configuration of a member's solo run."""
     lists = {f"{name}s": "" for name in Member._fields}
     return replace(config, **lists, **member._asdict())
 
 
 def flag_lines(config: Config) -> str:
-    """The configuration as an absl flagfile."""
+    """Return the configuration as an absl flagfile."""
     return "".join(f"--{name}={value}\n" for name, value in _texts(config).items())
 
 
 def parse_flag_lines(text: str) -> Config:
-    """The configuration that `flag_lines` wrote.
+    """Return the configuration that `flag_lines` wrote.
 
     Raises:
         ValueError: a line that is no flag of this version.

@@ -13,7 +13,7 @@ Penalty = Callable[..., Float[Array, " n"]]
 
 
 def none(logits: Logits) -> Float[Array, " n"]:
-    """Nothing."""
+    """Return no penalty."""
     return jnp.zeros(logits.shape[1], jnp.float32)
 
 
@@ -55,5 +55,5 @@ def draws_of(call: Call, samples: int) -> int:
 
 
 def disagreement(call: Call, logits: Logits) -> Float[Array, " n"]:
-    """What is added to the loss of each example."""
+    """Return what is added to the loss of each example."""
     return CONSISTENCIES[call.name](logits, **dict(call.options))

@@ -27,21 +27,21 @@ from training.optimizer import DROPOUT
 
 
 def with_learned(params: Tree, learned: tuple[LearnedRow, ...]) -> Tree:
-    """A network's parameters with those of its dropout, if it has any."""
+    """Return a network's parameters with those of its dropout, if it has any."""
     if not learned:
         return params
     return {**params, DROPOUT: initial_parameters(learned, _kernels(params, learned))}
 
 
 def learned_of(params: Tree) -> Mapping[str, Parameters]:
-    """The parameters of dropout among a network's, by site."""
+    """Return the parameters of dropout among a network's, by site."""
     return params[DROPOUT] if DROPOUT in params else {}
 
 
 def total_penalty(
     params: Tree, learned: tuple[LearnedRow, ...], step: Step, timeline: Timeline
 ) -> Float[Array, ""]:
-    """The regularisers of all learned, as part of a loss summed over training."""
+    """Return the regularisers of all learned rows, in a loss summed over training."""
     kernels = _kernels(params, learned)
     return penalty(learned, learned_of(params), kernels, step, timeline)
 
@@ -49,7 +49,7 @@ def total_penalty(
 def rates_of(
     params: Tree, learned: tuple[LearnedRow, ...]
 ) -> dict[str, Float[Array, ""]]:
-    """The learned rate at each item, by site."""
+    """Return the learned rate at each learned row, by site."""
     return learned_rates(learned, learned_of(params), _kernels(params, learned))
 
 
@@ -61,7 +61,7 @@ def compression(params: Tree, learned: tuple[LearnedRow, ...]) -> dict[str, floa
 
 
 def _kernels(params: Tree, learned: tuple[LearnedRow, ...]) -> dict[str, Any]:
-    """The kernels that the learned need; the name of a kernel's site is its path."""
+    """The kernels that learned rows need; the name of a kernel's site is its path."""
     return {
         item.kernel: reduce(
             lambda tree, name: tree[name], item.kernel.split("/"), params

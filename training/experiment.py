@@ -66,7 +66,7 @@ class Experiment(NamedTuple):
 
     @property
     def runs(self) -> tuple["Experiment", ...]:
-        """The members, or the only run itself."""
+        """Return the members, or the only run itself."""
         return self.members or (self,)
 
 
@@ -86,7 +86,7 @@ def prepare(config: Config) -> Experiment:
 
 
 def gather(config: Config, members: tuple[Experiment, ...]) -> Experiment:
-    """The population of solo runs."""
+    """Return the population of solo runs."""
     names = members[0].keys
     return members[0]._replace(
         config=config,
@@ -98,7 +98,7 @@ def gather(config: Config, members: tuple[Experiment, ...]) -> Experiment:
 
 
 def assemble(config: Config, loaded: DataSet) -> Experiment:
-    """The experiment of one run on data that are loaded."""
+    """Return the experiment of one run on data that are loaded."""
     root = jax.random.key(config.seed)
     keys = {name: named_key(root, name) for name in ("params", "data", "dropout")}
     train_ids, validation_ids = map(
@@ -135,7 +135,7 @@ def assemble(config: Config, loaded: DataSet) -> Experiment:
 
 
 def start_state(experiment: Experiment) -> State:
-    """The state before the first step, on the devices of the mesh."""
+    """Return the state before the first step, on the devices of the mesh."""
     if experiment.members:
         states = map(_solo_state, experiment.members)
         state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
@@ -145,19 +145,19 @@ def start_state(experiment: Experiment) -> State:
 
 
 def mask_key(experiment: Experiment) -> Key[Array, "*members"]:
-    """The key of the training masks."""
+    """Return the key of the training masks."""
     return named_key(experiment.keys["dropout"], "train")
 
 
 def of_run(experiment: Experiment, tree: Any, number: int) -> Any:
-    """What belongs to `experiment.runs[number]` in a state, or a part of one."""
+    """Return what belongs to `experiment.runs[number]` in a state, or part of one."""
     if not experiment.members:
         return tree
     return jax.tree.map(lambda leaf: leaf[number], tree)
 
 
 def state_sharding(experiment: Experiment) -> NamedSharding:
-    """Where the state lies: on every device, or each member on one."""
+    """Return where the state lies: on every device, or each member on one."""
     spread = over_members if experiment.members else replicated
     return spread(experiment.mesh)
 
@@ -165,7 +165,7 @@ def state_sharding(experiment: Experiment) -> NamedSharding:
 def optimizer_for(
     config: Config, timeline: Timeline, peak: Scalar, weight_decay: Scalar
 ) -> optax.GradientTransformation:
-    """The optimiser of a configuration at a learning rate and weight decay."""
+    """Return the optimiser of a configuration at a learning rate and weight decay."""
     schedule = parse_call(config.learning_rate_schedule)
     rate = learning_rate(schedule, peak, timeline.total)
     optimizer = make_optimizer(

@@ -27,7 +27,7 @@ STEPS_IN_FLIGHT = 2
 
 
 def run_steps(session: Session, state: State) -> State:
-    """Trains from `session.start` to the end, with all that is due on the way."""
+    """Train from `session.start` to the end, with all that is due on the way."""
     timeline, config = session.experiment.timeline, session.experiment.config
     periods = [
         period_of(every, timeline)
@@ -70,7 +70,7 @@ def period_of(every: int, timeline: Timeline) -> int:
 
 
 def advance(session: Session, state: State, first: int, stop: int) -> State:
-    """The steps from `first` to `stop`, or to a signal; timed.
+    """Train from `first` to `stop`, or to a signal, and time it.
 
     Raises:
         FloatingPointError: a step is not finite, and `on_nan` is stop.
@@ -97,7 +97,7 @@ def advance(session: Session, state: State, first: int, stop: int) -> State:
 
 
 def on_their_way(metrics: Metrics) -> Metrics:
-    """Metrics that come to the host as soon as they are known, not when they are read.
+    """Start copying metrics to the host as soon as they are known; return them.
 
     On a GPU a step of a small network takes two thirds of the time. On the CPU they are
     there, and it would take 0.1 ms.

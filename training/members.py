@@ -19,7 +19,7 @@ class Member(NamedTuple):
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
-    """The seeds in `0:16` (16 is not one of them), `0,3,5` or `0:4,8`.
+    """Return the seeds in `0:16` (16 is not one of them), `0,3,5` or `0:4,8`.
 
     Raises:
         ValueError: `text` has another form, or a range without a seed.

@@ -38,7 +38,7 @@ def build(
     key: Key[Array, ""],
     compute_dtype: str = "float32",
 ) -> Network:
-    """A network for images (h, w, c) whose parameters are a function of `key`.
+    """Return a network for images (h, w, c) whose parameters are a function of `key`.
 
     Raises:
         ValueError: images that are too small for the network.
@@ -49,7 +49,7 @@ def build(
 def functional(
     model: Any, image: tuple[int, int, int], compute_dtype: str = "float32"
 ) -> Network:
-    """A network's function apart from its parameters and running statistics.
+    """Return a network's function apart from its parameters and running statistics.
 
     Activations are of the given dtype; parameters, statistics and logits are float32.
     """

@@ -57,7 +57,7 @@ def statistics_over(
 
 
 def variance_shift(running: Tree, met: Tree) -> dict[str, Float[Array, ""]]:
-    """By norm, the mean over channels of running variance over the variance met."""
+    """Return, by norm, the mean over channels of running variance over that met."""
     return {
         name: jnp.mean(ours["var"] / jnp.maximum(theirs["var"], 1e-12))
         for (name, ours), (_, theirs) in zip(norms(running), norms(met))

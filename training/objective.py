@@ -90,7 +90,7 @@ def summed_loss(
 def mean_penalty(
     objective: Objective, params: Tree, step: Int[Array, ""]
 ) -> Float[Array, ""]:
-    """The regularisers of learned dropout, as a part of the mean loss."""
+    """Return the regularisers of learned dropout, as a part of the mean loss."""
     penalty = total_penalty(params, objective.learned, step, objective.timeline)
     return penalty / objective.train_size
 
@@ -110,7 +110,7 @@ def drop_at(
 def examples_of(
     objective: Objective, part: Batch
 ) -> tuple[Float[Array, "n h w c"], list[Target]]:
-    """What the network sees of a micro-batch, and the weighted labels to be found.
+    """Return what the network sees of a micro-batch, and the weighted targets.
 
     A mixed image has two labels, whose weights sum to that of the example.
     """
@@ -172,5 +172,5 @@ def correct_weight(
 def mean_over_positions(
     values: Float[Array, "n *positions"],
 ) -> Float[Array, " n"]:
-    """The mean over all axes but the first."""
+    """Return the mean over all axes but the first."""
     return values.mean(range(1, values.ndim)) if values.ndim > 1 else values

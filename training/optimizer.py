@@ -19,7 +19,7 @@ Scalar = Float[jax.Array, ""] | float
 
 
 def constant(steps: int) -> optax.Schedule:
-    """The same learning rate throughout."""
+    """Return the same learning rate throughout."""
     return optax.constant_schedule(1.0)
 
 

@@ -49,7 +49,7 @@ def make_member_step(
     max_norm: float,
     on_trace: Callable[[], None],
 ) -> MemberStep:
-    """A training step of one member."""
+    """Return a training step of one member."""
 
     def member_step(
         state: State, batch: Batch, settings: Settings
@@ -66,7 +66,7 @@ def make_member_step(
 
 
 def freezing(step: MemberStep) -> MemberStep:
-    """A step that changes nothing, for good, after one that was not finite."""
+    """Return a step that changes nothing, for good, after one that was not finite."""
 
     def step_or_stay(
         state: State, batch: Batch, settings: Settings
@@ -109,13 +109,13 @@ def make_member_statistics(
 
 
 def with_rates(objective: Objective, rates: Float[Array, " rows"]) -> Objective:
-    """The objective at other full rates."""
+    """Return the objective at other full rates."""
     rows = [row._replace(rate=rates[i]) for i, row in enumerate(objective.rows)]
     return objective._replace(rows=tuple(rows))
 
 
 def settings_of(experiment: Experiment) -> Settings:
-    """The settings of a run, or of all members, on their devices."""
+    """Return the settings of a run, or of all members, on their devices."""
     runs = [_settings_of_run(run) for run in experiment.runs]
     if not experiment.members:
         return put(runs[0], replicated(experiment.mesh))
@@ -124,7 +124,7 @@ def settings_of(experiment: Experiment) -> Settings:
 
 
 def experiment_step(experiment: Experiment, on_trace: Callable[[], None]) -> MemberStep:
-    """The training step of a run, or of all members, to be jitted.
+    """Return the training step of a run, or of all members, to be jitted.
 
     A run is given its rates, learning rate and weight decay as a member is: known to
     the compiler they would be rounded otherwise, and after 200 steps it would show.

@@ -58,7 +58,7 @@ def empty_totals() -> Totals:
 
 
 def initial_state(params: Tree, stats: Tree, optimizer) -> State:
-    """The state before the first step."""
+    """Return the state before the first step."""
     with jax.numpy_dtype_promotion("standard"):
         opt_state = optimizer.init(params)
     # Two arrays, not one twice: each is donated to the step.
@@ -67,5 +67,5 @@ def initial_state(params: Tree, stats: Tree, optimizer) -> State:
 
 
 def steps_done(state: State) -> int:
-    """The steps done, which are the same for all members of a population."""
+    """Return the steps done, which are the same for all members of a population."""
     return int(np.asarray(state.step).max())

@@ -25,7 +25,7 @@ def make_train_step(
     max_norm: float,
     on_trace: Callable[[], None],
 ) -> TrainStep:
-    """A step to be jitted: (state, batch, key of the masks) -> (state, metrics).
+    """Return a step to be jitted: (state, batch, key of the masks) -> (state, metrics).
 
     Where the loss or its gradient is not finite, `finite` is false in the metrics and
     nothing changes but the counts of steps.

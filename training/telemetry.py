@@ -37,7 +37,7 @@ def empty_sums(channels: tuple[tuple[str, int], ...]) -> dict[str, Sums]:
 
 
 def watch(drop: Drop, zeros: dict[str, Sums]) -> Drop:
-    """The same `drop`, whose sums appear as the gradient in `zeros`."""
+    """Return the same `drop`, whose sums appear as the gradient in `zeros`."""
 
     def watched(
         site: str, x: Array, *others: Any, time: Any = None, reader: str = ""
@@ -51,17 +51,17 @@ def watch(drop: Drop, zeros: dict[str, Sums]) -> Drop:
 
 
 def with_zeros(params: Tree, sums: dict[str, Sums]) -> Tree:
-    """The parameters with zeros beside them for the gradient to be taken in."""
+    """Return the parameters with zeros beside them for the gradient to be taken in."""
     return {**params, TELEMETRY: jax.tree.map(jnp.zeros_like, sums)} if sums else params
 
 
 def zeros_of(params: Tree) -> dict[str, Sums]:
-    """The zeros that stand among parameters."""
+    """Return the zeros that stand among parameters."""
     return params[TELEMETRY] if TELEMETRY in params else {}
 
 
 def without_zeros(params: Tree) -> Tree:
-    """The parameters alone."""
+    """Return the parameters alone."""
     return {name: params[name] for name in params if name != TELEMETRY}
 
 

@@ -132,7 +132,7 @@ def parse_augmentations(text: str) -> tuple[Call, ...]:
 
 
 def augmentations_text(calls: tuple[Call, ...]) -> str:
-    """The canonical text of augmentations."""
+    """Return the canonical text of augmentations."""
     return " ".join(map(str, calls)) or "none"
 
 
@@ -144,7 +144,7 @@ def draw(
     train_ids: Int32[AnyArray, "*members train"],
     fetch: Fetch,
 ) -> Draws | None:
-    """What training examples are augmented by in an epoch; None where nothing is.
+    """Return what training examples are augmented by in an epoch, or None.
 
     Args:
         calls: the augmentations.

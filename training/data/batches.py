@@ -18,7 +18,7 @@ Item = TypeVar("Item")
 
 
 def one_ahead(items: Iterator[Item]) -> Iterator[Item]:
-    """The same items, endless, each made while the one before it is in use."""
+    """Return the same items, endless, each made while the one before it is in use."""
     with ThreadPoolExecutor(1) as thread:
         following = thread.submit(next, items)
         while True:
@@ -35,7 +35,7 @@ def batches_from(experiment: Experiment, first: int) -> Iterator[Batch]:
 def batch_ids(
     experiment: Experiment, first: int
 ) -> Iterator[tuple[Int32[np.ndarray, "*members batch"], int]]:
-    """The example ids and the epoch of each batch from step `first` on."""
+    """Return the example ids and the epoch of each batch from step `first` on."""
     timeline = experiment.timeline
     for epoch in itertools.count(first // timeline.steps_per_epoch):
         done = max(first - epoch * timeline.steps_per_epoch, 0)
@@ -45,7 +45,7 @@ def batch_ids(
 def epoch_ids(
     experiment: Experiment, epoch: int
 ) -> Int32[np.ndarray, "steps *members batch"]:
-    """The examples of each step of an epoch."""
+    """Return the examples of each step of an epoch."""
     size = experiment.config.batch_size
     orders = [
         np.asarray(epoch_order(run.keys["data"], epoch, run.train_ids, size))
@@ -57,7 +57,7 @@ def epoch_ids(
 def make_batch(
     experiment: Experiment, ids: Int32[np.ndarray, "*members b"], epoch: int
 ) -> Batch:
-    """A batch in micro-batches, each padded to a multiple of the devices."""
+    """Return a batch in micro-batches, each padded to a multiple of the devices."""
     parts = ids.reshape(*ids.shape[:-1], experiment.config.microbatches, -1)
     padding = -parts.shape[-1] % experiment.mesh.shape["data"]
     own = own_rows(experiment.mesh, parts.shape[-1] + padding)
@@ -72,7 +72,7 @@ def make_batch(
 
 
 def _padded(parts: np.ndarray, padding: int) -> np.ndarray:
-    """With so many zeros at the end of the last axis."""
+    """The arrays with that many zeros at the end of the last axis."""
     # numpy.pad takes longer than fetching the images.
     zeros = np.zeros((*parts.shape[:-1], padding), parts.dtype)
     return np.concatenate((parts, zeros), axis=-1)

@@ -22,7 +22,7 @@ class Prepared(NamedTuple):
 
 
 def open_prepared(dataset: str, data_dir: str) -> Prepared:
-    """The data set `dataset` in `data_dir`; reads files only, never the network.
+    """Return the data set `dataset` in `data_dir`; reads files only, never the network.
 
     `dataset` is `name` or `name/config`, with `:version` if it shall not be the newest.
 

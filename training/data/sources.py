@@ -21,7 +21,7 @@ ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 def load(
     dataset: str, data_dir: str, cache_dir: str, in_memory_bytes: int = IN_MEMORY_BYTES
 ) -> DataSet:
-    """The data set called `dataset`, its arrays on the default device.
+    """Return the data set called `dataset`, its arrays on the default device.
 
     Args:
         dataset: "digits", "alice", a path that ends in .npz or .txt, or else a
@@ -79,7 +79,7 @@ def digits() -> tuple[ArraySplit, ArraySplit]:
 
 
 def read_npz(path: str | Path) -> tuple[ArraySplit, ArraySplit]:
-    """The train and test split of an .npz file with the four `ARRAYS`.
+    """Return the train and test split of an .npz file with the four `ARRAYS`.
 
     Images are uint8, or float (kept as float32), of shape (examples, height, width,
     channels); labels are integers from 0.

@@ -30,7 +30,7 @@ class ArraySplit:
 
     @property
     def size(self) -> int:
-        """The number of examples."""
+        """Return the number of examples."""
         return self.labels.shape[0]
 
     @property
@@ -63,11 +63,11 @@ class RecordSplit:
 
     @property
     def size(self) -> int:
-        """The number of examples."""
+        """Return the number of examples."""
         return len(self.records)
 
     def fetch(self, ids: ShapedIds) -> tuple[np.ndarray, np.ndarray]:
-        """The images and labels of `ids`, decoded now.
+        """Return the images and labels of `ids`, decoded now.
 
         Raises:
             ValueError: a record is damaged, or holds something else.

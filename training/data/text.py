@@ -18,7 +18,7 @@ ALICE = Path(__file__).with_name("alice.txt")
 
 
 def read_text(name: str, path: str | Path) -> DataSet:
-    """The windows of a UTF-8 text: its last tenth to test on, the rest to train.
+    """Return the windows of a UTF-8 text: its last tenth to test on, the rest to train.
 
     A blank line is one newline and any other white space one space. Characters are
     numbered by code point. A character that is 1 in an image is not standardised.

@@ -11,7 +11,7 @@ from training.members import Member
 
 
 def describe(experiment: Experiment) -> str:
-    """The resolved plan with the size of the network and of the run."""
+    """Return the resolved plan with the size of the network and of the run."""
     parameters = sum(leaf.size for leaf in jax.tree.leaves(experiment.network.params))
     timeline = experiment.timeline
     return "\n".join(
@@ -26,7 +26,7 @@ def describe(experiment: Experiment) -> str:
 
 
 def plan_table(experiment: Experiment) -> list[str]:
-    """One aligned line for each site: variant, rate and schedule."""
+    """Return one aligned line for each site: variant, rate and schedule."""
     acting = {row.site: row for row in experiment.rows}
     columns = zip(*(run.rows for run in experiment.runs))
     rates = {rows[0].site: [float(row.rate) for row in rows] for rows in columns}
@@ -42,7 +42,7 @@ def plan_table(experiment: Experiment) -> list[str]:
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of cells, each column as wide as its widest cell."""
+    """Return lines of cells, each column as wide as its widest cell."""
     widths = [max(map(len, column)) for column in zip(*lines)]
     return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
 
@@ -63,7 +63,7 @@ def _members(experiment: Experiment) -> list[str]:
 
 
 def result_line(summary: dict[str, Any], workdir: Path) -> str:
-    """The last line of a run."""
+    """Return the last line of a run."""
     where = f"after {summary['steps']:,} steps"
     if "members" in summary:
         return f"{_members_line(summary)} {where}; curves in {workdir / 'curves.png'}"

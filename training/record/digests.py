@@ -14,7 +14,7 @@ from models.layers import pool_2x2
 
 
 def digest(tree: Any) -> str:
-    """A SHA-256 over the names, shapes and bytes of a tree's arrays."""
+    """Return a SHA-256 over the names, shapes and bytes of a tree's arrays."""
     found = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         array = np.ascontiguousarray(jax.device_get(leaf))
@@ -26,7 +26,7 @@ def digest(tree: Any) -> str:
 def masks_digest(
     rows: tuple[Row, ...], timeline: Timeline, key: Key[Array, ""], bits: Generator
 ) -> str:
-    """A digest of what each site's rule makes of a fixed probe of ones.
+    """Return a digest of what each site's rule makes of a fixed probe of ones.
 
     The probe is eight examples of shape 4x4x8 at half of the run.
     """

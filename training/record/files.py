@@ -43,7 +43,7 @@ def claim(workdir: Path, config: Config) -> None:
 
 @contextlib.contextmanager
 def space_needed(workdir: Path) -> Iterator[None]:
-    """Says in one line if the block runs out of space.
+    """Raise an error of one line if the block runs out of space.
 
     Raises:
         ValueError: there is none left, for whichever of the libraries found out.
@@ -62,7 +62,7 @@ def space_needed(workdir: Path) -> Iterator[None]:
 
 
 def make_directory(flag: str, path: str) -> Path:
-    """A flag's directory, made where it is missing.
+    """Return a flag's directory, made where it is missing.
 
     Raises:
         ValueError: it is a file, or cannot be made or written to.
@@ -87,7 +87,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def read_summary(workdir: Path) -> dict[str, Any]:
-    """The summary of a finished run.
+    """Return the summary of a finished run.
 
     Raises:
         ValueError: the file is damaged.

@@ -18,7 +18,7 @@ def append_line(workdir: Path, line: dict[str, Any]) -> None:
 
 
 def finite(line: dict[str, Any]) -> dict[str, Any]:
-    """A line in which numbers that are not finite are None: JSON has no others."""
+    """Return the line with None for numbers that are not finite: JSON has none."""
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in line.items()
@@ -26,7 +26,7 @@ def finite(line: dict[str, Any]) -> dict[str, Any]:
 
 
 def metrics_size(workdir: Path) -> int:
-    """The length of `metrics.jsonl` in bytes."""
+    """Return the length of `metrics.jsonl` in bytes."""
     path = workdir / "metrics.jsonl"
     return path.stat().st_size if path.exists() else 0
 
@@ -39,7 +39,7 @@ def truncate_metrics(workdir: Path, size: int) -> None:
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
-    """The lines of `metrics.jsonl`.
+    """Return the lines of `metrics.jsonl`.
 
     Raises:
         ValueError: the file is damaged.

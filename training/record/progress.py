@@ -24,12 +24,12 @@ class Pace(ProgressColumn):
     """Images per second, found when the bar is drawn: it takes 0.1 ms."""
 
     def render(self, task: Task) -> Text:
-        """The pace of the last steps."""
+        """Return the pace of the last steps."""
         return Text(f"{(task.speed or 0) * task.fields['images']:,.0f} images/s")
 
 
 def progress_bar() -> Progress:
-    """A bar over steps with loss, accuracy, images per second and the time left.
+    """Return a bar over steps with loss, accuracy, images per second and the time left.
 
     A task has the fields `loss`, `accuracy` and `images`, those of a step.
     """
@@ -46,7 +46,7 @@ def progress_bar() -> Progress:
 
 
 def steps_shown(items: Sequence[Item], description: str) -> Iterable[Item]:
-    """The items, with a bar that moves as they are taken and goes at the end."""
+    """Return the items, with a bar that moves as they are taken and goes at the end."""
     console = Console(stderr=True)
     return track(
         items,

@@ -26,7 +26,7 @@ Summary = dict[str, Any]
 
 
 def results_of(session: Session, state: State) -> Summary:
-    """What a run, or a population, came to: scores on all data, pace, digests."""
+    """Return the results of a run or population: scores, pace and digests."""
     experiment, config = session.experiment, session.experiment.config
     examples = session.timed_steps * config.batch_size * len(experiment.runs)
     results = {

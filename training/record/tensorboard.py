@@ -25,7 +25,7 @@ Add = Callable[[Mapping[str, float], int], None]
 
 @contextlib.contextmanager
 def open_events(workdir: Path, start: int) -> Iterator[Add]:
-    """What adds the values of a step, by their tags, from step `start` on.
+    """Yield a function that adds the values of a step, by their tags.
 
     TensorBoard forgets what an earlier process wrote of later steps. Of many processes
     the first writes.

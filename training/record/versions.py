@@ -13,7 +13,7 @@ PACKAGES = ("flax", "jax", "jaxlib", "numpy", "optax", "orbax-checkpoint")
 
 
 def versions() -> dict[str, str]:
-    """Versions of what the numbers depend on, with the device and the platform."""
+    """Return the versions of what the numbers depend on, and the device."""
     found = {name: importlib.metadata.version(name) for name in PACKAGES}
     device = jax.devices()[0]
     return {
@@ -24,7 +24,7 @@ def versions() -> dict[str, str]:
 
 
 def circumstances(mesh: Mesh) -> dict[str, Any]:
-    """What a run's bits depend on besides its flags: code, versions and devices."""
+    """Return what a run's bits depend on besides its flags: code and devices."""
     device = mesh.devices.flat[0]
     return {
         "commit": commit(),
@@ -39,7 +39,7 @@ def circumstances(mesh: Mesh) -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """The git commit of the code, with `-dirty` where files differ from it."""
+    """Return the git commit of the code, with `-dirty` where files differ from it."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         found = subprocess.run(

@@ -38,7 +38,7 @@ class Position(NamedTuple):
 
 
 def open_checkpoints(workdir: Path) -> ocp.CheckpointManager:
-    """The manager of a workdir's checkpoints; saves in the background."""
+    """Return the manager of a workdir's checkpoints; saves in the background."""
     options = ocp.CheckpointManagerOptions(max_to_keep=KEPT)
     return ocp.CheckpointManager((workdir / "checkpoints").absolute(), options=options)
 

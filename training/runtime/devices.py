@@ -19,7 +19,7 @@ GLIBC_MALLOC = {-4: 0, -1: -1, -2: 2**28}
 
 
 def parse_mesh(text: str) -> tuple[int, int]:
-    """The numbers of devices along `AXES` in `members:N` or `data:N`.
+    """Return the numbers of devices along `AXES` in `members:N` or `data:N`.
 
     Raises:
         ValueError: `text` has another form.
@@ -33,7 +33,7 @@ def parse_mesh(text: str) -> tuple[int, int]:
 
 
 def request_cpu_devices(mesh: str, processes: int = 1) -> None:
-    """Lets the CPU appear as the devices of a mesh; before the first JAX operation.
+    """Let the CPU appear as the devices of a mesh; call it before JAX starts.
 
     Raises:
         ValueError: devices that the processes cannot share evenly.
@@ -46,7 +46,7 @@ def request_cpu_devices(mesh: str, processes: int = 1) -> None:
 
 
 def keep_freed_memory() -> None:
-    """Has glibc keep the memory of large arrays when they are freed, for the next step.
+    """Let glibc keep the memory of freed large arrays for the next step.
 
     Given back to the system at every step, it would be cleared page by page at the
     next. Only the heap of the main thread grows past 64 MiB, so on the CPU computations
@@ -87,24 +87,24 @@ def resolve_mesh(text: str, members: int = 0) -> str:
 
 
 def make_mesh(text: str) -> Mesh:
-    """The mesh of a resolved description."""
+    """Return the mesh of a resolved description."""
     shape = parse_mesh(text)
     devices = sorted(jax.devices(), key=lambda each: (each.process_index, each.id))
     return Mesh(np.array(devices[: max(shape)]).reshape(shape), AXES)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The same array on every device."""
+    """Return the same array on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def over_members(mesh: Mesh) -> NamedSharding:
-    """The first axis, the members of a population, spread over the devices."""
+    """Return the first axis, the members of a population, spread over the devices."""
     return NamedSharding(mesh, PartitionSpec("members"))
 
 
 def over_rows(mesh: Mesh) -> NamedSharding:
-    """The second axis, the rows of each micro-batch, spread over the devices."""
+    """Return the second axis, the rows of each micro-batch, spread over the devices."""
     return NamedSharding(mesh, PartitionSpec(None, "data"))
 
 
@@ -123,7 +123,7 @@ def own_rows(mesh: Mesh, rows: int) -> slice:
 
 
 def put(tree: Any, sharding: Sharding) -> Any:
-    """A tree of arrays on all devices, from each process's own rows of them."""
+    """Return a tree of arrays on all devices, from each process's own rows of them."""
     if jax.process_count() == 1:
         return jax.device_put(tree, sharding)
     return jax.tree.map(lambda leaf: _put(leaf, sharding), tree)

@@ -42,7 +42,7 @@ class Launch(NamedTuple):
 
 
 def join(launch: Launch, environment: Mapping[str, str] = os.environ) -> int:
-    """Joins the other processes, before the first JAX operation; how many they are.
+    """Join the other processes, before JAX starts, and return how many there are.
 
     Raises:
         ValueError: flags that do not fit together, or processes that do not answer.
@@ -65,7 +65,7 @@ def join(launch: Launch, environment: Mapping[str, str] = os.environ) -> int:
 
 
 def launched_processes(environment: Mapping[str, str]) -> int:
-    """How many processes SLURM or Open MPI has started; 1 where neither has."""
+    """Return how many processes SLURM or Open MPI has started; 1 where neither has."""
     for present, count in LAUNCHERS.items():
         if all(name in environment for name in (*present, count)):
             return int(environment[count])
@@ -88,12 +88,12 @@ def _initialize(own: tuple, timeout: int) -> None:
 
 
 def leads() -> bool:
-    """Whether this process writes the record."""
+    """Return whether this process writes the record."""
     return jax.process_index() == 0
 
 
 def by_leader(write: Callable[..., None]) -> Callable[..., None]:
-    """A function that does nothing in any process but the first."""
+    """Return a function that does nothing in any process but the first."""
 
     @functools.wraps(write)
     def write_if_leader(*arguments) -> None:
