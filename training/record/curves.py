@@ -33,35 +33,35 @@ def plot_curves(lines: Lines, title: str, path: Path) -> None:
     )
     figure = Figure(figsize=(13 if sites else 9, 3.8), layout="constrained")
     axes = figure.subplots(1, 3 if sites else 2)
-    _draw_splits(axes[0], lines, "loss", "log")
-    _draw_splits(axes[1], lines, "accuracy", "linear")
+    _plot_splits(axes[0], lines, "loss", "log")
+    _plot_splits(axes[1], lines, "accuracy", "linear")
     if sites:
-        _draw_rates(axes[2], lines, sites)
+        _plot_rates(axes[2], lines, sites)
     figure.suptitle(title, fontsize=10)
     figure.savefig(path, dpi=120)
 
 
-def _draw_splits(axes: Axes, lines: Lines, quantity: str, scale: str) -> None:
+def _plot_splits(axes: Axes, lines: Lines, quantity: str, scale: str) -> None:
     for split, colour in COLOURS.items():
         found = [line for line in lines if line["split"] == split]
         if found:
             label = f"{split} (with dropout)" if split == "train" else split
-            _draw_runs(axes, found, quantity, colour, label)
+            _plot_runs(axes, found, quantity, colour, label)
     axes.set(xlabel="epoch", ylabel=quantity, yscale=scale)
     axes.grid(alpha=0.3)
     axes.legend()
 
 
-def _draw_rates(axes: Axes, lines: Lines, sites: list[str]) -> None:
+def _plot_rates(axes: Axes, lines: Lines, sites: list[str]) -> None:
     found = [line for line in lines if line["split"] == "train"]
     for number, site in enumerate(sites):
-        _draw_runs(axes, found, site, f"C{number % 10}", site[len("rate/") :])
+        _plot_runs(axes, found, site, f"C{number % 10}", site[len("rate/") :])
     axes.set(xlabel="epoch", ylabel="dropout rate", ylim=(-0.02, 1.02))
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
 
 
-def _draw_runs(
+def _plot_runs(
     axes: Axes, lines: Lines, quantity: str, colour: str, label: str
 ) -> None:
     """One curve; of a population the mean, and between which values all members lie."""
