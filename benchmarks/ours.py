@@ -11,8 +11,7 @@ from benchmarks.timing import Calls
 from training import loop
 from training.data.batches import batches_from, one_ahead
 from training.experiment import Experiment, start_state
-from training.population import settings_of
-from training.run import compile_step
+from training.programs import compile_step, programs_of
 
 # At least so many for the peers: Keras is given all batches of a timing as one epoch.
 EXAMPLES = 32_768
@@ -21,14 +20,14 @@ EXAMPLES = 32_768
 def our_training(experiment: Experiment) -> Calls:
     """Return the steps of the training loop, with the fetching of its batches."""
     state = start_state(experiment)
-    step, _ = compile_step(experiment, state)
-    batches, settings = one_ahead(batches_from(experiment, 0)), settings_of(experiment)
+    step = programs_of(experiment, compile_step(experiment, state)[0]).step
+    batches = one_ahead(batches_from(experiment, 0))
     current = [state]
 
     def train(steps: int) -> None:
         in_flight = deque()
         for _ in range(steps):
-            current[0], metrics = step(current[0], next(batches), settings)
+            current[0], metrics = step(current[0], next(batches))
             in_flight.append(loop.on_their_way(metrics))
             if len(in_flight) > loop.STEPS_IN_FLIGHT:
                 jax.tree.map(np.asarray, in_flight.popleft())

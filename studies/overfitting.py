@@ -15,8 +15,8 @@ from jaxtyping import Float
 from training.config import Config, canonical
 from training.data.batches import batches_from, make_batch
 from training.experiment import Experiment, mask_key, prepare, start_state
-from training.population import settings_of
-from training.run import Step, compile_step
+from training.population import MemberStep, traced_members
+from training.programs import compile_step
 from training.runtime.compilation import compiled
 from training.scoring import make_evaluate_batch, scores_on
 from training.state import State
@@ -117,13 +117,13 @@ def train_arm(study: OverfittingStudy, arm: Arm) -> Iterator[Measurement]:
                 yield Measurement(arm.model, arm.name, config.seed, epoch, name, value)
 
 
-def states(experiment: Experiment, step: Step) -> Iterator[State]:
+def states(experiment: Experiment, step: MemberStep) -> Iterator[State]:
     """Yield the state after each epoch."""
     state, batches = start_state(experiment), batches_from(experiment, 0)
-    settings = settings_of(experiment)
+    member = traced_members(experiment)
     for _ in range(experiment.config.epochs):
         for _ in range(experiment.timeline.steps_per_epoch):
-            state, _ = step(state, next(batches), settings)
+            state, _ = step(state, next(batches), member)
         yield state
 
 

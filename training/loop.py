@@ -2,64 +2,93 @@
 
 import math
 import signal
-import sys
 import time
 from collections import deque
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 from jax.experimental.multihost_utils import reached_preemption_sync_point
 
 from dropout import Timeline, rows_at
-from training.config import NEVER_STEPS
-from training.data.batches import batch_ids
-from training.record.metrics_log import metrics_size
-from training.record.recorder import log_test, log_training, log_validation
-from training.runtime.checkpoints import Position, save
+from training.config import NEVER_STEPS, Config
+from training.data.batches import batch_ids, batches_from, one_ahead
+from training.experiment import Experiment
+from training.lines import test_lines, training_lines, validation_lines
+from training.programs import Programs
+from training.record.recorder import Recorder
+from training.runtime.checkpoints import save
 from training.runtime.devices import put
 from training.runtime.signals import Stopped
-from training.session import Session
-from training.state import State, steps_done
+from training.state import Batch, State, steps_done
 from training.step import Metrics
 
 STEPS_IN_FLIGHT = 2
 
 
-def run_steps(session: Session, state: State) -> State:
-    """Train from `session.start` to the end, with all that is due on the way."""
-    timeline, config = session.experiment.timeline, session.experiment.config
-    periods = [
-        period_of(every, timeline)
-        for every in (config.log_every, 0, config.test_every, config.save_every)
-    ]
-    done = session.start
+class Periods(NamedTuple):
+    """The steps between two events of each kind."""
+
+    log: int
+    validate: int
+    test: int
+    save: int
+
+
+class Timing(NamedTuple):
+    """The time in training steps after this process's first, in seconds, and those."""
+
+    seconds: float
+    steps: int
+
+
+def run_steps(
+    experiment: Experiment,
+    programs: Programs,
+    state: State,
+    recorder: Recorder,
+    checkpoints: ocp.CheckpointManager,
+    signals: list[signal.Signals],
+) -> tuple[State, Timing]:
+    """Train from the steps that a state has done to the end, with all that is due.
+
+    Raises:
+        FloatingPointError: a step is not finite, and `on_nan` is stop.
+        Stopped: one of the signals asked for it; the state is saved.
+    """
+    timeline, periods = experiment.timeline, periods_of(experiment)
+    start = done = steps_done(state)
+    batches = one_ahead(batches_from(experiment, start))
+    seconds = 0.0
+
+    def show(step: int, metrics: Metrics) -> None:
+        recorder.show(step, metrics)
+        if experiment.config.on_nan == "stop":
+            _check_finite(experiment, recorder, checkpoints, step, metrics)
+
     while done < timeline.total:
-        stop = min(timeline.total, *((done // every + 1) * every for every in periods))
-        state = advance(session, state, done, stop)
-        if steps_done(state) < stop:
-            raise _stopped(session, state)
-        due = [stop % every == 0 or stop == timeline.total for every in periods]
-        if due[0]:
-            log_training(session, state, stop)
-            state = with_new_sums(state)
-        if due[1]:
-            log_validation(session, state, stop)
-        if due[2]:
-            log_test(session, state, stop)
-        if due[3]:
-            save(session.checkpoints, state, _position(session))
-        if session.signals:
-            raise _stopped(session, state)
-        done = stop
-    return state
+        # The first step of a process is not timed.
+        stop = done + 1 if done == start else next_stop(periods, timeline.total, done)
+        begin = time.perf_counter()
+        state = advance(programs.step, state, batches, stop, signals, show)
+        if done > start:
+            seconds += time.perf_counter() - begin
+        done = steps_done(state)
+        if done == stop:
+            state = _do_due(experiment, programs, state, recorder, checkpoints)
+        if signals:
+            raise _stopped(recorder, checkpoints, state, signals)
+    return state, Timing(seconds, max(done - start - 1, 0))
 
 
-def with_new_sums(state: State) -> State:
-    """Return the state with its sums since the last training line at zero."""
-    zeros = jax.tree.map(jnp.zeros_like, (state.totals, state.telemetry))
-    totals, telemetry = put(zeros, state.totals.loss.sharding)
-    return state._replace(totals=totals, telemetry=telemetry)
+def periods_of(experiment: Experiment) -> Periods:
+    """Return the steps between two events of a run; it validates after each epoch."""
+    config: Config = experiment.config
+    every = (config.log_every, 0, config.test_every, config.save_every)
+    return Periods(*(period_of(steps, experiment.timeline) for steps in every))
 
 
 def period_of(every: int, timeline: Timeline) -> int:
@@ -69,30 +98,39 @@ def period_of(every: int, timeline: Timeline) -> int:
     return every or timeline.steps_per_epoch
 
 
-def advance(session: Session, state: State, first: int, stop: int) -> State:
-    """Train from `first` to `stop`, or to a signal, and time it.
+def next_stop(periods: Periods, total: int, done: int) -> int:
+    """Return the first step after `done` after which something is due."""
+    return min(total, *((done // every + 1) * every for every in periods))
 
-    Raises:
-        FloatingPointError: a step is not finite, and `on_nan` is stop.
-    """
+
+def with_new_sums(state: State) -> State:
+    """Return the state with its sums since the last training line at zero."""
+    zeros = jax.tree.map(jnp.zeros_like, (state.totals, state.telemetry))
+    totals, telemetry = put(zeros, state.totals.loss.sharding)
+    return state._replace(totals=totals, telemetry=telemetry)
+
+
+def advance(
+    train_step: Callable[[State, Batch], tuple[State, Metrics]],
+    state: State,
+    batches: Iterator[Batch],
+    stop: int,
+    signals: list[signal.Signals],
+    show: Callable[[int, Metrics], None],
+) -> State:
+    """Train until `stop` steps are done, or a signal came; show each step's metrics."""
     in_flight = deque()
-    begin = time.perf_counter()
-    for step in range(first, stop):
-        state, metrics = session.step(state, next(session.batches), session.settings)
-        in_flight.append(on_their_way(metrics))
-        if step == session.start:
-            jax.block_until_ready(state)
-            begin = time.perf_counter()
+    for step in range(steps_done(state), stop):
+        state, metrics = train_step(state, next(batches))
+        in_flight.append((step, on_their_way(metrics)))
+        # Fetching an older step's metrics keeps few steps in flight.
         if len(in_flight) > STEPS_IN_FLIGHT:
-            _show(session, step - STEPS_IN_FLIGHT, in_flight.popleft())
-        if _stops_after(session, step):
+            show(*in_flight.popleft())
+        if _stops_after(step, signals):
             break
     jax.block_until_ready(state)
-    done = steps_done(state)
-    session.seconds += time.perf_counter() - begin
-    session.timed_steps += done - first - (first == session.start)
-    for step, metrics in zip(range(done - len(in_flight), done), in_flight):
-        _show(session, step, metrics)
+    for shown in in_flight:
+        show(*shown)
     return state
 
 
@@ -108,73 +146,82 @@ def on_their_way(metrics: Metrics) -> Metrics:
     return metrics
 
 
-def _stops_after(session: Session, step: int) -> bool:
+def _do_due(
+    experiment: Experiment,
+    programs: Programs,
+    state: State,
+    recorder: Recorder,
+    checkpoints: ocp.CheckpointManager,
+) -> State:
+    """Log, test and save what is due after the steps that are done."""
+    step = steps_done(state)
+    log, validate, test, keep = (
+        step % every == 0 or step == experiment.timeline.total
+        for every in periods_of(experiment)
+    )
+    if log:
+        recorder.write(training_lines(experiment, state, step))
+        state = with_new_sums(state)
+    if validate:
+        recorder.write(validation_lines(experiment, programs.evaluate, state, step))
+    if test:
+        recorder.write(test_lines(experiment, programs, state, step))
+        recorder.plot()
+    if keep:
+        save(checkpoints, state, recorder.position())
+    return state
+
+
+def _stops_after(step: int, signals: list[signal.Signals]) -> bool:
     """Whether a stop was asked for; many processes agree on the step to stop after."""
     # SIGTERM to any of them; each calls this after every step.
     if jax.process_count() > 1 and reached_preemption_sync_point(step):
-        session.signals.append(signal.SIGTERM)
-    return bool(session.signals)
+        signals.append(signal.SIGTERM)
+    return bool(signals)
 
 
-def _position(session: Session) -> Position:
-    elapsed = time.perf_counter() - session.begin
-    return Position(metrics_size(session.workdir), elapsed)
-
-
-def _show(session: Session, step: int, metrics: Metrics) -> None:
-    """Moves the bar; fetching an older step's metrics keeps few steps in flight."""
-    losses, accuracies, finite = (
-        np.atleast_1d(metrics[name]) for name in ("loss", "accuracy", "finite")
-    )
-    if session.experiment.config.on_nan == "stop":
-        for number in np.flatnonzero(~finite).tolist():
-            _report(session, step, number, float(losses[number]))
-    session.bar.update(
-        session.task,
-        completed=step + 1,
-        loss=losses[finite].mean() if finite.any() else math.nan,
-        accuracy=accuracies[finite].mean() if finite.any() else math.nan,
-    )
-
-
-def _report(session: Session, step: int, number: int, loss: float) -> None:
+def _check_finite(
+    experiment: Experiment,
+    recorder: Recorder,
+    checkpoints: ocp.CheckpointManager,
+    step: int,
+    metrics: Metrics,
+) -> None:
     """Ends a run whose step is not finite; of a member, says once that it stays."""
-    if not session.experiment.members:
-        raise FloatingPointError(_not_finite(session, step, loss))
-    if number not in session.frozen:
-        session.frozen.add(number)
-        seed = session.experiment.runs[number].config.seed
-        print(
-            f"member {number} (seed {seed}) stays as it is: the {_what(loss)} at step "
-            f"{step}.",
-            file=sys.stderr,
-        )
+    losses, finite = (np.atleast_1d(metrics[name]) for name in ("loss", "finite"))
+    for number in np.flatnonzero(~finite).tolist():
+        loss = float(losses[number])
+        what = "gradient is not finite" if math.isfinite(loss) else f"loss is {loss}"
+        if not experiment.members:
+            known = _circumstances(experiment, step)
+            raise FloatingPointError(
+                f"the {what} at step {step}; {known}; last saved step: "
+                f"{checkpoints.latest_step()}; --on_nan=skip counts such steps and "
+                "goes on."
+            )
+        recorder.tell_frozen(number, step, what)
 
 
-def _not_finite(session: Session, step: int, loss: float) -> str:
-    """What is known of a step whose loss or gradient is not finite."""
-    experiment = session.experiment
+def _circumstances(experiment: Experiment, step: int) -> str:
+    """The rates and the examples of a step, and images that are not finite."""
     rows = rows_at(experiment.rows, step, experiment.timeline)
     sites = ", ".join(f"{row.site} {float(row.rate):.4g}" for row in rows)
     ids, _ = next(batch_ids(experiment, step))
     images = np.asarray(experiment.data.train.fetch(ids)[0])
     holes = ids[~np.isfinite(images.reshape(len(ids), -1)).all(1)].tolist()
     cause = f" (not finite: the images of {holes})" if holes else ""
-    return (
-        f"the {_what(loss)} at step {step}; rates: {sites or 'none'}; examples: "
-        f"{ids.tolist()}{cause}; last saved step: {session.checkpoints.latest_step()}; "
-        "--on_nan=skip counts such steps and goes on."
-    )
+    return f"rates: {sites or 'none'}; examples: {ids.tolist()}{cause}"
 
 
-def _what(loss: float) -> str:
-    return "gradient is not finite" if math.isfinite(loss) else f"loss is {loss}"
-
-
-def _stopped(session: Session, state: State) -> Stopped:
-    save(session.checkpoints, state, _position(session))
-    session.checkpoints.wait_until_finished()
+def _stopped(
+    recorder: Recorder,
+    checkpoints: ocp.CheckpointManager,
+    state: State,
+    signals: list[signal.Signals],
+) -> Stopped:
+    save(checkpoints, state, recorder.position())
+    checkpoints.wait_until_finished()
     return Stopped(
-        f"stopped by {session.signals[0].name} after step {steps_done(state)}, which "
-        f"is saved in {session.workdir}; the same command goes on from there."
+        f"stopped by {signals[0].name} after step {steps_done(state)}, which is saved "
+        f"in {recorder.workdir}; the same command goes on from there."
     )

@@ -26,12 +26,12 @@ from training.step import Metrics, make_train_step
 OptimizerOf = Callable[[Scalar, Scalar], optax.GradientTransformation]
 
 
-class Settings(NamedTuple):
-    """What members differ in, apart from their state and their data.
+class TracedMember(NamedTuple):
+    """A `Member` as a compiled step takes it; the same fields, as arrays.
 
     Attributes:
         key: of the training masks.
-        rates: the full rate at each row of the plan.
+        rates: the full rate at each row of the plan, computed in float64 on the host.
     """
 
     key: Key[Array, "*members"]
@@ -40,7 +40,7 @@ class Settings(NamedTuple):
     weight_decay: Float[Array, "*members"]
 
 
-MemberStep = Callable[[State, Batch, Settings], tuple[State, Metrics]]
+MemberStep = Callable[[State, Batch, TracedMember], tuple[State, Metrics]]
 
 
 def make_member_step(
@@ -52,15 +52,15 @@ def make_member_step(
     """Return a training step of one member."""
 
     def member_step(
-        state: State, batch: Batch, settings: Settings
+        state: State, batch: Batch, member: TracedMember
     ) -> tuple[State, Metrics]:
         step = make_train_step(
-            with_rates(objective, settings.rates),
-            optimizer(settings.learning_rate, settings.weight_decay),
+            with_rates(objective, member.rates),
+            optimizer(member.learning_rate, member.weight_decay),
             max_norm,
             on_trace,
         )
-        return step(state, batch, settings.key)
+        return step(state, batch, member.key)
 
     return member_step
 
@@ -69,9 +69,9 @@ def freezing(step: MemberStep) -> MemberStep:
     """Return a step that changes nothing, for good, after one that was not finite."""
 
     def step_or_stay(
-        state: State, batch: Batch, settings: Settings
+        state: State, batch: Batch, member: TracedMember
     ) -> tuple[State, Metrics]:
-        after, metrics = step(state, batch, settings)
+        after, metrics = step(state, batch, member)
         stayed = state._replace(step=state.step + 1, skipped=state.skipped + 1)
         goes_on = state.skipped == 0
         kept = jax.tree.map(lambda *pair: jax.lax.select(goes_on, *pair), after, stayed)
@@ -82,13 +82,13 @@ def freezing(step: MemberStep) -> MemberStep:
 
 def make_member_evaluate(
     objective: Objective,
-) -> Callable[[Settings, State, Array, Array, Array], Totals]:
+) -> Callable[[TracedMember, State, Array, Array, Array], Totals]:
     """`make_evaluate_batch` of one member."""
 
     def member_evaluate(
-        settings: Settings, state: State, images: Array, labels: Array, weights: Array
+        member: TracedMember, state: State, images: Array, labels: Array, weights: Array
     ) -> Totals:
-        evaluate = make_evaluate_batch(with_rates(objective, settings.rates))
+        evaluate = make_evaluate_batch(with_rates(objective, member.rates))
         return evaluate(state, images, labels, weights)
 
     return member_evaluate
@@ -96,13 +96,13 @@ def make_member_evaluate(
 
 def make_member_statistics(
     objective: Objective,
-) -> Callable[[Settings, State, Array, Array], Tree]:
+) -> Callable[[TracedMember, State, Array, Array], Tree]:
     """`make_batch_statistics` of one member."""
 
     def member_statistics(
-        settings: Settings, state: State, images: Array, weights: Array
+        member: TracedMember, state: State, images: Array, weights: Array
     ) -> Tree:
-        statistics = make_batch_statistics(with_rates(objective, settings.rates))
+        statistics = make_batch_statistics(with_rates(objective, member.rates))
         return statistics(state, images, weights)
 
     return member_statistics
@@ -114,13 +114,13 @@ def with_rates(objective: Objective, rates: Float[Array, " rows"]) -> Objective:
     return objective._replace(rows=tuple(rows))
 
 
-def settings_of(experiment: Experiment) -> Settings:
-    """Return the settings of a run, or of all members, on their devices."""
-    runs = [_settings_of_run(run) for run in experiment.runs]
+def traced_members(experiment: Experiment) -> TracedMember:
+    """Return a run, or all members of a population, on their devices."""
+    runs = [_traced(run) for run in experiment.runs]
     if not experiment.members:
         return put(runs[0], replicated(experiment.mesh))
-    settings = jax.tree.map(lambda *leaves: jnp.stack(leaves), *runs)
-    return put(settings, over_members(experiment.mesh))
+    members = jax.tree.map(lambda *leaves: jnp.stack(leaves), *runs)
+    return put(members, over_members(experiment.mesh))
 
 
 def experiment_step(experiment: Experiment, on_trace: Callable[[], None]) -> MemberStep:
@@ -143,8 +143,8 @@ def experiment_step(experiment: Experiment, on_trace: Callable[[], None]) -> Mem
     return map_members(step, experiment.mesh)
 
 
-def _settings_of_run(run: Experiment) -> Settings:
-    return Settings(
+def _traced(run: Experiment) -> TracedMember:
+    return TracedMember(
         mask_key(run),
         jnp.array([row.rate for row in run.rows], jnp.float32),
         jnp.float32(run.config.learning_rate),

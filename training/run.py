@@ -1,30 +1,16 @@
 """One run from start to finish: take up what is saved, train, write the summary."""
 
-import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-from training import loop
 from training.config import Config, canonical, flag_lines, with_members
-from training.data.batches import batches_from, one_ahead
-from training.experiment import (
-    Experiment,
-    prepare,
-    start_state,
-    state_sharding,
-)
+from training.experiment import Experiment, prepare, start_state, state_sharding
+from training.lines import frozen_members
+from training.loop import run_steps
 from training.members import Member
-from training.population import (
-    experiment_step,
-    make_member_evaluate,
-    make_member_statistics,
-    map_members,
-    settings_of,
-)
+from training.programs import compile_step, programs_of
 from training.record.console import describe
 from training.record.files import (
     claim,
@@ -34,26 +20,18 @@ from training.record.files import (
     write_atomically,
 )
 from training.record.metrics_log import truncate_metrics
-from training.record.progress import progress_bar
-from training.record.recorder import frozen_members
-from training.record.summary import Summary, results_of, write_summary
-from training.record.tensorboard import open_events
+from training.record.recorder import open_recorder
+from training.record.summary import Summary, pace, results_of, write_summary
 from training.runtime.checkpoints import (
     Position,
     locked,
     open_checkpoints,
     restore_latest,
 )
-from training.runtime.compilation import compiled
 from training.runtime.devices import resolve_mesh
 from training.runtime.processes import check_same
 from training.runtime.signals import stop_requests
-from training.scoring import make_evaluate_batch
-from training.session import Session
-from training.state import State, Totals, steps_done
-from training.step import Metrics
-
-Step = Callable[..., tuple[State, Metrics]]
+from training.state import steps_done
 
 
 def run(experiment: Experiment) -> Summary:
@@ -87,75 +65,30 @@ def train_population(
     return run(prepare(replace(canonical(together), mesh=mesh)))
 
 
-def compile_step(experiment: Experiment, state: State) -> tuple[Step, list[None]]:
-    """The compiled training step, and a list that grows whenever it is traced."""
-    traces: list[None] = []
-    batch = next(batches_from(experiment, 0))
-    step = experiment_step(experiment, lambda: traces.append(None))
-    jitted = compiled(step, donate=(0,))
-    return jitted.lower(state, batch, settings_of(experiment)).compile(), traces
-
-
-def _evaluate(experiment: Experiment) -> Callable[..., Totals]:
-    if not experiment.members:
-        return compiled(make_evaluate_batch(experiment.objective))
-    evaluate = make_member_evaluate(experiment.objective)
-    mapped = compiled(map_members(evaluate, experiment.mesh))
-    return partial(mapped, settings_of(experiment))
-
-
-def _statistics(experiment: Experiment) -> Callable[..., Any] | None:
-    """What telemetry asks batch norms at test; None where there are none to ask."""
-    network, config = experiment.network, experiment.config
-    if not network.stats or not config.telemetry:
-        return None
-    statistics = make_member_statistics(experiment.objective)
-    return compiled(statistics)
-
-
 def _train(experiment: Experiment, workdir: Path) -> Summary:
     begin = time.perf_counter()
     state = start_state(experiment)
     step, traces = compile_step(experiment, state)
     compile_seconds = time.perf_counter() - begin
-    timeline = experiment.timeline
-    with (
-        stop_requests() as signals,
-        open_checkpoints(workdir) as checkpoints,
-        progress_bar() as bar,
-        contextlib.ExitStack() as exits,
-    ):
+    programs = programs_of(experiment, step)
+    with stop_requests() as signals, open_checkpoints(workdir) as checkpoints:
         found = restore_latest(checkpoints, state, state_sharding(experiment))
         state, position = found or (state, Position())
         truncate_metrics(workdir, position.metrics_bytes)
-        start = steps_done(state)
-        session = Session(
-            experiment=experiment,
-            workdir=workdir,
-            checkpoints=checkpoints,
-            add_events=exits.enter_context(open_events(workdir, start)),
-            bar=bar,
-            task=bar.add_task(
-                "",
-                total=timeline.total,
-                completed=start,
-                loss=0,
-                accuracy=0,
-                images=experiment.config.batch_size * len(experiment.runs),
-            ),
-            batches=one_ahead(batches_from(experiment, start)),
-            step=step,
-            evaluate=_evaluate(experiment),
-            statistics=_statistics(experiment),
-            start=start,
-            begin=begin - position.seconds,
-            signals=signals,
-            settings=settings_of(experiment),
-            frozen=frozen_members(experiment, state),
-        )
-        state = loop.run_steps(session, state)
-        checkpoints.wait_until_finished()
-    measured = {"compile_seconds": compile_seconds, "compilations": len(traces)}
-    summary = {**results_of(session, state), **measured}
-    write_summary(session, summary)
+        frozen = frozen_members(experiment, state)
+        with open_recorder(
+            experiment, workdir, steps_done(state), begin - position.seconds, frozen
+        ) as recorder:
+            state, timing = run_steps(
+                experiment, programs, state, recorder, checkpoints, signals
+            )
+            checkpoints.wait_until_finished()
+    summary = {
+        **results_of(experiment, programs.evaluate, state),
+        **pace(experiment, timing.steps, timing.seconds),
+        "seconds": recorder.seconds(),
+        "compile_seconds": compile_seconds,
+        "compilations": len(traces),
+    }
+    write_summary(workdir, experiment.config, summary)
     return summary

@@ -12,8 +12,8 @@ from studies.statistics import crossed_bootstrap, holm, interval, mcnemar, paire
 from training.config import canonical
 from training.data.batches import batches_from
 from training.experiment import prepare, start_state
-from training.population import make_member_evaluate, map_members, settings_of
-from training.run import compile_step
+from training.population import make_member_evaluate, map_members, traced_members
+from training.programs import compile_step
 from training.scoring import scores_on
 
 
@@ -156,21 +156,21 @@ def test_5_percent_of_null_studies_of_networks_are_significant(tiny):
     a chance of 5 % each, 99.9 % of the time 7 to 36 of 400 are significant.
     """
     low, high = stats.binom.interval(0.999, 400, 0.05)
-    assert low <= significant_studies(tiny, 400, settings_of(tiny)) <= high
+    assert low <= significant_studies(tiny, 400, traced_members(tiny)) <= high
 
 
 @pytest.mark.slow
 def test_studies_of_networks_see_a_rate_of_0_9(tiny):
     """The same with another rate in the second arm: far more than 5 % of 40."""
-    settings = settings_of(tiny)
-    rates = settings.rates.at[5:].set(0.9)
-    found = significant_studies(tiny, 40, settings._replace(rates=rates))
+    members = traced_members(tiny)
+    rates = members.rates.at[5:].set(0.9)
+    found = significant_studies(tiny, 40, members._replace(rates=rates))
     assert found > stats.binom.isf(1e-9, 40, 0.05)
 
 
-def significant_studies(experiment, count, settings):
+def significant_studies(experiment, count, members):
     """How many of `count` studies, each with fresh keys of the masks, find p < 0.05."""
-    train = trainer(experiment, settings)
+    train = trainer(experiment, members)
     fresh = jax.jit(lambda study: jax.random.split(jax.random.key(study), 10))
     errors = np.array([train(fresh(study)) for study in range(count)])
     found = sum(paired_t(row).p < 0.05 for row in errors[:, 5:] - errors[:, :5])
@@ -178,20 +178,20 @@ def significant_studies(experiment, count, settings):
     return found
 
 
-def trainer(experiment, settings):
+def trainer(experiment, members):
     """A function: keys of the masks, one a member -> each member's test error."""
     start, steps = start_state(experiment), experiment.timeline.total
     step, _ = compile_step(experiment, start)
     batches = [batch for batch, _ in zip(batches_from(experiment, 0), range(steps))]
     evaluate = make_member_evaluate(experiment.objective)
-    mapped = partial(jax.jit(map_members(evaluate, experiment.mesh)), settings)
+    mapped = partial(jax.jit(map_members(evaluate, experiment.mesh)), members)
     test = experiment.data.test
     ids = np.arange(test.size, dtype=np.int32)
 
     def errors(keys):
         state = jax.tree.map(jax.numpy.copy, start)
         for batch in batches:
-            state, _ = step(state, batch, settings._replace(key=keys))
+            state, _ = step(state, batch, members._replace(key=keys))
         scores = scores_on(experiment, mapped, state, test, ids)
         return [1 - each.accuracy for each in scores]
 

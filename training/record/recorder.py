@@ -1,120 +1,119 @@
-"""What a run writes of itself on the way: training, validation and test lines."""
+"""The record of a run as it goes: metrics, TensorBoard, the bar and the curves."""
 
+import contextlib
+import math
+import sys
 import time
-from functools import partial
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int32
+from rich.progress import Progress, TaskID
 
-from dropout import rows_at
-from training.dropout_parameters import rates_of
-from training.experiment import Experiment, of_run
-from training.network import Tree
-from training.norm_statistics import statistics_over, variance_shift
-from training.objective import mean_penalty
+from training.experiment import Experiment
+from training.lines import Line
 from training.record.curves import plot_run
-from training.record.metrics_log import append_line
-from training.scoring import Scores, scores_of, scores_on
-from training.session import Session
-from training.state import State
-from training.telemetry import figures
+from training.record.metrics_log import append_line, metrics_size
+from training.record.progress import progress_bar
+from training.record.tensorboard import Add, open_events
+from training.runtime.checkpoints import Position
+from training.step import Metrics
 
 SECONDS_BETWEEN_PLOTS = 30.0
 
 
-def log_training(session: Session, state: State, step: int) -> None:
-    """Write the means since the last training line."""
-    experiment = session.experiment
-    for number, scores in _going_on(session, state, scores_of(state.totals)):
-        params, skipped = of_run(experiment, (state.params, state.skipped), number)
-        others = dropout_values(experiment.runs[number], params, step - 1)
-        seen = of_run(experiment, state.telemetry, number)
-        others |= {name: float(value) for name, value in figures(seen).items()}
-        others["skipped"] = int(skipped)
-        _write(session, step, "train", number, scores, others)
+@dataclass
+class Recorder:
+    """Writes what it is given; what has to be written is computed elsewhere.
+
+    Attributes:
+        add_events: adds the values of a step, by their tags, for TensorBoard.
+        begin: when the run began, less the time between its processes.
+        frozen: members of which it is said that a step of theirs was not finite.
+        plotted: when the curves were last plotted, in seconds of the monotonic clock.
+    """
+
+    experiment: Experiment
+    workdir: Path
+    add_events: Add
+    bar: Progress
+    task: TaskID
+    begin: float
+    frozen: set[int]
+    plotted: float = field(default_factory=time.monotonic)
+
+    def write(self, lines: Sequence[Line]) -> None:
+        """Append lines to `metrics.jsonl`, and their values to TensorBoard's events."""
+        for line in lines:
+            append_line(self.workdir, _record_of(self.experiment, line))
+            split = line.split
+            tag = f"{split}/member{line.number}" if self.experiment.members else split
+            self.add_events(
+                {f"{tag}/{name}": value for name, value in line.values.items()},
+                line.step,
+            )
+
+    def plot(self) -> None:
+        """Plot the curves, but not more often than every half minute."""
+        # A picture takes a third of a second, and short runs have it at their end.
+        if time.monotonic() - self.plotted > SECONDS_BETWEEN_PLOTS:
+            plot_run(self.workdir, self.experiment.config)
+            self.plotted = time.monotonic()
+
+    def show(self, step: int, metrics: Metrics) -> None:
+        """Move the bar to a step, with the means over the runs that are finite."""
+        losses, accuracies, finite = (
+            np.atleast_1d(metrics[name]) for name in ("loss", "accuracy", "finite")
+        )
+        self.bar.update(
+            self.task,
+            completed=step + 1,
+            loss=losses[finite].mean() if finite.any() else math.nan,
+            accuracy=accuracies[finite].mean() if finite.any() else math.nan,
+        )
+
+    def tell_frozen(self, number: int, step: int, what: str) -> None:
+        """Say once of a member that it stays as it is, and why."""
+        if number not in self.frozen:
+            self.frozen.add(number)
+            seed = self.experiment.runs[number].config.seed
+            print(
+                f"member {number} (seed {seed}) stays as it is: the {what} at step "
+                f"{step}.",
+                file=sys.stderr,
+            )
+
+    def seconds(self) -> float:
+        """Return how long the run has taken, in all its processes."""
+        return time.perf_counter() - self.begin
+
+    def position(self) -> Position:
+        """Return where the record stands now."""
+        return Position(metrics_size(self.workdir), self.seconds())
 
 
-def log_validation(session: Session, state: State, step: int) -> None:
-    """Writes the scores on the examples held out from training, if there are any."""
-    ids = session.experiment.validation_ids
-    if ids.size:
-        train = session.experiment.data.train
-        scores = scores_on(session.experiment, session.evaluate, state, train, ids)
-        for number, its_scores in _going_on(session, state, scores):
-            _write(session, step, "validation", number, its_scores, {})
+@contextlib.contextmanager
+def open_recorder(
+    experiment: Experiment, workdir: Path, start: int, begin: float, frozen: set[int]
+) -> Iterator[Recorder]:
+    """Yield the recorder of a run that this process takes up at step `start`."""
+    with progress_bar() as bar, open_events(workdir, start) as add_events:
+        task = bar.add_task(
+            "",
+            total=experiment.timeline.total,
+            completed=start,
+            loss=0,
+            accuracy=0,
+            images=experiment.config.batch_size * len(experiment.runs),
+        )
+        yield Recorder(experiment, workdir, add_events, bar, task, begin, frozen)
 
 
-def log_test(session: Session, state: State, step: int) -> None:
-    """Writes the scores on the test split."""
-    test = session.experiment.data.test
-    ids = np.arange(test.size, dtype=np.int32)
-    scores = scores_on(session.experiment, session.evaluate, state, test, ids)
-    for number, its_scores in _going_on(session, state, scores):
-        shifts = variance_shifts(session, state, number, ids)
-        _write(session, step, "test", number, its_scores, shifts)
-    # A picture takes a third of a second, and short runs have it at their end.
-    if time.monotonic() - session.plotted > SECONDS_BETWEEN_PLOTS:
-        plot_run(session.workdir, session.experiment.config)
-        session.plotted = time.monotonic()
-
-
-def variance_shifts(
-    session: Session, state: State, number: int, ids: Int32[np.ndarray, " n"]
-) -> dict[str, float]:
-    """The variance shift of each norm of a run on the test split, if it is watched."""
-    if session.statistics is None:
-        return {}
-    experiment = session.experiment
-    state, settings = of_run(experiment, (state, session.settings), number)
-    statistics = partial(session.statistics, settings)
-    met = statistics_over(statistics, state, experiment.data.test, ids)
-    shifts = variance_shift(state.stats, met)
-    return {f"variance_shift/{name}": float(shift) for name, shift in shifts.items()}
-
-
-def dropout_values(experiment: Experiment, params: Tree, step: int) -> dict[str, float]:
-    """The rate at each site, at a step or as learned, and the mean regulariser."""
-    objective = experiment.objective
-    rows = rows_at(experiment.rows, step, experiment.timeline)
-    rates = {row.site: row.rate for row in rows}
-    rates |= rates_of(params, objective.learned)
-    values = {f"rate/{site}": rate for site, rate in rates.items()}
-    if objective.learned:
-        values["penalty"] = mean_penalty(objective, params, jnp.int32(step))
-    return {name: float(value) for name, value in values.items()}
-
-
-def frozen_members(experiment: Experiment, state: State) -> set[int]:
-    """The members that stay as they are since a step of theirs was not finite."""
-    if not experiment.members or experiment.config.on_nan != "stop":
-        return set()
-    return set(np.flatnonzero(jax.device_get(state.skipped)).tolist())
-
-
-def _going_on(
-    session: Session, state: State, scores: list[Scores]
-) -> list[tuple[int, Scores]]:
-    """The scores of the runs that are not frozen, by their number."""
-    frozen = frozen_members(session.experiment, state)
-    return [item for item in enumerate(scores) if item[0] not in frozen]
-
-
-def _write(
-    session: Session,
-    step: int,
-    split: str,
-    number: int,
-    scores: Scores,
-    others: dict[str, float | int],
-) -> None:
-    experiment = session.experiment
-    seed = experiment.runs[number].config.seed
-    member = {"seed": seed, "member": number} if experiment.members else {}
-    values = {"loss": scores.loss, "accuracy": scores.accuracy, **others}
-    epoch = step / experiment.timeline.steps_per_epoch
-    line = {"step": step, "epoch": epoch, "split": split, **member, **values}
-    append_line(session.workdir, line)
-    tag = f"{split}/member{number}" if experiment.members else split
-    session.add_events({f"{tag}/{name}": values[name] for name in values}, step)
+def _record_of(experiment: Experiment, line: Line) -> dict[str, float | int | str]:
+    """The line as it is written: step, epoch and split first, then the member."""
+    seed = experiment.runs[line.number].config.seed
+    member = {"seed": seed, "member": line.number} if experiment.members else {}
+    epoch = line.step / experiment.timeline.steps_per_epoch
+    head = {"step": line.step, "epoch": epoch, "split": line.split}
+    return {**head, **member, **line.values}

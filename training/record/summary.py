@@ -2,53 +2,61 @@
 
 import json
 import math
-import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from training.config import Config
 from training.dropout_parameters import compression
 from training.experiment import Experiment, mask_key, of_run
+from training.lines import frozen_members
 from training.members import Member
 from training.record.curves import plot_run
 from training.record.digests import digest, masks_digest
 from training.record.files import write_atomically
 from training.record.metrics_log import finite
-from training.record.recorder import frozen_members
 from training.record.versions import circumstances
 from training.runtime.processes import by_leader
 from training.scoring import scores_on
-from training.session import Session
-from training.state import State
+from training.state import State, Totals
 
 Summary = dict[str, Any]
 
 
-def results_of(session: Session, state: State) -> Summary:
-    """Return the results of a run or population: scores, pace and digests."""
-    experiment, config = session.experiment, session.experiment.config
-    examples = session.timed_steps * config.batch_size * len(experiment.runs)
+def results_of(
+    experiment: Experiment, evaluate: Callable[..., Totals], state: State
+) -> Summary:
+    """Return the results of a run or population: its scores and digests."""
+    config = experiment.config
     results = {
-        "seconds": time.perf_counter() - session.begin,
-        "images_per_second": examples / session.seconds if examples else None,
         "dropout": config.dropout,
         "bits": config.bits,
         **circumstances(experiment.mesh),
     }
-    runs = _run_results(session, state)
+    runs = _run_results(experiment, evaluate, state)
     if not experiment.members:
         return {**runs[0], **results}
     together = _together(runs, frozen_members(experiment, state))
     return {**together, **results}
 
 
-def _run_results(session: Session, state: State) -> list[Summary]:
+def pace(experiment: Experiment, steps: int, seconds: float) -> Summary:
+    """Return the training examples per second; None where no step was timed."""
+    examples = steps * experiment.config.batch_size * len(experiment.runs)
+    return {"images_per_second": examples / seconds if examples else None}
+
+
+def _run_results(
+    experiment: Experiment, evaluate: Callable[..., Totals], state: State
+) -> list[Summary]:
     """The results of each member, or of the only run."""
-    experiment, loaded = session.experiment, session.experiment.data
+    loaded = experiment.data
     test_ids = np.arange(loaded.test.size, dtype=np.int32)
     train, test = (
-        scores_on(experiment, session.evaluate, state, split, ids)
+        scores_on(experiment, evaluate, state, split, ids)
         for split, ids in (
             (loaded.train, experiment.train_ids),
             (loaded.test, test_ids),
@@ -102,8 +110,8 @@ def _masks(experiment: Experiment) -> str:
 
 
 @by_leader
-def write_summary(session: Session, summary: Summary) -> None:
+def write_summary(workdir: Path, config: Config, summary: Summary) -> None:
     """Write `summary.json`, and the curves of the run's metrics beside it."""
-    plot_run(session.workdir, session.experiment.config)
+    plot_run(workdir, config)
     text = json.dumps(summary, indent=2, sort_keys=True) + "\n"
-    write_atomically(session.workdir / "summary.json", text)
+    write_atomically(workdir / "summary.json", text)
