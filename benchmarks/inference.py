@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from dropout import kind_of, parse, resolve
 from evaluation.predictions import Part, Run, held_out, predict_part, prepare_rule
-from training.config import Config, canonical
+from training.canonical import canonical
+from training.config import Config
 from training.experiment import prepare, start_state
 from training.record.console import aligned
 

@@ -57,7 +57,7 @@ def load_runs(workdir: str, data_dir: str = "", cache_dir: str = "") -> list[Run
     Args:
         workdir: the directory of the run.
         data_dir: where the data lie, unless empty: as recorded.
-        cache_dir: where decoded data lie, unless empty: as recorded.
+        cache_dir: where decoded data are kept; the user's cache if empty.
 
     Raises:
         ValueError: no run, no checkpoint, no data, or a run on text.

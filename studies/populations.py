@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from studies.tasks import Task, finished, program, unit_plan
-from training.config import Config, canonical, flag_lines, with_members
+from training.canonical import canonical
+from training.config import Config
 from training.data.order import evaluation_batches
 from training.experiment import (
     Experiment,
@@ -23,7 +24,8 @@ from training.experiment import (
     start_state,
     state_sharding,
 )
-from training.members import Member
+from training.flag_text import flag_lines
+from training.members import Member, with_members
 from training.population import with_rates
 from training.record.console import describe
 from training.record.files import write_atomically

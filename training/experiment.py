@@ -21,17 +21,14 @@ from dropout import (
 )
 from dropout.grammar import parse_call
 from dropout.sites import Generator
-from training.config import (
-    Config,
-    member_config,
-    members_of,
-)
+from training.config import Config
 from training.consistency import draws_of
 from training.data import sources
 from training.data.augmentation import draw, parse_augmentations
 from training.data.order import subsets
 from training.data.splits import DataSet, standardise
 from training.dropout_parameters import with_learned
+from training.members import member_config, members_of
 from training.network import Network, build
 from training.objective import Objective, summed_loss
 from training.optimizer import Scalar, faster_dropout, learning_rate, make_optimizer

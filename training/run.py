@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from training import loop
-from training.config import Config, canonical, flag_lines, with_members
+from training.canonical import canonical
+from training.config import Config
 from training.data.batches import batches_from, one_ahead
 from training.experiment import (
     Experiment,
@@ -17,7 +18,8 @@ from training.experiment import (
     start_state,
     state_sharding,
 )
-from training.members import Member
+from training.flag_text import flag_lines
+from training.members import Member, with_members
 from training.population import (
     experiment_step,
     make_member_evaluate,

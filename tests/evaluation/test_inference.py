@@ -18,7 +18,7 @@ from evaluation.inference import (
     compile_predict,
     make_predict_samples,
 )
-from training.config import canonical
+from training.canonical import canonical
 from training.experiment import prepare, start_state
 from training.runtime.devices import make_mesh
 

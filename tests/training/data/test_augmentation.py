@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 from dropout import Timeline
-from training.config import canonical
+from training.canonical import canonical
 from training.data.augmentation import (
     AUGMENTATIONS,
     augmentations_text,

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from training.config import Config, canonical
+from training.canonical import canonical
+from training.config import Config
 from training.data.sources import load
 from training.data.text import ALICE, WINDOW
 from training.experiment import prepare
