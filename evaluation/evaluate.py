@@ -23,7 +23,7 @@ from evaluation.predictions import (
     predict_part,
     prepare_rule,
 )
-from evaluation.scores import Scores, Severities
+from evaluation.scores import ScoresByName, Severities
 from evaluation.tables import table
 from training.record.console import plan_table
 from training.record.files import write_atomically
@@ -68,7 +68,7 @@ class EvaluationRequest(NamedTuple):
 class RuleResult(NamedTuple):
     """What one inference rule gives: scores and the samples that they come from."""
 
-    scores: Scores
+    scores: ScoresByName
     corrupted: Severities
     test: Samples
     outside: Samples | None

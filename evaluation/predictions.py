@@ -20,7 +20,7 @@ from training.restore import restore
 from training.runtime.devices import make_mesh, replicated
 from training.state import State
 
-Images = Num[np.ndarray, "n height width channels"]
+StoredImages = Num[np.ndarray, "n height width channels"]
 
 
 class Run(NamedTuple):
@@ -34,7 +34,7 @@ class Part(NamedTuple):
     """Examples to predict: the name of their split, images, labels and ids."""
 
     name: str
-    images: Images
+    images: StoredImages
     labels: Labels
     ids: Int[np.ndarray, " n"]
 
@@ -46,7 +46,7 @@ class Part(NamedTuple):
 class Predictions(NamedTuple):
     """Labelled images, and what each inference rule predicts for them."""
 
-    images: Images
+    images: StoredImages
     labels: Labels
     by_rule: dict[str, Samples]
 
@@ -124,7 +124,7 @@ def predict_part(run: Run, predict: Predict, part: Part) -> Samples:
 
 
 def resized(
-    images: Images, shape: tuple[int, ...]
+    images: StoredImages, shape: tuple[int, ...]
 ) -> Num[np.ndarray, "n rows columns colours"]:
     """Return images in another height, width and number of channels."""
     values = images.astype(np.float32)

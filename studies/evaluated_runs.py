@@ -10,7 +10,7 @@ from jaxtyping import Float
 from evaluation.evaluate import EvaluationRequest, Record, evaluate
 from evaluation.pictures import plot_corrupted
 from evaluation.predictions import Run, load_runs
-from evaluation.scores import Scores, Severities
+from evaluation.scores import ScoresByName, Severities
 from evaluation.tables import ABSENT, score_names
 from studies.statistics import Estimate, interval, paired_t
 from training.record.console import aligned
@@ -75,7 +75,7 @@ def by_plan_and_rule(
     }
 
 
-def over_runs(results: list[dict[str, Scores]]) -> list[str]:
+def over_runs(results: list[dict[str, ScoresByName]]) -> list[str]:
     """Return a table of means with 95 % intervals over runs.
 
     Further columns have the paired difference of each inference rule to the first, and

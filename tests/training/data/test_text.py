@@ -74,8 +74,8 @@ def test_characters_are_not_standardised(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"model": "mlp"}, r"answers of shape \(\) .* shape \(64,\)"),
-        ({"dataset": "digits"}, r"answers of shape \(28,\) .* shape \(\)"),
+        ({"model": "mlp"}, r"outputs of shape \(\) .* shape \(64,\)"),
+        ({"dataset": "digits"}, r"outputs of shape \(28,\) .* shape \(\)"),
         ({"augment": "flip"}, "--augment acts on images"),
     ],
 )
