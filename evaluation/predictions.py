@@ -48,7 +48,7 @@ class Predictions(NamedTuple):
 
     images: StoredImages
     labels: Labels
-    by_rule: dict[str, Samples]
+    by_inference: dict[str, Samples]
 
 
 def load_runs(workdir: str, data_dir: str = "", cache_dir: str = "") -> list[Run]:
@@ -108,10 +108,12 @@ def out_of_distribution(run: Run, dataset: str, most: int) -> Part:
     return Part("out of distribution", resized(images, own.shape[1:]), labels, ids)
 
 
-def prepare_rule(run: Run, rule: str, samples: int, most: int = CHUNK) -> Predict:
+def prepare_inference(
+    run: Run, inference: str, samples: int, most: int = CHUNK
+) -> Predict:
     """Compile an inference rule after a check that it fits the run."""
-    check_inference_rule(rule, run.experiment.rows)
-    return compile_predict(run.experiment, run.state, rule, samples, most)
+    check_inference_rule(inference, run.experiment.rows)
+    return compile_predict(run.experiment, run.state, inference, samples, most)
 
 
 def predict_part(run: Run, predict: Predict, part: Part) -> Samples:

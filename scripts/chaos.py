@@ -1,4 +1,4 @@
-"""Kills a run at random occasions, starts it again, and compares its end bit for bit.
+"""Kills a run on random occasions, starts it again, and compares its end bit for bit.
 
     python scripts/chaos.py --kills=100
 
@@ -98,7 +98,7 @@ def disturb(workdir: Path, chosen: random.Random, kills: int) -> Counter:
 def kill_at(
     process: subprocess.Popen, workdir: Path, occasion: Occasion, chosen: random.Random
 ) -> bool:
-    """Kill a process at a occasion; return False if it has ended before."""
+    """Kill a process on one of the occasions; return False if it has ended before."""
     come, delay = occasion(workdir, chosen)
     deadline = time.monotonic() + SECONDS
     while process.poll() is None and not come() and time.monotonic() < deadline:

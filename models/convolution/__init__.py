@@ -22,7 +22,7 @@ from jaxtyping import Array, Float
 
 from models.convolution.correlation import correlate, correlate_at_stride_1, output_size
 from models.convolution.pooling import largest, rectified
-from models.convolution.products import FeatureMaps
+from models.convolution.products import Images
 from models.convolution.windows import corners, every_other, interleaved, phases
 from models.convolution.winograd import Kernel, Pair, suits_winograd
 
@@ -37,12 +37,12 @@ CPU_OPTIONS = {
 }
 
 # By the id of a traced array, while it lives: the function that makes its 2x2 maxima.
-_pooled: dict[int, Callable[[], FeatureMaps]] = {}
+_pooled: dict[int, Callable[[], Images]] = {}
 
 
 def convolution(
-    x: FeatureMaps, kernel: Kernel, *, padding: Padding, stride: int = 1
-) -> FeatureMaps:
+    x: Images, kernel: Kernel, *, padding: Padding, stride: int = 1
+) -> Images:
     """Return the cross-correlation, NHWC with HWIO.
 
     SAME pads half a kernel on each side, whatever the stride: as PyTorch does, unlike
@@ -63,10 +63,10 @@ def convolution(
     return _remember(y, lambda: largest(corners(x, kernel, begin, pooled_size)))
 
 
-def add_bias(x: FeatureMaps, bias: Float[Array, "1 1 1 channels"]) -> FeatureMaps:
+def add_bias(x: Images, bias: Float[Array, "1 1 1 channels"]) -> Images:
     """Return the sum; each channel has one bias."""
 
-    def add(x: FeatureMaps) -> FeatureMaps:
+    def add(x: Images) -> Images:
         return x + bias
 
     return _monotone(x, add, add)
@@ -78,12 +78,12 @@ def relu(x: Array) -> Array:
 
 
 def max_pool(
-    x: FeatureMaps,
+    x: Images,
     *,
     window: Pair = (2, 2),
     strides: Pair = (2, 2),
     padding: Padding = "VALID",
-) -> FeatureMaps:
+) -> Images:
     """Return the largest value in each window, by default 2x2 without overlap."""
     if not _is_fast(x) or (window, strides, padding) != ((2, 2), (2, 2), "VALID"):
         return jax.lax.reduce_window(
@@ -120,14 +120,14 @@ def _is_fast(x: Array) -> bool:
 def _monotone(
     x: Array,
     function: Callable[[Array], Array],
-    of_pooled: Callable[[FeatureMaps], FeatureMaps],
+    of_pooled: Callable[[Images], Images],
 ) -> Array:
     """Apply a function that commutes with the maximum; `of_pooled` to pooled values."""
     pooled = _pooled[id(x)] if id(x) in _pooled else None
     return _remember(function(x), pooled and (lambda: of_pooled(pooled())))
 
 
-def _remember(x: Array, pooled: Callable[[], FeatureMaps] | None) -> Array:
+def _remember(x: Array, pooled: Callable[[], Images] | None) -> Array:
     if pooled:
         _pooled[id(x)] = pooled
         weakref.finalize(x, _pooled.pop, id(x))

@@ -6,13 +6,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from models.convolution.products import FeatureMaps, as_rows
+from models.convolution.products import Images, as_rows
 from models.convolution.winograd import Kernel, Pair
 
 
-def output_size(
-    x: FeatureMaps, kernel: Kernel, pads: Sequence[Pair], stride: int
-) -> Pair:
+def output_size(x: Images, kernel: Kernel, pads: Sequence[Pair], stride: int) -> Pair:
     """Return the height and width of a convolution's output."""
     height, width = (
         (extent + sum(pad) - taps) // stride + 1
@@ -22,8 +20,8 @@ def output_size(
 
 
 def correlate(
-    x: FeatureMaps, kernel: Kernel, pads: Sequence[Pair], stride: int = 1
-) -> FeatureMaps:
+    x: Images, kernel: Kernel, pads: Sequence[Pair], stride: int = 1
+) -> Images:
     """Return XLA's convolution."""
     layout = ("NHWC", "HWIO", "NHWC")
     return jax.lax.conv_general_dilated(
@@ -31,7 +29,7 @@ def correlate(
     )
 
 
-def _correlate(x: FeatureMaps, kernel: Kernel, pads: tuple[Pair, Pair]) -> FeatureMaps:
+def _correlate(x: Images, kernel: Kernel, pads: tuple[Pair, Pair]) -> Images:
     return correlate(x, kernel, pads)
 
 
@@ -42,15 +40,13 @@ def _correlate(x: FeatureMaps, kernel: Kernel, pads: tuple[Pair, Pair]) -> Featu
 correlate_at_stride_1 = jax.custom_vjp(_correlate, nondiff_argnums=(2,))
 
 
-def _forward(x: FeatureMaps, kernel: Kernel, pads: tuple[Pair, Pair]) -> tuple:
+def _forward(x: Images, kernel: Kernel, pads: tuple[Pair, Pair]) -> tuple:
     return correlate(x, kernel, pads), (x, kernel)
 
 
 def _backward(
-    pads: tuple[Pair, Pair],
-    operands: tuple[FeatureMaps, Kernel],
-    cotangent: FeatureMaps,
-) -> tuple[FeatureMaps, Kernel]:
+    pads: tuple[Pair, Pair], operands: tuple[Images, Kernel], cotangent: Images
+) -> tuple[Images, Kernel]:
     x, kernel = operands
     opposite = [
         (extent - 1 - low, extent - 1 - high)
@@ -64,9 +60,7 @@ def _backward(
     )
 
 
-def _kernel_gradient(
-    x: FeatureMaps, cotangent: FeatureMaps
-) -> Float[Array, "kh kwi o"]:
+def _kernel_gradient(x: Images, cotangent: Images) -> Float[Array, "kh kwi o"]:
     """Return it by products of matrices: XLA's convolution for it runs on one core."""
     _, height, width, _ = cotangent.shape
     rows = [x[:, :, left : left + width] for left in range(x.shape[2] - width + 1)]

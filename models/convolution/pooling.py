@@ -5,11 +5,11 @@ import jax.numpy as jnp
 from jax.lax import optimization_barrier as materialize
 from jaxtyping import Array, Int8
 
-from models.convolution.products import FeatureMaps
+from models.convolution.products import Images
 
 
 @jax.custom_vjp
-def largest(values: list[FeatureMaps]) -> FeatureMaps:
+def largest(values: list[Images]) -> Images:
     """Return the elementwise maximum; of values that tie the first gets the gradient.
 
     The backward pass keeps the winner's index in a byte. The gradient of
@@ -19,7 +19,7 @@ def largest(values: list[FeatureMaps]) -> FeatureMaps:
     return _winner(values)[0]
 
 
-def _winner(values: list[FeatureMaps]) -> tuple[FeatureMaps, Int8[Array, "n h w c"]]:
+def _winner(values: list[Images]) -> tuple[Images, Int8[Array, "n h w c"]]:
     best, which = values[0], jnp.zeros(values[0].shape, jnp.int8)
     for number, value in enumerate(values[1:], 1):
         which = jnp.where(value > best, jnp.int8(number), which)
@@ -27,7 +27,7 @@ def _winner(values: list[FeatureMaps]) -> tuple[FeatureMaps, Int8[Array, "n h w 
     return best, materialize(which)
 
 
-def _pass_to_winner(which: Int8[Array, "n h w c"], cotangent: FeatureMaps) -> tuple:
+def _pass_to_winner(which: Int8[Array, "n h w c"], cotangent: Images) -> tuple:
     return ([jnp.where(which == number, cotangent, 0) for number in range(4)],)
 
 
@@ -35,17 +35,17 @@ largest.defvjp(_winner, _pass_to_winner)
 
 
 @jax.custom_vjp
-def rectified(x: FeatureMaps) -> FeatureMaps:
+def rectified(x: Images) -> Images:
     """Return ReLU, whose gradient reads the output, so that `x` is never written."""
     return materialize(jax.nn.relu(x))
 
 
-def _rectified_forward(x: FeatureMaps) -> tuple[FeatureMaps, FeatureMaps]:
+def _rectified_forward(x: Images) -> tuple[Images, Images]:
     y = rectified(x)
     return y, y
 
 
-def _rectified_backward(y: FeatureMaps, cotangent: FeatureMaps) -> tuple[FeatureMaps]:
+def _rectified_backward(y: Images, cotangent: Images) -> tuple[Images]:
     return (jnp.where(y > 0, cotangent, 0),)
 
 

@@ -4,40 +4,40 @@ import jax
 from jax.lax import optimization_barrier as materialize
 from jaxtyping import Array, Float
 
-FeatureMaps = Float[Array, "n _height _width _channels"]
-PixelRows = Float[Array, "... _rows _channels"]
+Images = Float[Array, "n _height _width _channels"]
+Rows = Float[Array, "... _rows _channels"]
 Matrix = Float[Array, "... _inputs _outputs"]
 
 
-def product(x: FeatureMaps, matrix: Matrix) -> FeatureMaps:
+def product(x: Images, matrix: Matrix) -> Images:
     """Return the product over channels of an image and a matrix, computed by itself."""
     return products([x], [matrix])[0]
 
 
-def products(images: list[FeatureMaps], matrices: list[Matrix]) -> list[FeatureMaps]:
+def products(images: list[Images], matrices: list[Matrix]) -> list[Images]:
     """Return the products over channels of images of one shape with their matrices."""
     found = multiplied([as_rows(x) for x in images], matrices)
     return [rows.reshape(*images[0].shape[:3], -1) for rows in found]
 
 
-def as_rows(x: FeatureMaps) -> PixelRows:
+def as_rows(x: Images) -> Rows:
     """Return a matrix with a row for each pixel."""
     return materialize(x.reshape(-1, x.shape[-1]))
 
 
 @jax.custom_vjp
-def multiplied(rows: list[PixelRows], matrices: list[Matrix]) -> list[PixelRows]:
+def multiplied(rows: list[Rows], matrices: list[Matrix]) -> list[Rows]:
     """Return the product of each matrix of rows, or stack of them, with its matrix."""
     return materialize([each @ matrix for each, matrix in zip(rows, matrices)])
 
 
-def _multiplied_forward(rows: list[PixelRows], matrices: list[Matrix]) -> tuple:
+def _multiplied_forward(rows: list[Rows], matrices: list[Matrix]) -> tuple:
     return multiplied(rows, matrices), (rows, matrices)
 
 
 def _multiplied_backward(
-    operands: tuple[list[PixelRows], list[Matrix]], cotangents: list[PixelRows]
-) -> tuple[list[PixelRows], list[Matrix]]:
+    operands: tuple[list[Rows], list[Matrix]], cotangents: list[Rows]
+) -> tuple[list[Rows], list[Matrix]]:
     rows, matrices = operands
     errors = materialize(cotangents)
     of_rows = [error @ matrix.mT for error, matrix in zip(errors, matrices)]

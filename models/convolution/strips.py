@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.lax import optimization_barrier as materialize
 from jaxtyping import Array, Float
 
-from models.convolution.products import FeatureMaps, multiplied
+from models.convolution.products import Images, multiplied
 from models.convolution.winograd import (
     Kernel,
     Pair,
@@ -36,7 +36,7 @@ def suits_strips(kernel: Kernel, size: Pair) -> bool:
     return kernel.shape[:2] == (3, 3) and few_strips and of_five <= 0.6 * of_two
 
 
-def by_strips(x: FeatureMaps, kernel: Kernel, begin: Pair, size: Pair) -> FeatureMaps:
+def by_strips(x: Images, kernel: Kernel, begin: Pair, size: Pair) -> Images:
     """Return the convolution, an image of the given size.
 
     `begin` is the padding at the top and the left. Each strip is a row of windows. All
@@ -52,7 +52,7 @@ def by_strips(x: FeatureMaps, kernel: Kernel, begin: Pair, size: Pair) -> Featur
     return materialize(y)[:, : size[0], : size[1]]
 
 
-def _padded(x: FeatureMaps, begin: Pair, windows: Pair) -> FeatureMaps:
+def _padded(x: Images, begin: Pair, windows: Pair) -> Images:
     """Pad or cut to the rows and columns of all windows and of one more."""
     borders = [
         (before, WINDOW * (count + 1) - extent - before, 0)
@@ -61,7 +61,7 @@ def _padded(x: FeatureMaps, begin: Pair, windows: Pair) -> FeatureMaps:
     return jax.lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *borders, (0, 0, 0)])
 
 
-def _image_rows(x: FeatureMaps) -> list[PixelRow]:
+def _image_rows(x: Images) -> list[PixelRow]:
     """Return seven rows for each strip; the inputs of two strips share two rows."""
     strips = zip(*(jnp.unstack(tap, axis=1) for tap in _taps(x)))
     return sum((weighted_sums(OF_IMAGES, strip) for strip in strips), [])

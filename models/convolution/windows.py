@@ -17,7 +17,7 @@ import numpy as np
 from jax.lax import optimization_barrier as materialize
 from jaxtyping import Array, Float
 
-from models.convolution.products import FeatureMaps, product
+from models.convolution.products import Images, product
 from models.convolution.strips import by_strips, suits_strips
 from models.convolution.winograd import (
     Grid,
@@ -30,9 +30,7 @@ from models.convolution.winograd import (
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
-def corners(
-    x: FeatureMaps, kernel: Kernel, begin: Pair, size: Pair
-) -> list[FeatureMaps]:
+def corners(x: Images, kernel: Kernel, begin: Pair, size: Pair) -> list[Images]:
     """Return the convolution at (2r, 2c), (2r, 2c+1), (2r+1, 2c) and (2r+1, 2c+1).
 
     Each is an image of the given size. `begin` is the padding at the top and the left.
@@ -52,13 +50,13 @@ def corners(
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
-def every_other(x: FeatureMaps, kernel: Kernel, begin: Pair, size: Pair) -> FeatureMaps:
+def every_other(x: Images, kernel: Kernel, begin: Pair, size: Pair) -> Images:
     """Return the convolution at (2r, 2c)."""
     return _corner(_grid(x, kernel, begin, size, 2), kernel, size, (0, 0))
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
-def interleaved(x: FeatureMaps, kernel: Kernel, begin: Pair, size: Pair) -> FeatureMaps:
+def interleaved(x: Images, kernel: Kernel, begin: Pair, size: Pair) -> Images:
     """Return the whole convolution, an image of the given size, by Winograd."""
     height, width = size
     window = best_window(len(kernel), size)
@@ -70,14 +68,14 @@ def interleaved(x: FeatureMaps, kernel: Kernel, begin: Pair, size: Pair) -> Feat
     return rows.reshape(shape)[:, :height, :width]
 
 
-def _grid(x: FeatureMaps, kernel: Kernel, begin: Pair, size: Pair, window: int) -> Grid:
+def _grid(x: Images, kernel: Kernel, begin: Pair, size: Pair, window: int) -> Grid:
     height, width = ((window + taps - 2) // window for taps in kernel.shape[:2])
     extent = (size[0] + height, size[1] + width)
     found = phases(x, begin, extent, window)
     return [[materialize(phase) for phase in row] for row in found]
 
 
-def phases(x: FeatureMaps, begin: Pair, size: Pair, step: int) -> Grid:
+def phases(x: Images, begin: Pair, size: Pair, step: int) -> Grid:
     """Return the images x[:, i::step, j::step] of the given size, a grid over (i, j).
 
     First `x` is padded with `begin` zeros at the top and the left; at the bottom and
@@ -98,11 +96,11 @@ def phases(x: FeatureMaps, begin: Pair, size: Pair, step: int) -> Grid:
     ]
 
 
-def _patches(grid: Grid, kernel: Kernel, size: Pair) -> list[FeatureMaps]:
+def _patches(grid: Grid, kernel: Kernel, size: Pair) -> list[Images]:
     return [_corner(grid, kernel, size, offset) for offset in np.ndindex(2, 2)]
 
 
-def _corner(grid: Grid, kernel: Kernel, size: Pair, offset: Pair) -> FeatureMaps:
+def _corner(grid: Grid, kernel: Kernel, size: Pair, offset: Pair) -> Images:
     top, left = offset
     taps = [
         _tap(grid, top + i, left + j, size) for i, j in np.ndindex(kernel.shape[:2])
@@ -112,7 +110,7 @@ def _corner(grid: Grid, kernel: Kernel, size: Pair, offset: Pair) -> FeatureMaps
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _sums(grid: Grid, kernel: Kernel, size: Pair) -> list[FeatureMaps]:
+def _sums(grid: Grid, kernel: Kernel, size: Pair) -> list[Images]:
     """Multiply and add elementwise, which fuses with the pooling that reads it.
 
     A product of matrices of so few columns takes three times as long
@@ -121,7 +119,7 @@ def _sums(grid: Grid, kernel: Kernel, size: Pair) -> list[FeatureMaps]:
     # Otherwise a member's kernel would be cut from the population's for each element.
     kernel = materialize(kernel)
 
-    def corner(top: int, left: int) -> FeatureMaps:
+    def corner(top: int, left: int) -> Images:
         terms = [
             _tap(grid, top + i, left + j, size)[..., k : k + 1]
             * kernel[i : i + 1, j : j + 1, k : k + 1]
@@ -137,7 +135,7 @@ def _sums_forward(grid: Grid, kernel: Kernel, size: Pair) -> tuple:
 
 
 def _sums_backward(
-    size: Pair, operands: tuple[Grid, Kernel], cotangents: list[FeatureMaps]
+    size: Pair, operands: tuple[Grid, Kernel], cotangents: list[Images]
 ) -> tuple[Grid, Kernel]:
     grid, kernel = operands
     count = math.gcd(len(cotangents[0]), 8)
@@ -170,7 +168,7 @@ def _tiles(grid: Grid, kernel: Kernel, size: Pair) -> Grid:
     return [[_tap(grid, i, j, size) for j in taps] for i in taps]
 
 
-def _tap(grid: Grid, i: int, j: int, size: Pair) -> FeatureMaps:
+def _tap(grid: Grid, i: int, j: int, size: Pair) -> Images:
     """Return x[:, i::step, j::step] of an image that is given by its phases."""
     step = len(grid)
     (down, i), (right, j) = divmod(i, step), divmod(j, step)

@@ -21,7 +21,6 @@ from dropout.keys import example_keys, fold, named_key
 
 AnyArray = Array | np.ndarray
 Image = Float[Array, "h w c"]
-Images = Float[Array, "n h w c"]
 Fraction = Float[Array, ""]
 Fetch = Callable[[Any], tuple[AnyArray, AnyArray]]
 
@@ -165,10 +164,10 @@ def augmentation_inputs(
 
 def augment(
     calls: tuple[Call, ...],
-    images: Images,
-    partners: Images | None,
+    images: Float[Array, "n h w c"],
+    partners: Float[Array, "n h w c"] | None,
     keys: Key[Array, " n"],
-) -> tuple[Images, Float[Array, " n"] | None]:
+) -> tuple[Float[Array, "n h w c"], Float[Array, " n"] | None]:
     """Return the augmented images and, if mixed, the share of each image's own label.
 
     A partner goes through the same augmentations as an image, under keys of its own.
