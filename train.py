@@ -7,7 +7,7 @@ from pathlib import Path
 
 from absl import flags
 
-from training.config import canonical
+from training.canonical import canonical
 from training.experiment import prepare
 from training.flags import define_config_flags, given_config, given_launch
 from training.record.console import describe, result_line

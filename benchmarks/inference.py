@@ -7,8 +7,9 @@ import time
 from typing import NamedTuple
 
 from dropout import kind_of, parse, resolve
-from evaluation.predictions import Part, Run, held_out, predict_part, prepare_rule
-from training.config import Config, canonical
+from evaluation.predictions import Part, Run, held_out, predict_part, prepare_inference
+from training.canonical import canonical
+from training.config import Config
 from training.experiment import prepare, start_state
 from training.record.console import aligned
 
@@ -62,7 +63,7 @@ def times_of(request: InferenceRequest, run: Run) -> tuple[str, str, str]:
     """Return the seconds of the plain network and of the samples, and their ratio."""
     test = held_out(run, "test", request.examples)
     plain, sampled = (
-        shortest_time(request, run, rule, test) for rule in ("plain", "mc")
+        shortest_time(request, run, inference, test) for inference in ("plain", "mc")
     )
     return f"{plain:.3f}", f"{sampled:.3f}", f"{sampled / plain:.2f}"
 
@@ -90,10 +91,10 @@ def configuration(request: InferenceRequest, plan: str) -> Config:
 
 
 def shortest_time(
-    request: InferenceRequest, run: Run, inference_rule: str, test: Part
+    request: InferenceRequest, run: Run, inference: str, test: Part
 ) -> float:
     """Return the shortest time, in seconds, in which all images are predicted."""
-    predict = prepare_rule(run, inference_rule, request.samples)
+    predict = prepare_inference(run, inference, request.samples)
     predict_part(run, predict, test.first(1))  # The first call loads the program.
     times = []
     for _ in range(request.repeats):

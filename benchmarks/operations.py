@@ -16,8 +16,8 @@ from dropout import VARIANTS, Variant
 from training.runtime.compilation import compiled
 
 SHAPE = (26, 26, 32)  # of an example: what the first convolution of `cnn` puts out
-Scalar = Float[Array, ""]
-Operation = Callable[[Key[Array, ""], Scalar, Array], Array]
+TracedRate = Float[Array, ""]
+TimedOperation = Callable[[Key[Array, ""], TracedRate, Array], Array]
 
 
 def measure_operations(request: Request) -> Iterator[tuple[str, Results]]:
@@ -37,7 +37,7 @@ def measure_operations(request: Request) -> Iterator[tuple[str, Results]]:
     yield f"dropout forward and backward, {size} {request.dtype}", results
 
 
-def operations(names: tuple[str, ...]) -> dict[str, Operation]:
+def operations(names: tuple[str, ...]) -> dict[str, TimedOperation]:
     """Return the functions to time: two baselines, the variants, and Flax's dropouts.
 
     Args:
@@ -60,13 +60,13 @@ def measurable() -> dict[str, Variant]:
 
 
 def apply_variant(
-    variant: Variant, others: tuple, key: Key[Array, ""], rate: Scalar, x: Array
+    variant: Variant, others: tuple, key: Key[Array, ""], rate: TracedRate, x: Array
 ) -> Array:
     """Apply a variant with its default options, given what its site passes after x."""
     return variant(key, x, rate, *others)
 
 
-def linen_dropout(key: Key[Array, ""], rate: Scalar, x: Array) -> Array:
+def linen_dropout(key: Key[Array, ""], rate: TracedRate, x: Array) -> Array:
     """Apply Flax Linen's Dropout, whose rate is a constant."""
     layer = linen.Dropout(0.5, deterministic=False)
     output = layer.apply({}, x, rngs={"dropout": key})
@@ -74,12 +74,12 @@ def linen_dropout(key: Key[Array, ""], rate: Scalar, x: Array) -> Array:
     return output
 
 
-def nnx_dropout(key: Key[Array, ""], rate: Scalar, x: Array) -> Array:
+def nnx_dropout(key: Key[Array, ""], rate: TracedRate, x: Array) -> Array:
     """Apply Flax NNX's Dropout, whose rate is a constant."""
     return nnx.Dropout(0.5, deterministic=False)(x, rngs=nnx.Rngs(key))
 
 
-def forward_backward(function: Operation, arguments: tuple) -> Calls:
+def forward_backward(function: TimedOperation, arguments: tuple) -> Calls:
     """Return calls of a function and its derivative, compiled together.
 
     The arguments are key, rate, x and the cotangent of the function's value.
@@ -99,7 +99,9 @@ def forward_backward(function: Operation, arguments: tuple) -> Calls:
     return run
 
 
-def bytes_kept(function: Operation, key: Key[Array, ""], rate: Scalar, x: Array) -> int:
+def bytes_kept(
+    function: TimedOperation, key: Key[Array, ""], rate: TracedRate, x: Array
+) -> int:
     """Return the size of all arrays that the forward pass keeps for the backward."""
     backward = jax.eval_shape(
         lambda key, rate, x: jax.vjp(lambda x: function(key, rate, x), x)[1],

@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 from benchmarks.tables import Results
 from benchmarks.timing import Calls, measure
-from training.config import Config, canonical
+from training.canonical import canonical
+from training.config import Config
 
 
 class Request(NamedTuple):

@@ -11,7 +11,7 @@ from benchmarks.request import Request, configuration, timed
 from benchmarks.tables import Measured, Results
 from dropout import kind_of
 from dropout.kinds import ACTIVATIONS
-from training.config import canonical
+from training.canonical import canonical
 from training.experiment import prepare
 
 SITES_BATCH = 128  # the batch size of `measure_sites`

@@ -18,9 +18,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, Num
 
 from dropout.keys import example_keys, named_key
+from training.data.augmentation import Image
 
-Image = Float[Array, "h w c"]
-Images = Num[Array, "n h w c"]
 Strength = float
 
 
@@ -140,11 +139,11 @@ def corrupt(
     name: str,
     severity: int,
     key: Key[Array, ""],
-    images: Images,
+    images: Num[Array, "n h w c"],
     examples: Int[Array, " n"],
     lowest: Float[Array, ""] | float = 0.0,
     highest: Float[Array, ""] | float = 1.0,
-) -> Images:
+) -> Num[Array, "n h w c"]:
     """Return corrupted images of the same shape and dtype.
 
     Args:

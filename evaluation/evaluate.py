@@ -21,9 +21,9 @@ from evaluation.predictions import (
     held_out,
     out_of_distribution,
     predict_part,
-    prepare_rule,
+    prepare_inference,
 )
-from evaluation.scores import Scores, Severities
+from evaluation.scores import ScoresByName, Severities
 from evaluation.tables import table
 from training.record.console import plan_table
 from training.record.files import write_atomically
@@ -49,7 +49,7 @@ class EvaluationRequest(NamedTuple):
     """What to evaluate in every run.
 
     Attributes:
-        rules: the inference rules.
+        inferences: the names of the inference rules.
         samples: the number of samples of the inference rules that sample.
         examples: how many examples of each split are used; 0 for all.
         out_of_distribution: a data set to be told apart from the test set, or empty.
@@ -57,7 +57,7 @@ class EvaluationRequest(NamedTuple):
         corrupted_examples: how many test examples are corrupted.
     """
 
-    rules: list[str]
+    inferences: list[str]
     samples: int
     examples: int
     out_of_distribution: str
@@ -65,10 +65,10 @@ class EvaluationRequest(NamedTuple):
     corrupted_examples: int
 
 
-class RuleResult(NamedTuple):
+class InferenceResult(NamedTuple):
     """What one inference rule gives: scores and the samples that they come from."""
 
-    scores: Scores
+    scores: ScoresByName
     corrupted: Severities
     test: Samples
     outside: Samples | None
@@ -77,10 +77,15 @@ class RuleResult(NamedTuple):
 def evaluate(run: Run, path: Path, request: EvaluationRequest) -> Record:
     """Evaluate one run, write everything into `path`, print the table."""
     test = held_out(run, "test", request.examples)
-    results = {rule: evaluate_rule(run, rule, test, request) for rule in request.rules}
+    results = {
+        inference: evaluate_inference_rule(run, inference, test, request)
+        for inference in request.inferences
+    }
     record = {
-        "rules": {rule: result.scores for rule, result in results.items()},
-        "corruptions": {rule: result.corrupted for rule, result in results.items()},
+        "rules": {inference: result.scores for inference, result in results.items()},
+        "corruptions": {
+            inference: result.corrupted for inference, result in results.items()
+        },
         "samples": request.samples,
         "examples": request.examples,
         "out_of_distribution": request.out_of_distribution,
@@ -91,11 +96,11 @@ def evaluate(run: Run, path: Path, request: EvaluationRequest) -> Record:
     return record
 
 
-def evaluate_rule(
-    run: Run, rule: str, test: Part, request: EvaluationRequest
-) -> RuleResult:
+def evaluate_inference_rule(
+    run: Run, inference: str, test: Part, request: EvaluationRequest
+) -> InferenceResult:
     """Evaluate one inference rule on everything that was asked for."""
-    predict = prepare_rule(run, rule, request.samples)
+    predict = prepare_inference(run, inference, request.samples)
     samples, outside = predict_part(run, predict, test), None
     found = scores.score(samples, test.labels)
     if len(run.experiment.validation_ids):
@@ -110,16 +115,19 @@ def evaluate_rule(
     corrupted = scores.score_corrupted(
         run, predict, test.first(most), samples[:, :most], request.corruptions
     )
-    return RuleResult(found, corrupted, samples, outside)
+    return InferenceResult(found, corrupted, samples, outside)
 
 
 def plot_all(
-    run: Run, test: Part, results: dict[str, RuleResult], request: EvaluationRequest
+    run: Run,
+    test: Part,
+    results: dict[str, InferenceResult],
+    request: EvaluationRequest,
 ) -> Iterator[tuple[str, Figure]]:
     """Yield every picture that the results allow, with its name."""
-    by_rule = {rule: result.test for rule, result in results.items()}
-    predictions = Predictions(test.images, test.labels, by_rule)
-    sampled = [rule for rule in results if rule in SAMPLED]
+    by_inference = {inference: result.test for inference, result in results.items()}
+    predictions = Predictions(test.images, test.labels, by_inference)
+    sampled = [inference for inference in results if inference in SAMPLED]
     shown = (sampled or list(results))[0]
     yield "reliability", pictures.plot_reliability(predictions)
     yield "risk-coverage", pictures.plot_risk_coverage(predictions)
@@ -130,13 +138,13 @@ def plot_all(
     outside = results[shown].outside
     if outside is not None:
         names = (run.experiment.config.dataset, request.out_of_distribution)
-        yield "entropy", pictures.plot_entropies(by_rule[shown], outside, names)
+        yield "entropy", pictures.plot_entropies(by_inference[shown], outside, names)
     if request.corruptions:
-        lines = {rule: [result.corrupted] for rule, result in results.items()}
+        lines = {inference: [result.corrupted] for inference, result in results.items()}
         yield "corruptions", pictures.plot_corrupted(lines)
 
 
-def plot_rotation(run: Run, test: Part, rule: str) -> Figure:
+def plot_rotation(run: Run, test: Part, inference: str) -> Figure:
     """Plot how predictions change while the first test image of a class rotates."""
     image = jnp.asarray(
         test.images[int(np.argmax(test.labels == ROTATED_CLASS))], jnp.float32
@@ -149,7 +157,7 @@ def plot_rotation(run: Run, test: Part, rule: str) -> Figure:
         np.full(count, ROTATED_CLASS, np.int32),
         np.arange(count, dtype=np.int32),
     )
-    predict = prepare_rule(run, rule, ROTATION_SAMPLES, count)
+    predict = prepare_inference(run, inference, ROTATION_SAMPLES, count)
     samples = predict_part(run, predict, part)
     return example_pictures.plot_rotated(
         part.images.astype(np.float32), ANGLES, samples

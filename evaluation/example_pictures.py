@@ -44,9 +44,9 @@ def plot_rotated(
     return figure
 
 
-def plot_most_uncertain(predictions: Predictions, rule: str) -> Figure:
+def plot_most_uncertain(predictions: Predictions, inference: str) -> Figure:
     """Plot the test images of largest predictive entropy with their predictions."""
-    predicted = measures.averaged(predictions.by_rule[rule])
+    predicted = measures.averaged(predictions.by_inference[inference])
     entropy = measures.entropy(predicted)
     figure = Figure(figsize=(10, 5), layout="constrained")
     grid = figure.subplots(-(-SHOWN // COLUMNS), COLUMNS)
@@ -56,7 +56,9 @@ def plot_most_uncertain(predictions: Predictions, rule: str) -> Figure:
         colour = "black" if guess == label else "tab:red"
         text = f"{guess} ({np.exp(predicted[example].max()):.2f}), is {label}"
         axes.set_title(text, fontsize=8, color=colour)
-    figure.suptitle(f"{rule}: largest predictive entropy; red where wrong", fontsize=10)
+    figure.suptitle(
+        f"{inference}: largest predictive entropy; red where wrong", fontsize=10
+    )
     return figure
 
 

@@ -49,19 +49,19 @@ PredictSamples = Callable[..., Float[Array, "samples n classes"]]
 Predict = Callable[[State, Key[Array, ""], Any, Any], Samples]
 
 
-def check_inference_rule(rule: str, rows: tuple[Row, ...]) -> None:
+def check_inference_rule(inference: str, rows: tuple[Row, ...]) -> None:
     """Check that an inference rule exists and that the plan has what it acts on.
 
     Raises:
         ValueError: it does not; the message says what is allowed.
     """
-    if rule not in MODES:
-        raise ValueError(f"--rule={rule}: expected one of {', '.join(MODES)}.")
-    if rule in SAMPLED and not rows:
-        raise ValueError(f"--rule={rule}: the run has no dropout.")
-    if rule == "pooling" and "window" not in {kind_of(row.site) for row in rows}:
+    if inference not in MODES:
+        raise ValueError(f"--rule={inference}: expected one of {', '.join(MODES)}.")
+    if inference in SAMPLED and not rows:
+        raise ValueError(f"--rule={inference}: the run has no dropout.")
+    if inference == "pooling" and "window" not in {kind_of(row.site) for row in rows}:
         raise ValueError("--rule=pooling: the run's plan has no site of kind window.")
-    if rule == "gaussian" and not any(
+    if inference == "gaussian" and not any(
         kind_of(row.site) == "kernel" and VARIANTS[row.variant.name].moment_matched
         for row in rows
     ):
@@ -72,7 +72,7 @@ def check_inference_rule(rule: str, rows: tuple[Row, ...]) -> None:
 
 
 def make_predict_samples(
-    objective: Objective, rule: str, samples: int
+    objective: Objective, inference: str, samples: int
 ) -> PredictSamples:
     """Return a function (state, key, images, examples) -> log-probabilities, to jit.
 
@@ -81,8 +81,8 @@ def make_predict_samples(
     rates are those of the last step done. Inference rules without masks have one
     sample.
     """
-    draws = jnp.arange(samples if rule in SAMPLED else 1, dtype=jnp.int32)
-    if rule == "plain":
+    draws = jnp.arange(samples if inference in SAMPLED else 1, dtype=jnp.int32)
+    if inference == "plain":
         objective = objective._replace(rows=())
 
     def predict_samples(
@@ -93,7 +93,7 @@ def make_predict_samples(
     ) -> Float[Array, "samples n classes"]:
         def sample(draw: Int[Array, ""]) -> Float[Array, "n classes"]:
             moment = Moment(key, examples, draw=draw + 1)
-            logits, _ = test_logits(objective, state, images, MODES[rule], moment)
+            logits, _ = test_logits(objective, state, images, MODES[inference], moment)
             return jax.nn.log_softmax(logits.astype(jnp.float32))
 
         return jax.vmap(sample)(draws)
@@ -102,7 +102,11 @@ def make_predict_samples(
 
 
 def compile_predict(
-    experiment: Experiment, state: State, rule: str, samples: int, most: int = CHUNK
+    experiment: Experiment,
+    state: State,
+    inference: str,
+    samples: int,
+    most: int = CHUNK,
 ) -> Predict:
     """Compile an inference rule once, for chunks of `most` images or as many as fit.
 
@@ -111,12 +115,12 @@ def compile_predict(
     """
     mesh = experiment.mesh
     rows = NamedSharding(mesh, PartitionSpec("data"))
-    program, size = _fitting_program(experiment, state, rule, samples, most)
+    program, size = _fitting_program(experiment, state, inference, samples, most)
 
     def predict(state, key, images, examples) -> Samples:
         key, parts = jax.device_put(key, replicated(mesh)), []
         starts = range(0, len(examples), size)
-        for start in steps_shown(starts, f"{rule}, {len(examples)} images"):
+        for start in steps_shown(starts, f"{inference}, {len(examples)} images"):
             chunk = images[start : start + size], examples[start : start + size]
             padded = [_padded(np.asarray(array), size) for array in chunk]
             found = program(state, key, *jax.device_put(padded, rows))
@@ -127,11 +131,11 @@ def compile_predict(
 
 
 def _fitting_program(
-    experiment: Experiment, state: State, rule: str, samples: int, most: int
+    experiment: Experiment, state: State, inference: str, samples: int, most: int
 ) -> tuple[Any, int]:
     """Return the compiled program and for how many images at a time it is."""
     image, _ = experiment.data.test.fetch(np.zeros(1, np.int32))
-    jitted = compiled(make_predict_samples(experiment.objective, rule, samples))
+    jitted = compiled(make_predict_samples(experiment.objective, inference, samples))
     rows = NamedSharding(experiment.mesh, PartitionSpec("data"))
 
     def program_for(size: int) -> Any:

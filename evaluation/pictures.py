@@ -24,22 +24,24 @@ ORDERS = 20
 
 def plot_reliability(predictions: Predictions) -> Figure:
     """Plot accuracy against confidence in each bin, above how confidence is spread."""
-    count = len(predictions.by_rule)
+    count = len(predictions.by_inference)
     figure = Figure(figsize=(1 + 3.1 * count, 4.2), layout="constrained")
     grid = figure.subplots(
         2, count, sharex=True, sharey="row", squeeze=False, height_ratios=(3, 1)
     )
-    for (rule, samples), above, below in zip(predictions.by_rule.items(), *grid):
+    for (inference, samples), above, below in zip(
+        predictions.by_inference.items(), *grid
+    ):
         predicted = measures.averaged(samples)
         bins = measures.reliability(predicted, predictions.labels)
         confidence, accuracy, _ = bins.T
         above.plot((0, 1), (0, 1), color="black", linewidth=0.8)
         above.vlines(confidence, confidence, accuracy, color="tab:red", alpha=0.6)
-        above.plot(confidence, accuracy, "o-", color=COLOURS[rule], markersize=4)
+        above.plot(confidence, accuracy, "o-", color=COLOURS[inference], markersize=4)
         error = measures.expected_calibration_error(predicted, predictions.labels)
-        above.set_title(f"{rule}: ECE {error:.4f}", fontsize=10)
+        above.set_title(f"{inference}: ECE {error:.4f}", fontsize=10)
         edges = np.linspace(0, 1, measures.BINS + 1)
-        below.hist(np.exp(predicted.max(-1)), edges, color=COLOURS[rule])
+        below.hist(np.exp(predicted.max(-1)), edges, color=COLOURS[inference])
         below.set(xlabel="confidence", yscale="log")
     grid[0, 0].set_ylabel("accuracy")
     grid[1, 0].set_ylabel("examples")
@@ -50,14 +52,14 @@ def plot_risk_coverage(predictions: Predictions) -> Figure:
     """Plot the error among the most confident examples against their share of all."""
     figure = Figure(figsize=(5.5, 4), layout="constrained")
     axes = figure.subplots()
-    for rule, samples in predictions.by_rule.items():
+    for inference, samples in predictions.by_inference.items():
         predicted = measures.averaged(samples)
         correct = predicted.argmax(-1) == predictions.labels
         confidence = np.exp(predicted.max(-1))
         coverage, risk = measures.risk_coverage(confidence, correct)
         area = measures.area_under_risk_coverage(confidence, correct)
-        label = f"{rule}: AURC {area:.2e}"
-        axes.plot(coverage, risk, color=COLOURS[rule], label=label)
+        label = f"{inference}: AURC {area:.2e}"
+        axes.plot(coverage, risk, color=COLOURS[inference], label=label)
     axes.set(xlabel="coverage, the most confident first", ylabel="error")
     axes.grid(alpha=0.3)
     axes.legend()
@@ -70,7 +72,7 @@ def plot_error_by_samples(predictions: Predictions, sampled: str) -> Figure:
     Inference rules with one sample are horizontal lines. After Srivastava et al. 2014,
     figure 11.
     """
-    samples = predictions.by_rule[sampled]
+    samples = predictions.by_inference[sampled]
     counts = sorted({*np.geomspace(1, len(samples), 16).round().astype(int).tolist()})
     found = errors_by_samples(samples, predictions.labels, counts, ORDERS)
     figure = Figure(figsize=(10, 4), layout="constrained")
@@ -80,8 +82,10 @@ def plot_error_by_samples(predictions: Predictions, sampled: str) -> Figure:
         mean, spread = values.mean(0), values.std(0)
         label = f"{sampled}, mean and deviation over {ORDERS} orders"
         axes.errorbar(counts, mean, spread, color=COLOURS[sampled], label=label)
-        for rule, value in _single_sample_errors(predictions, index).items():
-            axes.axhline(value, color=COLOURS[rule], linestyle="--", label=rule)
+        for inference, value in _single_sample_errors(predictions, index).items():
+            axes.axhline(
+                value, color=COLOURS[inference], linestyle="--", label=inference
+            )
         axes.set(xlabel="samples averaged", ylabel=name, xscale="log")
         axes.xaxis.set_major_formatter("{x:g}")
         axes.grid(alpha=0.3)
@@ -151,8 +155,8 @@ def _single_sample_errors(predictions: Predictions, index: int) -> dict[str, flo
         measures.negative_log_likelihood,
     )[index]
     return {
-        rule: function(measures.averaged(samples), predictions.labels)
-        for rule, samples in predictions.by_rule.items()
+        inference: function(measures.averaged(samples), predictions.labels)
+        for inference, samples in predictions.by_inference.items()
         if len(samples) == 1
     }
 

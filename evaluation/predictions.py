@@ -20,7 +20,7 @@ from training.restore import restore
 from training.runtime.devices import make_mesh, replicated
 from training.state import State
 
-Images = Num[np.ndarray, "n height width channels"]
+StoredImages = Num[np.ndarray, "n height width channels"]
 
 
 class Run(NamedTuple):
@@ -34,7 +34,7 @@ class Part(NamedTuple):
     """Examples to predict: the name of their split, images, labels and ids."""
 
     name: str
-    images: Images
+    images: StoredImages
     labels: Labels
     ids: Int[np.ndarray, " n"]
 
@@ -46,9 +46,9 @@ class Part(NamedTuple):
 class Predictions(NamedTuple):
     """Labelled images, and what each inference rule predicts for them."""
 
-    images: Images
+    images: StoredImages
     labels: Labels
-    by_rule: dict[str, Samples]
+    by_inference: dict[str, Samples]
 
 
 def load_runs(workdir: str, data_dir: str = "", cache_dir: str = "") -> list[Run]:
@@ -57,7 +57,7 @@ def load_runs(workdir: str, data_dir: str = "", cache_dir: str = "") -> list[Run
     Args:
         workdir: the directory of the run.
         data_dir: where the data lie, unless empty: as recorded.
-        cache_dir: where decoded data lie, unless empty: as recorded.
+        cache_dir: where decoded data are kept; the user's cache if empty.
 
     Raises:
         ValueError: no run, no checkpoint, no data, or a run on text.
@@ -108,10 +108,12 @@ def out_of_distribution(run: Run, dataset: str, most: int) -> Part:
     return Part("out of distribution", resized(images, own.shape[1:]), labels, ids)
 
 
-def prepare_rule(run: Run, rule: str, samples: int, most: int = CHUNK) -> Predict:
+def prepare_inference(
+    run: Run, inference: str, samples: int, most: int = CHUNK
+) -> Predict:
     """Compile an inference rule after a check that it fits the run."""
-    check_inference_rule(rule, run.experiment.rows)
-    return compile_predict(run.experiment, run.state, rule, samples, most)
+    check_inference_rule(inference, run.experiment.rows)
+    return compile_predict(run.experiment, run.state, inference, samples, most)
 
 
 def predict_part(run: Run, predict: Predict, part: Part) -> Samples:
@@ -124,7 +126,7 @@ def predict_part(run: Run, predict: Predict, part: Part) -> Samples:
 
 
 def resized(
-    images: Images, shape: tuple[int, ...]
+    images: StoredImages, shape: tuple[int, ...]
 ) -> Num[np.ndarray, "n rows columns colours"]:
     """Return images in another height, width and number of channels."""
     values = images.astype(np.float32)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from evaluation.scores import ScoresByName
 from training.experiment import Experiment
 from training.norm_statistics import (
     make_batch_statistics,
@@ -16,8 +17,6 @@ from training.restore import restore
 from training.runtime.compilation import compiled
 from training.scoring import make_evaluate_batch, scores_on
 from training.state import State
-
-Scores = dict[str, float]
 
 
 def recalibrate(workdir: str, data_dir: str = "", cache_dir: str = "") -> None:
@@ -62,7 +61,7 @@ def result_lines(found: dict[str, Any]) -> list[str]:
     return [*shifts, *scores]
 
 
-def scores_on_test(experiment: Experiment, state: State) -> Scores:
+def scores_on_test(experiment: Experiment, state: State) -> ScoresByName:
     """Return loss and accuracy on the test split."""
     evaluate = compiled(make_evaluate_batch(experiment.objective))
     test = experiment.data.test

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from training.config import parse_flag_lines
+from training.flag_text import parse_flag_lines
 from training.record.files import read_summary
 from training.record.metrics_log import read_metrics
 
@@ -32,8 +32,8 @@ def rerun(
     Args:
         workdir: the directory of the run.
         into: keeps the rerun in this directory, unless empty.
-        data_dir: where the data lie, unless empty: as recorded.
-        cache_dir: where decoded data lie, unless empty: as recorded.
+        data_dir: where the data lie now; as recorded if empty.
+        cache_dir: where decoded data are kept; the user's cache if empty.
 
     Raises:
         ValueError: the workdir holds no whole record, or the run cannot be repeated.
@@ -61,13 +61,15 @@ def repeat(workdir: Path, again: Path, data_dir: str, cache_dir: str) -> None:
     """
     matches(workdir)
     parse_flag_lines((workdir / "run.flags").read_text())
-    moved = {"workdir": str(again), "data_dir": data_dir, "cache_dir": cache_dir}
+    moved = {"workdir": str(again), **({"data_dir": data_dir} if data_dir else {})}
     done = subprocess.run(
         [
             sys.executable,
             str(TRAIN),
             f"--flagfile={workdir / 'run.flags'}",
-            *(f"--{name}={value}" for name, value in moved.items() if value),
+            *(f"--{name}={value}" for name, value in moved.items()),
+            # Empty too: a record of an earlier version holds the cache of its machine.
+            f"--cache_dir={cache_dir}",
         ]
     )
     if done.returncode:

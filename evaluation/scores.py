@@ -14,7 +14,7 @@ from evaluation.inference import Predict
 from evaluation.measures import Labels, PerExample, Samples
 from evaluation.predictions import Part, Run, predict_part
 
-Scores = dict[str, float]
+ScoresByName = dict[str, float]
 Severities = dict[str, dict[str, list[float]]]
 
 SCORES: dict[str, Callable[..., float]] = {
@@ -39,7 +39,7 @@ UNCERTAINTIES: dict[str, Callable[[Samples], PerExample]] = {
 }
 
 
-def score(samples: Samples, labels: Labels) -> Scores:
+def score(samples: Samples, labels: Labels) -> ScoresByName:
     """Return all scores and mean uncertainties of predictions for labelled examples."""
     predicted = measures.averaged(samples)
     correct = predicted.argmax(-1) == labels
@@ -56,7 +56,7 @@ def score(samples: Samples, labels: Labels) -> Scores:
 
 def score_tempered(
     samples: Samples, labels: Labels, held: Samples, held_labels: Labels
-) -> Scores:
+) -> ScoresByName:
     """Return the scores that a temperature changes, fitted on held-out examples."""
     temperature = measures.fit_temperature(held, held_labels)
     tempered = measures.averaged(measures.temper(samples, temperature))
@@ -66,7 +66,7 @@ def score_tempered(
     }
 
 
-def score_outside(inside: Samples, outside: Samples) -> Scores:
+def score_outside(inside: Samples, outside: Samples) -> ScoresByName:
     """Return how well each uncertainty detects examples of another data set.
 
     With a single sample nothing disagrees: uncertainties that measure disagreement are

@@ -1,4 +1,4 @@
-"""Kills a run at random moments, starts it again, and compares its end bit for bit.
+"""Kills a run on random occasions, starts it again, and compares its end bit for bit.
 
     python scripts/chaos.py --kills=100
 
@@ -24,12 +24,12 @@ from absl import flags
 from training.runtime.main import expect_no_arguments, run_main
 
 KILLS = flags.DEFINE_integer("kills", 100, "number of kills", lower_bound=1)
-SEED = flags.DEFINE_integer("seed", 0, "seed for the moments of the kills")
+SEED = flags.DEFINE_integer("seed", 0, "seed for the occasions of the kills")
 OUT = flags.DEFINE_string("out", "", "directory for the workdirs (default: temporary)")
 
-# Whether the moment has come, and the seconds to wait from then on.
-When = tuple[Callable[[], bool], float]
-Moment = Callable[[Path, random.Random], When]
+# Whether the occasion has come, and the seconds to wait from then on.
+Trigger = tuple[Callable[[], bool], float]
+Occasion = Callable[[Path, random.Random], Trigger]
 ROOT = Path(__file__).parent.parent
 STEPS = 480
 COMMAND = (
@@ -57,8 +57,8 @@ def main(arguments: list[str]) -> None:
             if differing:
                 raise ValueError(f"after {dict(killed)}: {'; '.join(differing)}")
             print(f"run {runs}: {sum(killed.values())} kills, identical", flush=True)
-    moments = ", ".join(f"{count} {name}" for name, count in sorted(tally.items()))
-    print(f"{sum(tally.values())} kills of {KILLS.value} in {runs} runs ({moments}): "
+    occasions = ", ".join(f"{count} {name}" for name, count in sorted(tally.items()))
+    print(f"{sum(tally.values())} kills of {KILLS.value} in {runs} runs ({occasions}): "
           "parameters, optimiser state, metrics and masks are identical")  # fmt: skip
 
 
@@ -85,21 +85,21 @@ def finish(process: subprocess.Popen) -> None:
 
 
 def disturb(workdir: Path, chosen: random.Random, kills: int) -> Counter:
-    """Run to the end with at most `kills` kills; count them by their moments."""
+    """Run to the end with at most `kills` kills; count them by their occasions."""
     killed: Counter = Counter()
     while sum(killed.values()) < kills and not (workdir / "summary.json").exists():
-        moment = chosen.choices(list(MOMENTS), list(MOMENTS.values()))[0]
-        if kill_at(start(workdir), workdir, moment, chosen):
-            killed[moment.__name__.replace("_", " ")] += 1
+        occasion = chosen.choices(list(OCCASIONS), list(OCCASIONS.values()))[0]
+        if kill_at(start(workdir), workdir, occasion, chosen):
+            killed[occasion.__name__.replace("_", " ")] += 1
     finish(start(workdir))
     return killed
 
 
 def kill_at(
-    process: subprocess.Popen, workdir: Path, moment: Moment, chosen: random.Random
+    process: subprocess.Popen, workdir: Path, occasion: Occasion, chosen: random.Random
 ) -> bool:
-    """Kill a process at a moment; return False if it has ended before."""
-    come, delay = moment(workdir, chosen)
+    """Kill a process on one of the occasions; return False if it has ended before."""
+    come, delay = occasion(workdir, chosen)
     deadline = time.monotonic() + SECONDS
     while process.poll() is None and not come() and time.monotonic() < deadline:
         time.sleep(2e-4)
@@ -112,22 +112,22 @@ def kill_at(
     return True
 
 
-def while_starting(workdir: Path, chosen: random.Random) -> When:
+def while_starting(workdir: Path, chosen: random.Random) -> Trigger:
     """Wait a few seconds: imports, compilation, restoring."""
     return lambda: True, chosen.uniform(0, 6)
 
 
-def during_a_step(workdir: Path, chosen: random.Random) -> When:
+def during_a_step(workdir: Path, chosen: random.Random) -> Trigger:
     """Wait until training has gone on, and some time more."""
     return _grown(workdir), chosen.uniform(0, 0.3)
 
 
-def while_logging(workdir: Path, chosen: random.Random) -> When:
+def while_logging(workdir: Path, chosen: random.Random) -> Trigger:
     """Wait until a line is written to the metrics."""
     return _grown(workdir), chosen.uniform(0, 5e-4)
 
 
-def while_evaluating(workdir: Path, chosen: random.Random) -> When:
+def while_evaluating(workdir: Path, chosen: random.Random) -> Trigger:
     """Wait for the training line at an epoch's end, before its test line."""
     grown, epoch = _grown(workdir), 12
 
@@ -143,19 +143,19 @@ def while_evaluating(workdir: Path, chosen: random.Random) -> When:
     return come, chosen.uniform(0, 0.01)
 
 
-def while_saving(workdir: Path, chosen: random.Random) -> When:
+def while_saving(workdir: Path, chosen: random.Random) -> Trigger:
     """Wait for a checkpoint that has not got its final name yet."""
     return lambda: any(workdir.glob("checkpoints/*tmp*")), chosen.uniform(0, 0.03)
 
 
-def while_finishing(workdir: Path, chosen: random.Random) -> When:
+def while_finishing(workdir: Path, chosen: random.Random) -> Trigger:
     """Wait for the last checkpoint: then come test, picture and summary."""
     last = workdir / "checkpoints" / str(STEPS)
     return last.exists, chosen.uniform(0, 1.5)
 
 
 # Weights of the choice: after a wait for the finish little of a run is left to disturb.
-MOMENTS = {
+OCCASIONS = {
     while_starting: 4, during_a_step: 4, while_logging: 4, while_evaluating: 4,
     while_saving: 4, while_finishing: 1,
 }  # fmt: skip

@@ -19,7 +19,7 @@ from evaluation.scores import parse_corruptions
 from studies.evaluated_runs import evaluate_workdirs
 from training.runtime.main import run_main
 
-RULES = flags.DEFINE_list(
+INFERENCE_RULES = flags.DEFINE_list(
     "rule", ["scaling", "mc"], "inference rules, separated by commas"
 )
 SAMPLES = flags.DEFINE_integer(
@@ -43,14 +43,14 @@ DATA_DIR = flags.DEFINE_string(
     "data_dir", "", "where prepared data sets lie (default: as recorded)"
 )
 CACHE_DIR = flags.DEFINE_string(
-    "cache_dir", "", "where decoded data sets are kept (default: as recorded)"
+    "cache_dir", "", "directory of decoded data (default: the user's cache)"
 )
 
 
 def main(arguments: list[str]) -> None:
     """Evaluate every workdir."""
     request = EvaluationRequest(
-        RULES.value,
+        INFERENCE_RULES.value,
         SAMPLES.value,
         EXAMPLES.value,
         OUTSIDE.value,

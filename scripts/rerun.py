@@ -23,7 +23,7 @@ DATA_DIR = flags.DEFINE_string(
     "data_dir", "", "where prepared data sets lie (default: as recorded)"
 )
 CACHE_DIR = flags.DEFINE_string(
-    "cache_dir", "", "where decoded data sets are kept (default: as recorded)"
+    "cache_dir", "", "directory of decoded data (default: the user's cache)"
 )
 
 

@@ -21,7 +21,7 @@ from studies.suggestion import (
     suggestion_directory,
 )
 from studies.tables import show
-from training.config import canonical
+from training.canonical import canonical
 from training.flags import define_config_flags, given_config, given_launch
 from training.record.files import make_directory
 from training.runtime.compilation import set_up

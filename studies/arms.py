@@ -7,13 +7,9 @@ from itertools import product
 from typing import NamedTuple
 
 from dropout.grammar import lookup, split_outside
-from training.config import (
-    Config,
-    canonical,
-    default_workdir,
-    flag_lines,
-    parse_flag_lines,
-)
+from training.canonical import canonical
+from training.config import Config, default_workdir
+from training.flag_text import flag_lines, parse_value
 
 STOPS = {
     "last": "the last step counts",
@@ -124,12 +120,8 @@ def changed(config: Config, values: dict[str, str]) -> Config:
     Raises:
         ValueError: an unknown flag, or text that is not of its type.
     """
-    for name, value in values.items():
-        try:
-            config = parse_flag_lines(f"{flag_lines(config)}--{name}={value}\n")
-        except ValueError as error:
-            raise ValueError(f"--{name}={value}: {error}") from None
-    return config
+    given = {name: parse_value(name, text) for name, text in values.items()}
+    return replace(config, **given)
 
 
 def _split(text: str) -> list[str]:

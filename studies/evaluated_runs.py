@@ -10,7 +10,7 @@ from jaxtyping import Float
 from evaluation.evaluate import EvaluationRequest, Record, evaluate
 from evaluation.pictures import plot_corrupted
 from evaluation.predictions import Run, load_runs
-from evaluation.scores import Scores, Severities
+from evaluation.scores import ScoresByName, Severities
 from evaluation.tables import ABSENT, score_names
 from studies.statistics import Estimate, interval, paired_t
 from training.record.console import aligned
@@ -39,7 +39,9 @@ def evaluate_workdirs(
             print("\n".join(["", plan, *over_runs([r["rules"] for r in records])]))
     if len(plans) > 1 and request.corruptions:
         path = Path(workdirs[0], PLANS_PICTURE)
-        plot_corrupted(by_plan_and_rule(plans, request.rules)).savefig(path, dpi=90)
+        plot_corrupted(by_plan_and_inference(plans, request.inferences)).savefig(
+            path, dpi=90
+        )
         print(f"plans against severity in {path}")
 
 
@@ -64,33 +66,33 @@ def evaluate_workdir(
     return records
 
 
-def by_plan_and_rule(
-    plans: dict[str, list[Record]], rules: list[str]
+def by_plan_and_inference(
+    plans: dict[str, list[Record]], inferences: list[str]
 ) -> dict[str, list[Severities]]:
-    """Return the scores under corruption of each plan's runs, by plan and rule."""
+    """Return the scores of corrupted images by plan and inference rule, run by run."""
     return {
-        f"{plan}, {rule}": [record["corruptions"][rule] for record in records]
+        f"{plan}, {inference}": [record["corruptions"][inference] for record in records]
         for plan, records in plans.items()
-        for rule in rules
+        for inference in inferences
     }
 
 
-def over_runs(results: list[dict[str, Scores]]) -> list[str]:
+def over_runs(results: list[dict[str, ScoresByName]]) -> list[str]:
     """Return a table of means with 95 % intervals over runs.
 
     Further columns have the paired difference of each inference rule to the first, and
     in how many runs it is negative.
     """
-    rules = list(results[0])
-    differences = [f"{rule} - {rules[0]}" for rule in rules[1:]]
-    rows = [["", *rules, *differences, "runs below"]]
+    inferences = list(results[0])
+    differences = [f"{inference} - {inferences[0]}" for inference in inferences[1:]]
+    rows = [["", *inferences, *differences, "runs below"]]
     for name in score_names(results):
         values = {
-            rule: np.asarray([run[rule][name] for run in results])
-            for rule in rules
-            if all(name in run[rule] for run in results)
+            inference: np.asarray([run[inference][name] for run in results])
+            for inference in inferences
+            if all(name in run[inference] for run in results)
         }
-        rows.append([name, *_cells(rules, values)])
+        rows.append([name, *_cells(inferences, values)])
     return [f"{len(results)} runs: mean [95 % interval]", *aligned(rows)]
 
 
@@ -103,16 +105,19 @@ def _runs_with_paths(workdir: str, runs: list[Run]) -> Iterator[tuple[Run, Path]
 
 
 def _cells(
-    rules: list[str], values: dict[str, Float[np.ndarray, " runs"]]
+    inferences: list[str], values: dict[str, Float[np.ndarray, " runs"]]
 ) -> list[str]:
-    """Return the cells of one score: every rule, every difference, and its signs."""
-    first, *others = rules
+    """Return the cells of one score: inference rules, differences and their signs."""
+    first, *others = inferences
     pairs = [
-        values[rule] - values[first] if {rule, first} <= values.keys() else None
-        for rule in others
+        values[inference] - values[first]
+        if {inference, first} <= values.keys()
+        else None
+        for inference in others
     ]
     means = [
-        _text(interval(values[rule])) if rule in values else ABSENT for rule in rules
+        _text(interval(values[inference])) if inference in values else ABSENT
+        for inference in inferences
     ]
     differences = [
         ABSENT if pair is None else _text(paired_t(pair).difference) for pair in pairs

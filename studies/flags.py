@@ -8,7 +8,7 @@ from absl import flags
 
 from studies.engines import ENGINES
 from studies.study import StudyRequest
-from training.config import canonical
+from training.canonical import canonical
 from training.flags import given_config, given_launch
 from training.members import parse_seeds
 from training.runtime.compilation import set_up

@@ -12,9 +12,8 @@ from evaluation.measures import expected_calibration_error, negative_log_likelih
 from studies.arms import Trial
 from training.config import Config
 from training.record.files import read_summary
-from training.record.metrics_log import read_metrics
+from training.record.metrics_log import Line, read_metrics
 
-Lines = list[dict[str, Any]]
 IDENTITY = ("run", "arm", "stop")
 SETTINGS = tuple(f.name for f in fields(Config) if not f.metadata["resumable"])
 
@@ -77,7 +76,9 @@ def read_results(path: Path) -> pl.DataFrame:
         ) from None
 
 
-def _at_the_end(lines: Lines, summary: dict[str, Any], workdir: Path) -> dict[str, Any]:
+def _at_the_end(
+    lines: list[Line], summary: dict[str, Any], workdir: Path
+) -> dict[str, Any]:
     found, labels = _predictions(workdir)
     return {
         "step": summary["steps"],
@@ -89,7 +90,7 @@ def _at_the_end(lines: Lines, summary: dict[str, Any], workdir: Path) -> dict[st
 
 
 def _at_best_validation(
-    lines: Lines, summary: dict[str, Any], workdir: Path
+    lines: list[Line], summary: dict[str, Any], workdir: Path
 ) -> dict[str, Any]:
     """Return the measures at the step of lowest validation loss.
 
@@ -113,7 +114,7 @@ def _at_best_validation(
     }
 
 
-def _last_validation(lines: Lines) -> dict[str, float | None]:
+def _last_validation(lines: list[Line]) -> dict[str, float | None]:
     """Return error and loss on the examples held out, if any, at the last step."""
     found = [line for line in lines if line["split"] == "validation"]
     return {
@@ -123,7 +124,7 @@ def _last_validation(lines: Lines) -> dict[str, float | None]:
 
 
 def _time_to(
-    target: float, lines: Lines, summary: dict[str, Any], config: Config
+    target: float, lines: list[Line], summary: dict[str, Any], config: Config
 ) -> dict[str, float | None]:
     split = "validation" if config.validation_examples else "test"
     held_out = [line for line in lines if line["split"] == split]

@@ -12,7 +12,8 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from training.config import Config, canonical
+from training.canonical import canonical
+from training.config import Config
 from training.data.batches import batches_from, make_batch
 from training.experiment import Experiment, mask_key, prepare, start_state
 from training.population import MemberStep, traced_members

@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from studies.tasks import Task, finished, program, unit_plan
-from training.config import Config, canonical, flag_lines, with_members
+from training.canonical import canonical
+from training.config import Config
 from training.data.order import evaluation_batches
 from training.experiment import (
     Experiment,
@@ -23,7 +24,8 @@ from training.experiment import (
     start_state,
     state_sharding,
 )
-from training.members import Member
+from training.flag_text import flag_lines
+from training.members import Member, with_members
 from training.population import with_rates
 from training.record.console import describe
 from training.record.files import write_atomically
@@ -38,7 +40,7 @@ from training.state import State
 # The files of a finished run; its predictions are written last, and mark it finished.
 RECORD = ("run.flags", "plan.txt", "metrics.jsonl", "summary.json", "predictions.npz")
 
-Predict = Callable[[State, Array | np.ndarray, Float[Array, " rows"]], Array]
+PredictTest = Callable[[State, Array | np.ndarray, Float[Array, " rows"]], Array]
 
 
 def train_members(task: Task, directory: Path) -> None:
@@ -133,7 +135,7 @@ def predictions(
         yield predict_test(alone, of_run(experiment, state, index), predict, rates)
 
 
-def make_predict(experiment: Experiment) -> Predict:
+def make_predict(experiment: Experiment) -> PredictTest:
     """Return a function (state, images, rates) -> log-probabilities at test, to jit."""
 
     def predict(
@@ -147,7 +149,7 @@ def make_predict(experiment: Experiment) -> Predict:
 
 
 def predict_test(
-    experiment: Experiment, state: State, predict: Predict, rates: Array
+    experiment: Experiment, state: State, predict: PredictTest, rates: Array
 ) -> tuple[Float[np.ndarray, "n classes"], Int[np.ndarray, " n"]]:
     """Return log-probabilities and labels of the test split.
 

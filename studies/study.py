@@ -15,7 +15,8 @@ from studies.engines import run_tasks
 from studies.outcomes import append, outcome
 from studies.tables import markdown, show
 from studies.tasks import Task, finished, group, program, shard
-from training.config import Config, flag_lines
+from training.config import Config
+from training.flag_text import flag_lines
 from training.record.files import make_directory, write_atomically
 from training.record.versions import versions
 

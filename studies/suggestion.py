@@ -13,7 +13,8 @@ from studies.comparison import Line, compare
 from studies.engines import run_tasks
 from studies.outcomes import outcome
 from studies.tasks import group
-from training.config import Config, canonical
+from training.canonical import canonical
+from training.config import Config
 from training.experiment import prepare
 
 CANDIDATES = (

@@ -9,7 +9,8 @@ from studies.outcomes import outcome
 from studies.search import ask, completed, open_search, tell
 from studies.space import Sample, fill, parse_space, sample_points
 from studies.study import Study, StudyRequest, claim, pending, study_of, train_tasks
-from training.config import Config, canonical
+from training.canonical import canonical
+from training.config import Config
 
 
 class Sweep(NamedTuple):

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from training.config import Config, canonical
+from training.canonical import canonical
+from training.config import Config
 from training.experiment import prepare
 from training.run import run
 

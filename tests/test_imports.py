@@ -68,7 +68,8 @@ def test_training_imports_no_tensorflow():
 
 def test_reading_the_flags_starts_no_device():
     code = (
-        "import jax, train; from training.config import Config, canonical; "
+        "import jax, train; from training.config import Config; "
+        "from training.canonical import canonical; "
         "canonical(Config(mesh='data:2')); "
         "jax.config.update('jax_num_cpu_devices', 2); print(jax.device_count())"
     )

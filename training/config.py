@@ -1,23 +1,16 @@
-"""The configuration of a run: one frozen record, its checks, and its text."""
+"""The configuration of a run: one frozen record, and what each of its fields means.
+
+`training.canonical` checks it, and `training.flag_text` writes and reads it.
+"""
 
 import hashlib
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from dropout import parse
-from dropout.grammar import check_options, lookup, parse_call
-from models import check_model
-from training.consistency import check_consistency
-from training.data.augmentation import augmentations_text, parse_augmentations
-from training.members import Member, parse_numbers, parse_seeds, seeds_text
-from training.optimizer import LEARNING_RATES, OPTIMIZERS
+from dropout.grammar import parse_call
 
-NEVER = "never"
-NEVER_STEPS = -1  # what `never` is as a number of steps
-TRUE, FALSE = ("true", "t", "1"), ("false", "f", "0")  # as absl reads them
+NEVER_STEPS = -1  # the number of steps between events that never happen
 
 
 def _option(
@@ -210,204 +203,16 @@ class Config:
     )
 
 
-_FIELDS = {item.name: item for item in fields(Config)}
-
-
-def canonical(config: Config) -> Config:
-    """Return the checked configuration in canonical text, its default paths filled in.
-
-    Raises:
-        ValueError: a value that is not allowed; the message names it and what is.
-    """
-    for item in fields(config):
-        _check_field(item.name, getattr(config, item.name), item.metadata["allowed"])
-    if bool(config.steps) == bool(config.epochs):
-        raise ValueError(
-            f"--epochs={config.epochs} --steps={config.steps}: exactly one of them "
-            "must be positive (give --epochs=0 with --steps)."
-        )
-    if config.batch_size % config.microbatches:
-        raise ValueError(
-            f"--microbatches={config.microbatches} does not divide "
-            f"--batch_size={config.batch_size}."
-        )
-    if config.dropout_learning_rate and not config.learning_rate:
-        raise ValueError(
-            f"--dropout_learning_rate={config.dropout_learning_rate}: expected a "
-            "positive --learning_rate beside it."
-        )
-    config = replace(config, **_canonical_calls(config))
-    config = _canonical_members(config)
-    cache_dir = config.cache_dir or str(_default_cache())
-    return replace(
-        config, cache_dir=cache_dir, workdir=config.workdir or default_workdir(config)
-    )
-
-
-def members_of(config: Config) -> tuple[Member, ...]:
-    """Return the members of a population; a run without `--seeds` is its own only one.
-
-    Raises:
-        ValueError: a list that does not fit `--seeds`, or is given beside its flag.
-    """
-    seeds = parse_seeds(config.seeds) if config.seeds else (config.seed,)
-    columns = [seeds, *(_column(config, f, len(seeds)) for f in Member._fields[1:])]
-    return tuple(Member(*values) for values in zip(*columns, strict=True))
-
-
-def with_members(config: Config, members: Sequence[Member]) -> Config:
-    """The configuration of a population: a list for each flag in which it differs."""
-    seeds, *columns = zip(*members)
-    changes: dict[str, Any] = {"seed": 0, "seeds": seeds_text(seeds)}
-    for name, values in zip(Member._fields[1:], columns):
-        same = len(set(values)) == 1
-        changes[name] = values[0] if same else _default(name)
-        changes[f"{name}s"] = "" if same else ",".join(map(repr, map(float, values)))
-    return replace(config, **changes)
-
-
-def member_config(config: Config, member: Member) -> Config:
-    """Return the configuration of a member's solo run."""
-    lists = {f"{name}s": "" for name in Member._fields}
-    return replace(config, **lists, **member._asdict())
-
-
-def flag_lines(config: Config) -> str:
-    """Return the configuration as an absl flagfile."""
-    return "".join(f"--{name}={value}\n" for name, value in _texts(config).items())
-
-
-def parse_flag_lines(text: str) -> Config:
-    """Return the configuration that `flag_lines` wrote.
-
-    Raises:
-        ValueError: a line that is no flag of this version.
-    """
-    values = {}
-    for line in text.splitlines():
-        name, _, value = line.removeprefix("--").partition("=")
-        if name not in _FIELDS:
-            raise ValueError(f"flag --{name} is not one of this version's.")
-        values[name] = parse_value(name, value)
-    return Config(**values)
-
-
-def parse_value(name: str, text: str) -> Any:
-    """Return the value of a flag from its text, as absl reads it.
-
-    Raises:
-        ValueError: text that is not of the flag's type.
-    """
-    item = _FIELDS[name]
-    kind = type(item.default)
-    if item.metadata["period"] and text == NEVER:
-        return NEVER_STEPS
-    if kind is bool and text.lower() in TRUE + FALSE:
-        return text.lower() in TRUE
-    try:
-        if kind is not bool:
-            return kind(text)
-    except ValueError:
-        pass
-    expected = "true or false" if kind is bool else kind.__name__
-    if item.metadata["period"]:
-        expected += f" or {NEVER}"
-    raise ValueError(f"--{name}={text}: expected {expected}.")
-
-
-def value_text(value: Any) -> str:
-    """Return the text that `parse_value` reads."""
-    return NEVER if value == NEVER_STEPS and isinstance(value, int) else str(value)
-
-
-def differences(stored: Config, given: Config) -> list[str]:
-    """The flags in which two configurations differ, of those that make the run."""
-    old, new = _texts(stored), _texts(given)
-    return [
-        f"--{item.name} is {new[item.name]!r}, was {old[item.name]!r}"
-        for item in fields(Config)
-        if not item.metadata["resumable"] and old[item.name] != new[item.name]
-    ]
+FIELDS = {item.name: item for item in fields(Config)}
 
 
 def default_workdir(config: Config) -> str:
-    """`runs/<dataset>-<model>-<digest of what makes the run>`."""
+    """Return `runs/<dataset>-<model>-<digest of the flags that make the run>`."""
     parts = [
-        f"{item.name}={getattr(config, item.name)}"
-        for item in fields(config)
+        f"{name}={getattr(config, name)}"
+        for name, item in FIELDS.items()
         if not item.metadata["resumable"]
     ]
     digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:10]
     dataset = Path(config.dataset).stem.replace(":", "-")
     return f"runs/{dataset}-{parse_call(config.model).name}-{digest}"
-
-
-def _column(config: Config, name: str, count: int) -> tuple[float, ...]:
-    text = getattr(config, f"{name}s")
-    if not text:
-        return (getattr(config, name),) * count
-    if not config.seeds:
-        raise ValueError(f"--{name}s={text}: expected --seeds beside it.")
-    return parse_numbers(f"{name}s", text, count)
-
-
-def _canonical_members(config: Config) -> Config:
-    members = members_of(config)
-    for name in Member._fields:
-        one, several = getattr(config, name), getattr(config, f"{name}s")
-        if several and one != _default(name):
-            raise ValueError(
-                f"--{name}={one} --{name}s={several}: expected one of them."
-            )
-    for member in members:
-        for name, value in member._asdict().items():
-            _check_field(name, value, _FIELDS[name].metadata["allowed"])
-    return with_members(config, members) if config.seeds else config
-
-
-def _default(name: str) -> Any:
-    return _FIELDS[name].default
-
-
-def _texts(config: Config) -> dict[str, str]:
-    return {
-        item.name: value_text(getattr(config, item.name)) for item in fields(config)
-    }
-
-
-def _check_field(name: str, value, allowed: tuple) -> None:
-    if isinstance(value, str):
-        if allowed and value not in allowed:
-            raise ValueError(f"--{name}={value}: expected {' or '.join(allowed)}.")
-        if "\n" in value:
-            raise ValueError(f"--{name}={value!r}: expected a single line.")
-    elif allowed and not allowed[0] <= value <= allowed[1]:
-        low, high = allowed
-        raise ValueError(f"--{name}={value}: expected a number in [{low}, {high}].")
-
-
-def _canonical_calls(config: Config) -> dict[str, str]:
-    model = parse_call(config.model)
-    check_model(model)
-    augmentations = parse_augmentations(config.augment)
-    consistency = parse_call(config.consistency)
-    check_consistency(consistency)
-    texts = {
-        "model": str(model),
-        "augment": augmentations_text(augmentations),
-        "consistency": str(consistency),
-    }
-    for name, kind, registry in (
-        ("optimizer", "optimizer", OPTIMIZERS),
-        ("learning_rate_schedule", "learning-rate schedule", LEARNING_RATES),
-    ):
-        call = parse_call(getattr(config, name))
-        check_options(kind, call, lookup(kind, call.name, registry))
-        texts[name] = str(call)
-    plan = parse(config.dropout, config.dropout_schedule)
-    return {**texts, "dropout": str(plan), "dropout_schedule": "constant"}
-
-
-def _default_cache() -> Path:
-    home = os.environ["XDG_CACHE_HOME"] if "XDG_CACHE_HOME" in os.environ else ""
-    return Path(home or Path.home() / ".cache") / "dropout-laboratory"

@@ -21,17 +21,14 @@ from dropout import (
 )
 from dropout.grammar import parse_call
 from dropout.sites import Generator
-from training.config import (
-    Config,
-    member_config,
-    members_of,
-)
+from training.config import Config
 from training.consistency import draws_of
 from training.data import sources
-from training.data.augmentation import draw, parse_augmentations
+from training.data.augmentation import augmentation_inputs, parse_augmentations
 from training.data.order import subsets
 from training.data.splits import DataSet, standardise
 from training.dropout_parameters import with_learned
+from training.members import member_config, members_of
 from training.network import Network, build
 from training.objective import Objective, summed_loss
 from training.optimizer import Scalar, faster_dropout, learning_rate, make_optimizer
@@ -228,8 +225,8 @@ def _check_shapes(experiment: Experiment) -> None:
     images, labels = map(jnp.asarray, fetch(rows))
     _check_labels(objective, network, images, labels)
     calls, step = objective.augmentations, jnp.zeros((), jnp.int32)
-    draws = draw(calls, keys["data"], 0, rows, rows, fetch)
-    batch = Batch(images, labels, rows, jnp.ones(2), draws)
+    augmentation = augmentation_inputs(calls, keys["data"], 0, rows, rows, fetch)
+    batch = Batch(images, labels, rows, jnp.ones(2), augmentation)
     jax.eval_shape(
         lambda params: summed_loss(
             objective, params, network.stats, step, batch, keys["dropout"]
@@ -249,7 +246,7 @@ def _check_labels(
     )
     if logits.shape[:-1] != labels.shape:
         raise ValueError(
-            f"--model gives answers of shape {logits.shape[1:-1]} an example, and "
+            f"--model has outputs of shape {logits.shape[1:-1]} per example, and "
             f"--dataset has labels of shape {labels.shape[1:]}; expected the same: () "
             "for a network of images, (time,) for one of text."
         )

@@ -8,7 +8,8 @@ from typing import Any
 
 from absl import flags
 
-from training.config import NEVER, Config, parse_value, value_text
+from training.config import Config
+from training.flag_text import NEVER, parse_value, value_text
 from training.runtime.processes import Launch
 
 DEFINE = {

@@ -4,7 +4,10 @@
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from training.config import FIELDS, Config
 
 MOST = 4096
 
@@ -16,6 +19,34 @@ class Member(NamedTuple):
     rate_factor: float
     learning_rate: float
     weight_decay: float
+
+
+def members_of(config: Config) -> tuple[Member, ...]:
+    """Return the members of a population; a run without `--seeds` is its own only one.
+
+    Raises:
+        ValueError: a list that does not fit `--seeds`, or is given beside its flag.
+    """
+    seeds = parse_seeds(config.seeds) if config.seeds else (config.seed,)
+    columns = [seeds, *(_column(config, f, len(seeds)) for f in Member._fields[1:])]
+    return tuple(Member(*values) for values in zip(*columns, strict=True))
+
+
+def with_members(config: Config, members: Sequence[Member]) -> Config:
+    """Return the configuration of a population: a list for each flag that differs."""
+    seeds, *columns = zip(*members)
+    changes: dict[str, Any] = {"seed": 0, "seeds": seeds_text(seeds)}
+    for name, values in zip(Member._fields[1:], columns):
+        same = len(set(values)) == 1
+        changes[name] = values[0] if same else FIELDS[name].default
+        changes[f"{name}s"] = "" if same else ",".join(map(repr, map(float, values)))
+    return replace(config, **changes)
+
+
+def member_config(config: Config, member: Member) -> Config:
+    """Return the configuration of a member's solo run."""
+    lists = {f"{name}s": "" for name in Member._fields}
+    return replace(config, **lists, **member._asdict())
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -41,17 +72,17 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 
 
 def seeds_text(seeds: Sequence[int]) -> str:
-    """The text that `parse_seeds` reads, short where the seeds are consecutive."""
+    """Return the text that `parse_seeds` reads, a range where that suffices."""
     if len(seeds) > 1 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
         return f"{seeds[0]}:{seeds[-1] + 1}"
     return ",".join(map(str, seeds))
 
 
 def parse_numbers(flag: str, text: str, count: int) -> tuple[float, ...]:
-    """One number for each of `count` members, with commas between them.
+    """Return one number for each of `count` members, from text with commas.
 
     Raises:
-        ValueError: as many are not there, or one is no number.
+        ValueError: another count of numbers, or text that is no number.
     """
     try:
         numbers = tuple(map(float, text.split(",")))
@@ -65,3 +96,12 @@ def parse_numbers(flag: str, text: str, count: int) -> tuple[float, ...]:
             "one for each of --seeds."
         )
     return numbers
+
+
+def _column(config: Config, name: str, count: int) -> tuple[float, ...]:
+    text = getattr(config, f"{name}s")
+    if not text:
+        return (getattr(config, name),) * count
+    if not config.seeds:
+        raise ValueError(f"--{name}s={text}: expected --seeds beside it.")
+    return parse_numbers(f"{name}s", text, count)

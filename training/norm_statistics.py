@@ -5,7 +5,6 @@ and at test it meets others: the variance shift of Li et al. 2019.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,18 +14,18 @@ from jaxtyping import Array, Float
 from models.norms import MOMENTUM
 from training.data.order import evaluation_batches
 from training.data.splits import Split
+from training.network import Tree
 from training.objective import Objective
 from training.scoring import test_logits
 from training.state import State
 
-Tree = dict[str, Any]
 BATCH = 512
 
 
 def make_batch_statistics(objective: Objective) -> Callable[..., Tree]:
-    """A function to be jitted: (state, images, weights) -> statistics of that batch.
+    """Return a function to jit: (state, images, weights) -> statistics of that batch.
 
-    Dropout is off: each variant's rule at test. Every norm takes the statistics of the
+    Dropout is as at test. Every norm takes the statistics of the
     batch itself, so that those after it meet what they would once all are right.
     """
 

@@ -1,7 +1,7 @@
 """What is minimised: the loss of a network under a plan of dropout."""
 
 from collections.abc import Callable
-from functools import reduce
+from functools import partial, reduce
 from typing import NamedTuple
 
 import jax
@@ -34,9 +34,9 @@ class Objective(NamedTuple):
         augmentations: what is done to the standardised images.
         learned: the rows of the plan whose rate is learned.
         train_size: the number of training examples, which regularisers are spread over.
-        draws: how many times each example's masks are drawn in a step; the loss is the
-            mean over draws, and what no mask reaches is computed once.
-        consistency: what it costs that draws disagree.
+        draws: the number of draws of each example's masks in a step; the loss is the
+            mean over them, and what no mask reaches is computed once.
+        consistency: the penalty on disagreement between draws.
         watched: the sites that telemetry watches, with their channels.
     """
 
@@ -81,7 +81,7 @@ def summed_loss(
         return loss, (correct, after)
     # What does not depend on the draw is not mapped: the trunk is computed once.
     logits, after = jax.vmap(predict)(jnp.arange(objective.draws))
-    losses, correct = jax.vmap(lambda draw: score(objective, draw, targets))(logits)
+    losses, correct = jax.vmap(partial(score, objective, targets=targets))(logits)
     apart = disagreement(objective.consistency, logits) * part.weights
     after = jax.tree.map(lambda leaf: leaf.mean(0), after)
     return losses.mean() + apart.sum(), (correct.mean(), after)
@@ -115,9 +115,9 @@ def examples_of(
     A mixed image has two labels, whose weights sum to that of the example.
     """
     images = objective.standardise(part.images)
-    if part.draws is None:
+    if part.augmentation is None:
         return images, [(part.labels, part.weights)]
-    keys, others = part.draws
+    keys, others = part.augmentation
     partners = None if others is None else objective.standardise(others.images)
     images, shares = augment(objective.augmentations, images, partners, keys)
     if others is None or shares is None:

@@ -3,8 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
-from training.config import Config, canonical, members_of, parse_flag_lines
+from training.canonical import canonical
+from training.config import Config
 from training.experiment import Experiment, prepare, start_state, state_sharding
+from training.flag_text import parse_flag_lines
+from training.members import members_of
 from training.runtime.checkpoints import open_checkpoints, restore_latest
 from training.runtime.devices import resolve_mesh
 from training.state import State
@@ -18,7 +21,7 @@ def restore(
     Args:
         workdir: the directory of its record.
         data_dir: where its data lie now; as recorded if empty.
-        cache_dir: where decoded data and programs are kept; as recorded if empty.
+        cache_dir: where decoded data and programs are kept; the user's cache if empty.
 
     Raises:
         ValueError: the directory holds no run, or no checkpoint yet.

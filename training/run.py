@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from training.config import Config, canonical, flag_lines, with_members
+from training.canonical import canonical
+from training.config import Config
 from training.experiment import Experiment, prepare, start_state, state_sharding
+from training.flag_text import flag_lines
 from training.lines import frozen_members
 from training.loop import run_steps
-from training.members import Member
+from training.members import Member, with_members
 from training.programs import compile_step, programs_of
 from training.record.console import describe
 from training.record.files import (

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Num
 
-from training.data.augmentation import Draws
+from training.data.augmentation import AugmentationInputs
 from training.network import Tree
 
 
@@ -15,7 +15,7 @@ class Batch(NamedTuple):
     """A batch in `k` micro-batches of `m` rows; padding has weight 0.
 
     A row has one label, or one at each of its positions.
-    `draws` is None where nothing is augmented.
+    `augmentation` is None where nothing is augmented.
     In a population every array has a leading axis of members, as in `State`.
     """
 
@@ -23,7 +23,7 @@ class Batch(NamedTuple):
     labels: Int[Array, "k m *positions"]
     examples: Int[Array, "k m"]
     weights: Float[Array, "k m"]
-    draws: Draws | None = None
+    augmentation: AugmentationInputs | None = None
 
 
 class Totals(NamedTuple):

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dropout import Drop, identity
+from training.network import Tree
 from training.optimizer import TELEMETRY
 
-Tree = dict[str, Any]
 Sums = dict[str, Float[Array, "..."]]  # of one site
 
 # Of each micro-batch, which comes in random order: enough for the figures, and cheap.

@@ -19,7 +19,7 @@ from evaluation.predictions import (
     held_out,
     load_runs,
     predict_part,
-    prepare_rule,
+    prepare_inference,
     resized,
 )
 from evaluation.recalibration import recalibrate
@@ -43,7 +43,7 @@ def compiled_quickly(monkeypatch):
 
 def test_weight_scaling_gives_the_scores_of_training(run, finished):
     test = held_out(run, "test", 0)
-    predict = prepare_rule(run, "scaling", 5)
+    predict = prepare_inference(run, "scaling", 5)
     scores = score(predict_part(run, predict, test), test.labels)
     assert scores["accuracy"] == pytest.approx(finished[1]["test_accuracy"])
     loss = scores["negative log-likelihood"]
@@ -186,7 +186,11 @@ def test_a_run_whose_data_have_moved_is_evaluated(moved):
     (run,) = load_runs(str(workdir), data_dir, cache_dir)
     assert run.experiment.config.cache_dir == cache_dir
     test = held_out(run, "test", 0)
-    assert predict_part(run, prepare_rule(run, "plain", 1), test).shape == (1, 30, 3)
+    assert predict_part(run, prepare_inference(run, "plain", 1), test).shape == (
+        1,
+        30,
+        3,
+    )
 
 
 def test_a_run_whose_data_have_moved_is_recalibrated(moved, capsys):

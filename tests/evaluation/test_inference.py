@@ -18,7 +18,7 @@ from evaluation.inference import (
     compile_predict,
     make_predict_samples,
 )
-from training.config import canonical
+from training.canonical import canonical
 from training.experiment import prepare, start_state
 from training.runtime.devices import make_mesh
 
@@ -48,11 +48,11 @@ IDS = np.arange(100, 130, dtype=np.int32)
 def predicted(run):
     experiment, state, images = run
 
-    def predict(rule, samples=3):
-        compiled = quick(make_predict_samples(experiment.objective, rule, samples))
+    def predict(inference, samples=3):
+        compiled = quick(make_predict_samples(experiment.objective, inference, samples))
         return np.asarray(compiled(state, KEY, images, IDS))
 
-    return {rule: predict(rule) for rule in MODES}
+    return {inference: predict(inference) for inference in MODES}
 
 
 def test_inference_rules_differ_and_only_some_have_samples(predicted):
@@ -128,7 +128,7 @@ def _convolved_images(jaxpr):
 
 
 @pytest.mark.parametrize(
-    "rule, plan, message",
+    "inference, plan, message",
     [
         ("bayes", "fc:bernoulli:0.5", "expected one of plain, scaling"),
         ("mc", "none", "no dropout"),
@@ -136,7 +136,9 @@ def _convolved_images(jaxpr):
         ("gaussian", "fc:bernoulli:0.5", "at a kernel"),
     ],
 )
-def test_an_inference_rule_that_cannot_act_is_a_usage_error(small, rule, plan, message):
+def test_an_inference_rule_that_cannot_act_is_a_usage_error(
+    small, inference, plan, message
+):
     experiment = prepare(canonical(replace(small, dropout=plan)))
     with pytest.raises(ValueError, match=message):
-        check_inference_rule(rule, experiment.rows)
+        check_inference_rule(inference, experiment.rows)

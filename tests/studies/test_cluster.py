@@ -14,7 +14,7 @@ from studies.arms import parse_arms, trials
 from studies.cluster import run_on_ray, train_there, write_records
 from studies.engines import run_tasks
 from studies.tasks import finished, group
-from training.config import canonical
+from training.canonical import canonical
 
 
 def test_records_are_written_where_they_are_missing(tmp_path):

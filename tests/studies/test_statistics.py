@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from studies.statistics import crossed_bootstrap, holm, interval, mcnemar, paired_t
-from training.config import canonical
+from training.canonical import canonical
 from training.data.batches import batches_from
 from training.experiment import prepare, start_state
 from training.population import make_member_evaluate, map_members, traced_members

@@ -22,7 +22,8 @@ from studies.populations import population
 from studies.study import Study, claim, collect, pending
 from studies.tables import markdown
 from studies.tasks import UNIT_RATE, group, program, shard, unit_plan
-from training.config import Config, canonical
+from training.canonical import canonical
+from training.config import Config
 from training.members import parse_seeds
 from training.network import build
 
@@ -67,6 +68,11 @@ def test_arms_are_all_combinations_of_plans_and_flags():
         BASE, weight_decay=0.1, model="mlp(widths=(8, 8))", workdir="",
         dropout="fc:bernoulli:0.5@early(until=0.2)",
     )  # fmt: skip
+
+
+def test_an_arm_keeps_what_it_does_not_change():
+    base = replace(BASE, cache_dir="/of/this/machine", data_dir="/data")
+    assert changed(base, {"seed": "3"}) == replace(base, seed=3)
 
 
 @pytest.mark.parametrize(

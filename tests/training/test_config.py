@@ -4,14 +4,9 @@ from dataclasses import fields, replace
 
 import pytest
 
-from training.config import (
-    Config,
-    canonical,
-    default_workdir,
-    differences,
-    flag_lines,
-    parse_flag_lines,
-)
+from training.canonical import canonical
+from training.config import Config, default_workdir
+from training.flag_text import differences, flag_lines, parse_flag_lines
 
 
 def test_the_record_of_flags_reads_back():
@@ -24,8 +19,18 @@ def test_the_record_of_flags_reads_back():
             learning_rate=0.1,
         )
     )
-    assert parse_flag_lines(flag_lines(config)) == config
+    assert canonical(parse_flag_lines(flag_lines(config))) == config
     assert canonical(config) == config
+
+
+def test_the_cache_of_a_machine_is_not_recorded_and_ignored_in_old_records():
+    config = Config(cache_dir="/of/this/machine", data_dir="/data", seed=3)
+    text = flag_lines(config)
+    assert "cache_dir" not in text
+    assert "--data_dir=/data\n" in text
+    expected = replace(config, cache_dir="")
+    assert parse_flag_lines(text) == expected
+    assert parse_flag_lines(text + "--cache_dir=/of/another/machine\n") == expected
 
 
 def test_canonical_text_forgets_how_a_plan_was_written():

@@ -5,7 +5,8 @@ from model_cases import site_names
 from paths import ROOT
 
 from dropout import parse, resolve
-from training.config import canonical, parse_flag_lines
+from training.canonical import canonical
+from training.flag_text import parse_flag_lines
 
 CONFIGS = sorted((ROOT / "configs").glob("*.flags"))
 IMAGES = {

@@ -11,7 +11,8 @@ from test_step import ALL, CLASSES, batch_of, objective, state_at
 from variant_cases import QUICK
 
 from dropout.grammar import Call, parse_call
-from training.config import Config, canonical
+from training.canonical import canonical
+from training.config import Config
 from training.consistency import check_consistency, draws_of, rdrop
 from training.data.batches import batches_from
 from training.experiment import prepare

@@ -23,7 +23,7 @@ from dropout import (
 )
 from dropout.grammar import parse_call
 from models import MODELS, create
-from training.config import canonical
+from training.canonical import canonical
 from training.data.batches import batches_from
 from training.dropout_parameters import learned_of, rates_of
 from training.experiment import prepare, start_state

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from small_run import train
 
-from training.config import canonical, members_of
+from training.canonical import canonical
 from training.data.batches import batches_from
 from training.experiment import prepare
-from training.members import Member
+from training.members import Member, members_of
 from training.record.metrics_log import read_metrics
 from training.restore import restore
 from training.run import train_population

@@ -11,7 +11,7 @@ from test_step import ALL, batch_of, objective, state_at
 from variant_cases import QUICK
 
 from dropout import Moment, bind, rows_at
-from training.config import canonical
+from training.canonical import canonical
 from training.data.batches import batches_from
 from training.experiment import prepare, start_state
 from training.step import accumulate, make_train_step

@@ -10,9 +10,10 @@ import pytest
 from small_run import train
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-from training.config import canonical, parse_flag_lines
+from training.canonical import canonical
 from training.data.batches import batch_ids
 from training.experiment import prepare
+from training.flag_text import parse_flag_lines
 from training.record.metrics_log import read_metrics
 from training.restore import restore
 

@@ -21,10 +21,7 @@ from dropout.keys import example_keys, fold, named_key
 
 AnyArray = Array | np.ndarray
 Image = Float[Array, "h w c"]
-Images = Float[Array, "n h w c"]
-Share = Float[Array, ""]
-Ids = Int32[AnyArray, "*rows"]
-TrainIds = Int32[AnyArray, " train"]
+Fraction = Float[Array, ""]
 Fetch = Callable[[Any], tuple[AnyArray, AnyArray]]
 
 
@@ -35,15 +32,15 @@ class Partners(NamedTuple):
     labels: Int[Array, "*rows_and_positions"]
 
 
-class Draws(NamedTuple):
-    """What a batch is augmented by: a key an example, and partners if any are mixed."""
+class AugmentationInputs(NamedTuple):
+    """What a batch is augmented by: one key per example, and partners to mix with."""
 
     keys: Key[Array, "*rows"]
     partners: Partners | None
 
 
 def pad_crop(key: Key[Array, ""], image: Image, *, padding: int = 4) -> Image:
-    """Shifts by up to `padding` pixels in each direction and fills up with zeros.
+    """Shift by up to `padding` pixels in each direction and fill up with zeros.
 
     Source: He et al. 2016, "Deep Residual Learning for Image Recognition", section 4.2.
 
@@ -60,14 +57,14 @@ def pad_crop(key: Key[Array, ""], image: Image, *, padding: int = 4) -> Image:
 
 
 def flip(key: Key[Array, ""], image: Image) -> Image:
-    """Mirrors left and right with probability 1/2."""
+    """Mirror left and right with probability 1/2."""
     return jnp.where(jax.random.bernoulli(key), image[:, ::-1], image)
 
 
 def mixup(
     key: Key[Array, ""], image: Image, partner: Image, *, alpha: float = 0.2
-) -> tuple[Image, Share]:
-    """Mixes two images, and their labels alike: s image + (1 - s) partner.
+) -> tuple[Image, Fraction]:
+    """Mix two images, and their labels alike: s image + (1 - s) partner.
 
     s ~ Beta(alpha, alpha) for each example.
     Source: Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization", ICLR.
@@ -81,8 +78,8 @@ def mixup(
 
 def cutmix(
     key: Key[Array, ""], image: Image, partner: Image, *, alpha: float = 1.0
-) -> tuple[Image, Share]:
-    """Puts a box of the partner into the image; the label's share is that of the area.
+) -> tuple[Image, Fraction]:
+    """Put a box of the partner into the image; labels are shared by area.
 
     The box has the image's proportions and the area 1 - s, s ~ Beta(alpha, alpha), a
     uniform centre, and is cut off at the border.
@@ -103,7 +100,7 @@ def cutmix(
 
 
 SINGLE: dict[str, Callable[..., Image]] = {"pad_crop": pad_crop, "flip": flip}
-MIXING: dict[str, Callable[..., tuple[Image, Share]]] = {
+MIXING: dict[str, Callable[..., tuple[Image, Fraction]]] = {
     "mixup": mixup,
     "cutmix": cutmix,
 }
@@ -111,7 +108,7 @@ AUGMENTATIONS = {**SINGLE, **MIXING}
 
 
 def parse_augmentations(text: str) -> tuple[Call, ...]:
-    """Reads augmentations that are separated by spaces; `none` is no augmentation.
+    """Return the augmentations that a text names, with spaces between them, or `none`.
 
     Raises:
         ValueError: an unknown name or option, or one that mixes and is not the last.
@@ -136,42 +133,42 @@ def augmentations_text(calls: tuple[Call, ...]) -> str:
     return " ".join(map(str, calls)) or "none"
 
 
-def draw(
+def augmentation_inputs(
     calls: tuple[Call, ...],
     key: Key[Array, "*members"],
     epoch: int,
-    examples: Ids,
+    examples: Int32[AnyArray, "*rows"],
     train_ids: Int32[AnyArray, "*members train"],
     fetch: Fetch,
-) -> Draws | None:
-    """Return what training examples are augmented by in an epoch, or None.
+) -> AugmentationInputs | None:
+    """Return what training examples are augmented by in an epoch; None if by nothing.
 
     Args:
         calls: the augmentations.
         key: the key of the data, or one for each member along the first axis.
         epoch: counts from 0.
         examples: their ids, of any shape.
-        train_ids: the examples that partners are drawn from.
+        train_ids: the examples from which partners are chosen.
         fetch: gives images and labels of ids.
     """
     if not calls:
         return None
-    # Members of a population draw each by its own key, from its own examples.
+    # Each member of a population has its own key and its own training examples.
     over_members = jax.vmap if key.ndim else lambda function, axes: function
     keys = over_members(_example_keys, (0, None, 0))(key, epoch, examples)
     if calls[-1].name not in MIXING:
-        return Draws(keys, None)
+        return AugmentationInputs(keys, None)
     partners = over_members(_partners, (0, 0))(keys, train_ids)
-    return Draws(keys, Partners(*map(jnp.asarray, fetch(partners))))
+    return AugmentationInputs(keys, Partners(*map(jnp.asarray, fetch(partners))))
 
 
 def augment(
     calls: tuple[Call, ...],
-    images: Images,
-    partners: Images | None,
+    images: Float[Array, "n h w c"],
+    partners: Float[Array, "n h w c"] | None,
     keys: Key[Array, " n"],
-) -> tuple[Images, Float[Array, " n"] | None]:
-    """The augmented images, and the share of their own label where they are mixed.
+) -> tuple[Float[Array, "n h w c"], Float[Array, " n"] | None]:
+    """Return the augmented images and, if mixed, the share of each image's own label.
 
     A partner goes through the same augmentations as an image, under keys of its own.
     """
@@ -187,17 +184,19 @@ def augment(
 
 @jax.jit
 def _example_keys(
-    key: Key[Array, ""], epoch: Int[Array, ""] | int, examples: Ids
+    key: Key[Array, ""], epoch: Int[Array, ""] | int, examples: Int32[AnyArray, "*rows"]
 ) -> Key[Array, "*rows"]:
-    """One key per example: data -> "augment" -> epoch -> example."""
+    """Return one key per example: data -> "augment" -> epoch -> example."""
     key = fold(named_key(key, "augment"), epoch)
     keys = example_keys(key, jnp.asarray(examples).reshape(-1))
     return keys.reshape(examples.shape)
 
 
 @jax.jit
-def _partners(keys: Key[Array, "*rows"], train_ids: TrainIds) -> Int[Array, "*rows"]:
-    """The training example that each example is mixed with, drawn by its key."""
+def _partners(
+    keys: Key[Array, "*rows"], train_ids: Int32[AnyArray, " train"]
+) -> Int[Array, "*rows"]:
+    """Return the training example that each one is mixed with, chosen by its key."""
     flat = named_key(keys.reshape(-1), "partner")
     drawn = jax.vmap(lambda key: jax.random.randint(key, (), 0, len(train_ids)))(flat)
     return train_ids[drawn].reshape(keys.shape)
@@ -210,14 +209,14 @@ def _augment_one(calls: list[Call], key: Key[Array, ""], image: Image) -> Image:
     return image
 
 
-def _beta(name: str, key: Key[Array, ""], alpha: float) -> Share:
+def _beta(name: str, key: Key[Array, ""], alpha: float) -> Fraction:
     if not alpha > 0:
         raise ValueError(f"{name}(alpha={alpha}): expected more than 0.")
     return jax.random.beta(key, alpha, alpha, dtype=jnp.float32)
 
 
-def _interval(length: int, middle: Share, side: Share) -> Array:
-    """Which pixels lie in an interval of `side` times the length, rounded down."""
+def _interval(length: int, middle: Fraction, side: Fraction) -> Array:
+    """Return which pixels lie in an interval of `side` times the length."""
     size = (length * side).astype(jnp.int32)
     first = (length * middle).astype(jnp.int32) - size // 2
     pixels = jnp.arange(length)

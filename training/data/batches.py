@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Int32
 
-from training.data.augmentation import draw
+from training.data.augmentation import augmentation_inputs
 from training.data.order import epoch_order
 from training.experiment import Experiment
 from training.runtime.devices import over_member_rows, over_rows, own_rows, putting
@@ -65,8 +65,10 @@ def make_batch(
     weights = _padded(np.ones(parts.shape, np.float32), padding)[..., own]
     fetch = experiment.data.train.fetch
     calls, key = experiment.objective.augmentations, experiment.keys["data"]
-    draws = draw(calls, key, epoch, examples, experiment.train_ids, fetch)
-    arrays = (*fetch(examples), examples, weights, draws)
+    augmentation = augmentation_inputs(
+        calls, key, epoch, examples, experiment.train_ids, fetch
+    )
+    arrays = (*fetch(examples), examples, weights, augmentation)
     spread = over_member_rows if experiment.members else over_rows
     return Batch(*putting(spread(experiment.mesh))(arrays))
 

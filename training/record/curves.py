@@ -2,16 +2,14 @@
 
 import math
 from pathlib import Path
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from training.config import Config
-from training.record.metrics_log import read_metrics
+from training.record.metrics_log import Line, read_metrics
 from training.runtime.processes import by_leader
 
-Lines = list[dict[str, Any]]
 COLOURS = {"train": "tab:blue", "validation": "tab:green", "test": "tab:orange"}
 
 
@@ -26,7 +24,7 @@ def plot_run(workdir: Path, config: Config) -> None:
     partial.replace(whole)
 
 
-def plot_curves(lines: Lines, title: str, path: Path) -> None:
+def plot_curves(lines: list[Line], title: str, path: Path) -> None:
     """Plot loss, accuracy and the rate at each site that has one."""
     sites = sorted(
         {name for line in lines for name in line if name.startswith("rate/")}
@@ -41,7 +39,7 @@ def plot_curves(lines: Lines, title: str, path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def _plot_splits(axes: Axes, lines: Lines, quantity: str, scale: str) -> None:
+def _plot_splits(axes: Axes, lines: list[Line], quantity: str, scale: str) -> None:
     for split, colour in COLOURS.items():
         found = [line for line in lines if line["split"] == split]
         if found:
@@ -52,7 +50,7 @@ def _plot_splits(axes: Axes, lines: Lines, quantity: str, scale: str) -> None:
     axes.legend()
 
 
-def _plot_rates(axes: Axes, lines: Lines, sites: list[str]) -> None:
+def _plot_rates(axes: Axes, lines: list[Line], sites: list[str]) -> None:
     found = [line for line in lines if line["split"] == "train"]
     for number, site in enumerate(sites):
         _plot_runs(axes, found, site, f"C{number % 10}", site[len("rate/") :])
@@ -62,7 +60,7 @@ def _plot_rates(axes: Axes, lines: Lines, sites: list[str]) -> None:
 
 
 def _plot_runs(
-    axes: Axes, lines: Lines, quantity: str, colour: str, label: str
+    axes: Axes, lines: list[Line], quantity: str, colour: str, label: str
 ) -> None:
     """One curve; of a population the mean, and between which values all members lie."""
     at: dict[float, list[float]] = {}

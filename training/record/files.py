@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from training.config import Config, differences, flag_lines, parse_flag_lines
+from training.config import Config
+from training.flag_text import differences, flag_lines, parse_flag_lines
 from training.runtime.processes import by_leader
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

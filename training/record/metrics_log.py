@@ -9,15 +9,17 @@ from typing import Any
 from training.record.files import parse_object, read_text
 from training.runtime.processes import by_leader
 
+Line = dict[str, Any]
+
 
 @by_leader
-def append_line(workdir: Path, line: dict[str, Any]) -> None:
-    """Adds one JSON object to `metrics.jsonl`."""
+def append_line(workdir: Path, line: Line) -> None:
+    """Add one JSON object to `metrics.jsonl`."""
     with (workdir / "metrics.jsonl").open("a") as file:
         file.write(json.dumps(finite(line), allow_nan=False) + "\n")
 
 
-def finite(line: dict[str, Any]) -> dict[str, Any]:
+def finite(line: Line) -> Line:
     """Return the line with None for numbers that are not finite: JSON has none."""
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
@@ -33,12 +35,12 @@ def metrics_size(workdir: Path) -> int:
 
 @by_leader
 def truncate_metrics(workdir: Path, size: int) -> None:
-    """Takes back the lines that are later than the checkpoint that training goes on."""
+    """Cut off the lines after the checkpoint from which training resumes."""
     (workdir / "metrics.jsonl").touch()
     os.truncate(workdir / "metrics.jsonl", size)
 
 
-def read_metrics(workdir: Path) -> list[dict[str, Any]]:
+def read_metrics(workdir: Path) -> list[Line]:
     """Return the lines of `metrics.jsonl`.
 
     Raises:

@@ -8,7 +8,8 @@ from typing import Any
 import jax
 
 from models.convolution import compiler_options
-from training.config import Config, members_of
+from training.config import Config
+from training.members import members_of
 from training.record.files import make_directory
 from training.runtime.devices import (
     keep_freed_memory,

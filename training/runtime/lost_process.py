@@ -20,13 +20,13 @@ LOST = (
 )
 
 
-def report_in_one_line() -> None:
-    """Lets all that this process will write on stderr go through `clear`."""
+def filter_stderr() -> None:
+    """Send all that this process will write on stderr through `clear`."""
     command = [sys.executable, "-I", "-S", __file__]
-    reporter = subprocess.Popen(command, stdin=subprocess.PIPE)
-    assert reporter.stdin is not None
-    os.dup2(reporter.stdin.fileno(), sys.stderr.fileno())
-    reporter.stdin.close()
+    filtering = subprocess.Popen(command, stdin=subprocess.PIPE)
+    assert filtering.stdin is not None
+    os.dup2(filtering.stdin.fileno(), sys.stderr.fileno())
+    filtering.stdin.close()
 
 
 def clear(lines: Iterable[str]) -> Iterator[str]:

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from training.runtime.lost_process import report_in_one_line
+from training.runtime.lost_process import filter_stderr
 
 # What a launcher sets where it has started several processes, and how many they are.
 LAUNCHERS = {
@@ -73,7 +73,7 @@ def launched_processes(environment: Mapping[str, str]) -> int:
 
 
 def _initialize(own: tuple, timeout: int) -> None:
-    report_in_one_line()
+    filter_stderr()
     try:
         jax.distributed.initialize(
             *own, initialization_timeout=timeout, heartbeat_timeout_seconds=timeout

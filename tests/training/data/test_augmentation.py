@@ -12,12 +12,12 @@ import pytest
 from scipy import stats
 
 from dropout import Timeline
-from training.config import canonical
+from training.canonical import canonical
 from training.data.augmentation import (
     AUGMENTATIONS,
+    augmentation_inputs,
     augmentations_text,
     cutmix,
-    draw,
     flip,
     mixup,
     pad_crop,
@@ -66,9 +66,17 @@ def batch_of(text, ids, parts=1, devices=1, epoch=0, key=None):
     examples = np.asarray(ids, np.int32).reshape(parts, -1)
     examples = np.pad(examples, ((0, 0), (0, -examples.shape[1] % devices)))
     key = jax.random.key(3) if key is None else key
-    draws = draw(parse_augmentations(text), key, epoch, examples, TRAIN, fetch)
+    augmentation = augmentation_inputs(
+        parse_augmentations(text), key, epoch, examples, TRAIN, fetch
+    )
     images, labels = fetch(examples)
-    arrays = (images, labels, examples, np.ones(examples.shape, np.float32), draws)
+    arrays = (
+        images,
+        labels,
+        examples,
+        np.ones(examples.shape, np.float32),
+        augmentation,
+    )
     return Batch(*jax.device_put(arrays, over_rows(make_mesh(f"data:{devices}"))))
 
 
@@ -152,7 +160,9 @@ def test_an_example_is_augmented_alike_in_any_batch(text):
 
 def test_keys_and_partners_are_drawn_anew_every_epoch_and_for_every_seed():
     others = {"epoch": 1}, {"key": jax.random.key(4)}
-    first, *rest = (batch_of("mixup", TRAIN, **other).draws for other in ({}, *others))
+    first, *rest = (
+        batch_of("mixup", TRAIN, **other).augmentation for other in ({}, *others)
+    )
     assert (seen("mixup", TRAIN)[0] != IMAGES).any()
     for other in rest:
         assert (first.keys != other.keys).all()
@@ -172,7 +182,7 @@ def test_members_of_a_population_are_augmented_as_they_would_be_alone():
 def test_partners_come_from_the_whole_training_set_alike():
     calls, subset = parse_augmentations("mixup"), TRAIN[5:25]
     key, examples = jax.random.key(5), np.arange(4000, dtype=np.int32)
-    drawn = draw(calls, key, 0, examples, subset, lambda ids: (ids, ids))
+    drawn = augmentation_inputs(calls, key, 0, examples, subset, lambda ids: (ids, ids))
     ids, counts = np.unique(drawn.partners.labels, return_counts=True)
     np.testing.assert_array_equal(ids, subset)
     assert stats.chisquare(counts).pvalue > 1e-3
@@ -210,7 +220,7 @@ def test_without_augmentation_the_step_draws_nothing():
         step = jax.jit(partial(accumulate, objective(augmentations)))
         return step.lower(state, batch, jax.random.key(0)).as_text()
 
-    assert batch_of("none", range(4)).draws is None
+    assert batch_of("none", range(4)).augmentation is None
     assert "threefry" not in text("none") and "threefry" in text("flip")
 
 
@@ -219,7 +229,9 @@ def test_what_a_batch_is_augmented_by_depends_on_its_step_alone(small):
     experiment = prepare(canonical(config))
     whole = itertools.islice(batches_from(experiment, 0), 6, 8)
     for first, again in zip(whole, batches_from(experiment, 6)):
-        for one, other in zip(*map(jax.tree.leaves, (first.draws, again.draws))):
+        for one, other in zip(
+            *map(jax.tree.leaves, (first.augmentation, again.augmentation))
+        ):
             assert (one == other).all()
 
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from training.config import canonical
+from training.canonical import canonical
 from training.data.batches import batches_from, one_ahead
 from training.experiment import prepare
 

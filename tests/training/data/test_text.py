@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from training.config import Config, canonical
+from training.canonical import canonical
+from training.config import Config
 from training.data.sources import load
 from training.data.text import ALICE, WINDOW
 from training.experiment import prepare
@@ -73,8 +74,8 @@ def test_characters_are_not_standardised(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"model": "mlp"}, r"answers of shape \(\) .* shape \(64,\)"),
-        ({"dataset": "digits"}, r"answers of shape \(28,\) .* shape \(\)"),
+        ({"model": "mlp"}, r"outputs of shape \(\) .* shape \(64,\)"),
+        ({"dataset": "digits"}, r"outputs of shape \(28,\) .* shape \(\)"),
         ({"augment": "flip"}, "--augment acts on images"),
     ],
 )

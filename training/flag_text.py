@@ -1,0 +1,78 @@
+"""The text of flags: a configuration written as a flagfile, and read back."""
+
+from typing import Any
+
+from training.config import FIELDS, NEVER_STEPS, Config
+
+NEVER = "never"
+TRUE, FALSE = ("true", "t", "1"), ("false", "f", "0")  # as absl reads them
+# Each machine has its own: a record would carry one machine's directory to another.
+NOT_RECORDED = ("cache_dir",)
+
+
+def flag_lines(config: Config) -> str:
+    """Return the configuration as an absl flagfile, without this machine's cache."""
+    return "".join(
+        f"--{name}={value}\n"
+        for name, value in _texts(config).items()
+        if name not in NOT_RECORDED
+    )
+
+
+def parse_flag_lines(text: str) -> Config:
+    """Return the configuration that `flag_lines` wrote.
+
+    The cache directory in a record of an earlier version is ignored.
+
+    Raises:
+        ValueError: a line that is no flag of this version.
+    """
+    values = {}
+    for line in text.splitlines():
+        name, _, value = line.removeprefix("--").partition("=")
+        values[name] = parse_value(name, value)
+    return Config(**{n: v for n, v in values.items() if n not in NOT_RECORDED})
+
+
+def parse_value(name: str, text: str) -> Any:
+    """Return the value of a flag from its text, as absl reads it.
+
+    Raises:
+        ValueError: a flag that does not exist, or text that is not of its type.
+    """
+    if name not in FIELDS:
+        raise ValueError(f"flag --{name} is not one of this version's.")
+    item = FIELDS[name]
+    kind = type(item.default)
+    if item.metadata["period"] and text == NEVER:
+        return NEVER_STEPS
+    if kind is bool and text.lower() in TRUE + FALSE:
+        return text.lower() in TRUE
+    try:
+        if kind is not bool:
+            return kind(text)
+    except ValueError:
+        pass
+    expected = "true or false" if kind is bool else kind.__name__
+    if item.metadata["period"]:
+        expected += f" or {NEVER}"
+    raise ValueError(f"--{name}={text}: expected {expected}.")
+
+
+def value_text(value: Any) -> str:
+    """Return the text that `parse_value` reads."""
+    return NEVER if value == NEVER_STEPS and isinstance(value, int) else str(value)
+
+
+def differences(stored: Config, given: Config) -> list[str]:
+    """Return the flags that make a run and differ in two configurations."""
+    old, new = _texts(stored), _texts(given)
+    return [
+        f"--{name} is {new[name]!r}, was {old[name]!r}"
+        for name, item in FIELDS.items()
+        if not item.metadata["resumable"] and old[name] != new[name]
+    ]
+
+
+def _texts(config: Config) -> dict[str, str]:
+    return {name: value_text(getattr(config, name)) for name in FIELDS}
