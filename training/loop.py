@@ -1,6 +1,5 @@
 """The training loop: steps between two stops, then what is due at the stop."""
 
-import math
 import signal
 import time
 from collections import deque
@@ -13,11 +12,12 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental.multihost_utils import reached_preemption_sync_point
 
-from dropout import Timeline, rows_at
-from training.config import NEVER_STEPS, Config
-from training.data.batches import batch_ids, batches_from, one_ahead
+from dropout import Timeline
+from training.config import NEVER_STEPS
+from training.data.batches import batches_from, one_ahead
 from training.experiment import Experiment
 from training.lines import test_lines, training_lines, validation_lines
+from training.not_finite import check_finite
 from training.programs import Programs
 from training.record.recorder import Recorder
 from training.runtime.checkpoints import save
@@ -66,8 +66,9 @@ def run_steps(
 
     def show(step: int, metrics: Metrics) -> None:
         recorder.show(step, metrics)
-        if experiment.config.on_nan == "stop":
-            _check_finite(experiment, recorder, checkpoints, step, metrics)
+        if experiment.config.on_nan == "stop" and not np.all(metrics["finite"]):
+            saved = checkpoints.latest_step()
+            check_finite(experiment, recorder, saved, step, metrics)
 
     while done < timeline.total:
         # The first step of a process is not timed.
@@ -86,7 +87,7 @@ def run_steps(
 
 def periods_of(experiment: Experiment) -> Periods:
     """Return the steps between two events of a run; it validates after each epoch."""
-    config: Config = experiment.config
+    config = experiment.config
     every = (config.log_every, 0, config.test_every, config.save_every)
     return Periods(*(period_of(steps, experiment.timeline) for steps in every))
 
@@ -178,39 +179,6 @@ def _stops_after(step: int, signals: list[signal.Signals]) -> bool:
     if jax.process_count() > 1 and reached_preemption_sync_point(step):
         signals.append(signal.SIGTERM)
     return bool(signals)
-
-
-def _check_finite(
-    experiment: Experiment,
-    recorder: Recorder,
-    checkpoints: ocp.CheckpointManager,
-    step: int,
-    metrics: Metrics,
-) -> None:
-    """Ends a run whose step is not finite; of a member, says once that it stays."""
-    losses, finite = (np.atleast_1d(metrics[name]) for name in ("loss", "finite"))
-    for number in np.flatnonzero(~finite).tolist():
-        loss = float(losses[number])
-        what = "gradient is not finite" if math.isfinite(loss) else f"loss is {loss}"
-        if not experiment.members:
-            known = _circumstances(experiment, step)
-            raise FloatingPointError(
-                f"the {what} at step {step}; {known}; last saved step: "
-                f"{checkpoints.latest_step()}; --on_nan=skip counts such steps and "
-                "goes on."
-            )
-        recorder.tell_frozen(number, step, what)
-
-
-def _circumstances(experiment: Experiment, step: int) -> str:
-    """The rates and the examples of a step, and images that are not finite."""
-    rows = rows_at(experiment.rows, step, experiment.timeline)
-    sites = ", ".join(f"{row.site} {float(row.rate):.4g}" for row in rows)
-    ids, _ = next(batch_ids(experiment, step))
-    images = np.asarray(experiment.data.train.fetch(ids)[0])
-    holes = ids[~np.isfinite(images.reshape(len(ids), -1)).all(1)].tolist()
-    cause = f" (not finite: the images of {holes})" if holes else ""
-    return f"rates: {sites or 'none'}; examples: {ids.tolist()}{cause}"
 
 
 def _stopped(
