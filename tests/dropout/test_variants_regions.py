@@ -41,7 +41,7 @@ def test_cutout(length):
 
 
 def test_random_erasing():
-    """Rectangles as in the table, erased with the nominal probability, at a position that
+    """Rectangles as in the table, erased with the nominal probability, where the top
     is uniform among those that fit; within 5 standard errors."""
     y = draw("random_erasing", KEY, IMAGES, 0.5)
     heights, widths = boxes(y)
