@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from benchmarks.operations import Operation, apply_variant, forward_backward
+from benchmarks.operations import TimedOperation, apply_variant, forward_backward
 from benchmarks.request import Request, timed
 from benchmarks.tables import Results
 from dropout import VARIANTS, Variant
@@ -47,12 +47,12 @@ def measure_variants(request: Request) -> Iterator[tuple[str, Results]]:
         yield f"variants at {kind}, {size} float32", timed(request, kind, contestants)
 
 
-def groups() -> Iterator[tuple[str, dict[str, Operation]]]:
+def groups() -> Iterator[tuple[str, dict[str, TimedOperation]]]:
     """Yield each kind of site with its functions, of which the plain one is first."""
     for kind, shape in SHAPES.items():
         variants = {n: v for n, v in VARIANTS.items() if v.kinds[0] == kind}
         others = others_at(kind, shape)
-        functions: dict[str, Operation] = {"plain": partial(plain, kind, others)}
+        functions: dict[str, TimedOperation] = {"plain": partial(plain, kind, others)}
         for name, variant in variants.items():
             passed = layer_of(variant, kind) or others
             functions[name] = partial(apply_variant, variant, passed)

@@ -1,19 +1,23 @@
 """Pictures of a study: learning curves, rate response, rate by layer, schedules."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
 import polars as pl
-from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
-from dropout import parse
+from studies.picture_data import (
+    held_out_curves,
+    plotted_arms,
+    rates_over_epochs,
+    response_curve,
+    response_points,
+)
 from studies.statistics import Estimate, interval
-from training.record.metrics_log import read_metrics
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 COLOURS = (
@@ -31,17 +35,6 @@ class Picture(NamedTuple):
     figures: list[Figure]
 
 
-class Point(NamedTuple):
-    """An arm whose plan is one rule with one rate, as a point of a response curve.
-
-    `family` is the rule without its rate.
-    """
-
-    family: str
-    rate: float
-    errors: Float[np.ndarray, " seeds"]
-
-
 def pictures(table: pl.DataFrame, directory: Path) -> list[Picture]:
     """Return all pictures for which the arms of a study have something to show."""
     made = (
@@ -55,8 +48,8 @@ def pictures(table: pl.DataFrame, directory: Path) -> list[Picture]:
 
 def learning_curves(table: pl.DataFrame, directory: Path) -> Picture | None:
     """Plot held-out loss and error over epochs, with intervals over seeds."""
-    arms = _shown(table)
-    curves = {arm: _curves(table.filter(arm=arm), directory) for arm in arms}
+    arms = plotted_arms(table, MOST_CURVES)
+    curves = {arm: held_out_curves(table.filter(arm=arm), directory) for arm in arms}
     if all(len(lines[0]) < 2 for lines in curves.values()):
         return None
     figures, (loss, error) = zip(*(_panel() for _ in range(2)))
@@ -75,9 +68,9 @@ def learning_curves(table: pl.DataFrame, directory: Path) -> Picture | None:
 
 def rate_response(table: pl.DataFrame) -> Picture | None:
     """Plot test error against the rate, for rules that have two rates or more."""
-    points = _points(table)
+    points = response_points(table)
     families = list(dict.fromkeys(p.family for p in points if p.rate > 0))
-    curves = {name: _response(points, name) for name in families}
+    curves = {name: response_curve(points, name) for name in families}
     curves = {name: found for name, found in curves.items() if len(found) > 2}
     if not curves:
         return None
@@ -99,7 +92,7 @@ def rate_response(table: pl.DataFrame) -> Picture | None:
 
 def rate_by_layer(table: pl.DataFrame) -> Picture | None:
     """Plot mean test error by layer and rate, for several layers and rates."""
-    points = [point for point in _points(table) if point.rate > 0]
+    points = [point for point in response_points(table) if point.rate > 0]
     layers = list(dict.fromkeys(point.family for point in points))
     rates = sorted({point.rate for point in points})
     if len(layers) < 2 or len(points) == len(layers):
@@ -117,7 +110,10 @@ def rate_by_layer(table: pl.DataFrame) -> Picture | None:
 
 def schedules(table: pl.DataFrame, directory: Path) -> Picture | None:
     """Plot the rate at each site over the run, one panel per arm with dropout."""
-    rates = {arm: _rates(table.filter(arm=arm), directory) for arm in _shown(table)}
+    rates = {
+        arm: rates_over_epochs(table.filter(arm=arm), directory)
+        for arm in plotted_arms(table, MOST_CURVES)
+    }
     rates = {arm: sites for arm, sites in rates.items() if sites}
     if not rates:
         return None
@@ -148,29 +144,6 @@ def _panel(height: float = 3.8) -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
-def _shown(table: pl.DataFrame) -> list[str]:
-    """Return the arms that are plotted: the first, and the best of the others."""
-    arms = table["arm"].unique(maintain_order=True).to_list()
-    means = dict(table.group_by("arm").agg(pl.col("test_error").mean()).iter_rows())
-    best = sorted(arms[1:], key=lambda arm: means[arm])[: MOST_CURVES - 1]
-    return [arm for arm in arms if arm == arms[0] or arm in best]
-
-
-def _curves(
-    rows: pl.DataFrame, directory: Path
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return epochs, and losses and errors on held-out examples: (seeds, epochs)."""
-    split = "validation" if rows["validation_examples"][0] else "test"
-    found = [
-        [line for line in read_metrics(directory / run) if line["split"] == split]
-        for run in rows["run"]
-    ]
-    epochs = np.array([line["epoch"] for line in found[0]])
-    losses = np.array([[line["loss"] for line in lines] for lines in found])
-    errors = np.array([[1 - line["accuracy"] for line in lines] for lines in found])
-    return epochs, losses, errors
-
-
 def _band(
     axes: Axes, epochs: np.ndarray, values: np.ndarray, colour: str, label: str
 ) -> None:
@@ -190,28 +163,6 @@ def _legend_below(figure: Figure, axes: Axes) -> None:
     figure.legend(
         handles, labels, loc="outside lower center", ncols=columns, fontsize="small"
     )
-
-
-def _points(table: pl.DataFrame) -> list[Point]:
-    """Return the arms whose plan is one rule with one rate, or none (rate 0)."""
-    points = []
-    for (_, text), rows in table.group_by("arm", "dropout", maintain_order=True):
-        errors = rows["test_error"].to_numpy()
-        rules = parse(str(text)).rules
-        if not rules:
-            points.append(Point("", 0.0, errors))
-        elif len(rules) == 1 and isinstance(rate := rules[0].rate, float):
-            (rule,) = rules
-            family = f"{rule.sites}:{rule.variant}"
-            if str(rule.schedule) != "constant":
-                family += f"@{rule.schedule}"
-            points.append(Point(family, rate, errors))
-    return points
-
-
-def _response(points: list[Point], family: str) -> list[Point]:
-    found = [point for point in points if point.family in (family, "")]
-    return sorted(found, key=lambda point: point.rate)
 
 
 def _bar(estimate: Estimate) -> tuple[float, float]:
@@ -236,21 +187,6 @@ def _heat_map(
             axes.text(column, row, f"{value:.2f}", ha="center", va="center", c=colour)
     figure = axes.figure
     figure.colorbar(image, label="test error, %")
-
-
-def _rates(rows: pl.DataFrame, directory: Path) -> dict[str, Any]:
-    """Return epochs and rates at each site, in the arm's first run."""
-    lines = [
-        line
-        for line in read_metrics(directory / rows["run"][0])
-        if line["split"] == "train"
-    ]
-    epochs = [line["epoch"] for line in lines]
-    return {
-        name.removeprefix("rate/"): (epochs, [line[name] for line in lines])
-        for name in lines[0]
-        if name.startswith("rate/")
-    }
 
 
 def _short(text: str) -> str:

@@ -12,7 +12,6 @@ from jaxtyping import Array, Int32, Key
 from dropout import (
     Row,
     Timeline,
-    identity,
     learned_rows,
     named_key,
     parse,
@@ -24,16 +23,17 @@ from dropout.sites import Generator
 from training.config import Config
 from training.consistency import draws_of
 from training.data import sources
-from training.data.augmentation import augmentation_inputs, parse_augmentations
+from training.data.augmentation import parse_augmentations
 from training.data.order import subsets
 from training.data.splits import DataSet, standardise
 from training.dropout_parameters import with_learned
 from training.members import member_config, members_of
 from training.network import Network, build
-from training.objective import Objective, summed_loss
+from training.objective import Objective
 from training.optimizer import Scalar, faster_dropout, learning_rate, make_optimizer
 from training.runtime.devices import make_mesh, over_members, put, replicated
-from training.state import Batch, State, initial_state
+from training.shape_checks import check_loss, check_outputs
+from training.state import State, initial_state
 from training.telemetry import empty_sums
 
 
@@ -68,7 +68,7 @@ class Experiment(NamedTuple):
 
 
 def prepare(config: Config) -> Experiment:
-    """Loads the data, builds the network or those of all members, resolves the plan.
+    """Load the data, build the network of each member, and resolve the plan.
 
     Raises:
         ValueError: the configuration and the data, or the plan and the model, do not
@@ -78,7 +78,8 @@ def prepare(config: Config) -> Experiment:
     runs = [
         assemble(member_config(config, member), loaded) for member in members_of(config)
     ]
-    _check_shapes(runs[0])
+    check_outputs(runs[0].network, loaded.train, runs[0].objective)
+    check_loss(runs[0].network, loaded.train, runs[0].objective, runs[0].keys)
     return gather(config, tuple(runs)) if config.seeds else runs[0]
 
 
@@ -215,40 +216,3 @@ def _objective(
             (row.site, channels[row.site]) for row in rows if config.telemetry
         ),
     )  # fmt: skip
-
-
-def _check_shapes(experiment: Experiment) -> None:
-    """Runs one loss abstractly: a variant that a site's shape does not suit raises."""
-    objective, network, keys = experiment.objective, experiment.network, experiment.keys
-    rows = jnp.zeros(2, jnp.int32)
-    fetch = experiment.data.train.fetch
-    images, labels = map(jnp.asarray, fetch(rows))
-    _check_labels(objective, network, images, labels)
-    calls, step = objective.augmentations, jnp.zeros((), jnp.int32)
-    augmentation = augmentation_inputs(calls, keys["data"], 0, rows, rows, fetch)
-    batch = Batch(images, labels, rows, jnp.ones(2), augmentation)
-    jax.eval_shape(
-        lambda params: summed_loss(
-            objective, params, network.stats, step, batch, keys["dropout"]
-        ),
-        with_learned(network.params, objective.learned),
-    )
-
-
-def _check_labels(
-    objective: Objective, network: Network, images: Array, labels: Array
-) -> None:
-    logits = jax.eval_shape(
-        lambda params: network.forward(
-            params, network.stats, objective.standardise(images), identity
-        )[0],
-        network.params,
-    )
-    if logits.shape[:-1] != labels.shape:
-        raise ValueError(
-            f"--model has outputs of shape {logits.shape[1:-1]} per example, and "
-            f"--dataset has labels of shape {labels.shape[1:]}; expected the same: () "
-            "for a network of images, (time,) for one of text."
-        )
-    if objective.augmentations and labels.ndim > 1:
-        raise ValueError("--augment acts on images, and --dataset is text.")

@@ -41,7 +41,7 @@ def test_cutout(length):
 
 
 def test_random_erasing():
-    """Rectangles as in the table, erased with the nominal probability, at a place that
+    """Rectangles as in the table, erased with the nominal probability, where the top
     is uniform among those that fit; within 5 standard errors."""
     y = draw("random_erasing", KEY, IMAGES, 0.5)
     heights, widths = boxes(y)
@@ -55,8 +55,8 @@ def test_random_erasing():
     wanted = sides.prod(1) / (32 * 24)
     assert abs(area.mean() - wanted.mean()) < 5 * wanted.std() / np.sqrt(erased.sum())
     top = np.asarray(y[..., 0] == 0).any(2).argmax(1)[erased]
-    place = (top + 0.5) / (32 - heights[erased] + 1)
-    assert abs(place.mean() - 0.5) < 5 / np.sqrt(12 * erased.sum())
+    position = (top + 0.5) / (32 - heights[erased] + 1)
+    assert abs(position.mean() - 0.5) < 5 / np.sqrt(12 * erased.sum())
 
 
 def test_random_erasing_can_fill_with_noise():

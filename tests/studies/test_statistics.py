@@ -22,7 +22,7 @@ def z_score(count, total, share):
 
 
 def synthetic(random, seeds, examples, effect, by_seed=0.0, by_example=0.0):
-    """Right answers of two arms, over seeds and shared, unequally hard examples.
+    """Right predictions of two arms, over seeds and shared, unequally hard examples.
 
     `by_seed` and `by_example` are how much the arms' difference varies with each.
     """

@@ -23,7 +23,7 @@ PerChannel = Float32[Array, " channels"] | Float32[np.ndarray, " channels"]
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class ArraySplit:
-    """Examples kept as arrays; a pytree, so `jax.device_put` places them."""
+    """Examples kept as arrays; a pytree, which `jax.device_put` accepts."""
 
     images: Num[Array | np.ndarray, "n height width channels"]
     labels: Int32[Array | np.ndarray, "n *positions"]

@@ -28,7 +28,7 @@ def set_up(config: Config, launch: Launch) -> Config:
 
     Raises:
         ValueError: a cache directory that cannot be written, processes that do not
-            answer, or a mesh that this machine does not have.
+            respond, or a mesh that this machine does not have.
     """
     make_directory("cache_dir", config.cache_dir)
     set_up_process(config, join(launch))

@@ -45,7 +45,7 @@ def join(launch: Launch, environment: Mapping[str, str] = os.environ) -> int:
     """Join the other processes, before JAX starts, and return how many there are.
 
     Raises:
-        ValueError: flags that do not fit together, or processes that do not answer.
+        ValueError: flags that do not fit together, or processes that do not respond.
     """
     launched = launched_processes(environment)
     if not launch.coordinator and (launch.processes or launch.process_id >= 0):

@@ -92,9 +92,9 @@ def seen(text, *args, **options):
     targets = [
         sum(
             np.eye(CLASSES)[labels] * np.asarray(weights)[:, None]
-            for labels, weights in answers
+            for labels, weights in targets
         )
-        for _, answers in parts
+        for _, targets in parts
     ]
     return images, np.concatenate(targets)
 

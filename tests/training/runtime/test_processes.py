@@ -165,7 +165,7 @@ def test_processes_with_different_flags_are_refused(shared, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("place", "words"),
+    ("launch", "words"),
     [
         (Launch(processes=2), "need --coordinator"),
         (Launch(process_id=0), "need --coordinator"),
@@ -174,9 +174,9 @@ def test_processes_with_different_flags_are_refused(shared, tmp_path):
         (Launch("localhost:1"), "which of them"),
     ],
 )
-def test_flags_that_do_not_fit_together_are_refused(place, words):
+def test_flags_that_do_not_fit_together_are_refused(launch, words):
     with pytest.raises(ValueError, match=words):
-        join(place, {})
+        join(launch, {})
 
 
 def test_a_process_alone_joins_nobody():

@@ -1,0 +1,85 @@
+"""What the pictures of a study show, from its table and the records of its runs."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float
+
+from dropout import parse
+from training.record.metrics_log import read_metrics
+
+
+class Point(NamedTuple):
+    """An arm whose plan is one rule with one rate, as a point of a response curve.
+
+    `family` is the rule without its rate.
+    """
+
+    family: str
+    rate: float
+    errors: Float[np.ndarray, " seeds"]
+
+
+def plotted_arms(table: pl.DataFrame, most: int) -> list[str]:
+    """Return the first arm and the best of the others, at most `most` in all."""
+    arms = table["arm"].unique(maintain_order=True).to_list()
+    means = dict(table.group_by("arm").agg(pl.col("test_error").mean()).iter_rows())
+    best = sorted(arms[1:], key=lambda arm: means[arm])[: most - 1]
+    return [arm for arm in arms if arm == arms[0] or arm in best]
+
+
+def held_out_curves(
+    rows: pl.DataFrame, directory: Path
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return epochs, and losses and errors on held-out examples: (seeds, epochs)."""
+    split = "validation" if rows["validation_examples"][0] else "test"
+    found = [
+        [line for line in read_metrics(directory / run) if line["split"] == split]
+        for run in rows["run"]
+    ]
+    epochs = np.array([line["epoch"] for line in found[0]])
+    losses = np.array([[line["loss"] for line in lines] for lines in found])
+    errors = np.array([[1 - line["accuracy"] for line in lines] for lines in found])
+    return epochs, losses, errors
+
+
+def response_points(table: pl.DataFrame) -> list[Point]:
+    """Return the arms whose plan is one rule with one rate, or none (rate 0)."""
+    points = []
+    for (_, text), rows in table.group_by("arm", "dropout", maintain_order=True):
+        errors = rows["test_error"].to_numpy()
+        rules = parse(str(text)).rules
+        if not rules:
+            points.append(Point("", 0.0, errors))
+        elif len(rules) == 1 and isinstance(rate := rules[0].rate, float):
+            (rule,) = rules
+            family = f"{rule.sites}:{rule.variant}"
+            if str(rule.schedule) != "constant":
+                family += f"@{rule.schedule}"
+            points.append(Point(family, rate, errors))
+    return points
+
+
+def response_curve(points: list[Point], family: str) -> list[Point]:
+    """Return the points of a family and those without dropout, by rate."""
+    found = [point for point in points if point.family in (family, "")]
+    return sorted(found, key=lambda point: point.rate)
+
+
+def rates_over_epochs(
+    rows: pl.DataFrame, directory: Path
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return epochs and rates at each site, in the arm's first run."""
+    lines = [
+        line
+        for line in read_metrics(directory / rows["run"][0])
+        if line["split"] == "train"
+    ]
+    epochs = np.array([line["epoch"] for line in lines])
+    return {
+        name.removeprefix("rate/"): (epochs, np.array([line[name] for line in lines]))
+        for name in lines[0]
+        if name.startswith("rate/")
+    }
