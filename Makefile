@@ -17,7 +17,7 @@ test: install
 	$(RUN) -m pytest $(ARGS)
 
 test-slow: install
-	$(RUN) -m pytest -m slow $(ARGS)
+	$(RUN) -m pytest -m 'slow and not parity and not gpu' $(ARGS)
 
 test-parity: install
 	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[parity]'

@@ -21,6 +21,7 @@ from benchmarks.parts import PARTS as MEASUREMENTS
 from benchmarks.parts import measure_parts
 from benchmarks.request import Request, configuration, positive_numbers
 from benchmarks.tables import as_table, write
+from training.flags import define_run_flags
 from training.record.files import make_directory
 from training.runtime.compilation import set_up
 from training.runtime.main import expect_no_arguments, run_main
@@ -52,8 +53,7 @@ DTYPE = flags.DEFINE_enum(
 )
 ROUNDS = flags.DEFINE_integer("rounds", 15, "rounds, each with every contestant", 3)
 SECONDS = flags.DEFINE_float("seconds", 1.0, "length of one timing in seconds")
-DATASET = flags.DEFINE_string("dataset", "digits", "data set, as in train.py")
-DATA_DIR = flags.DEFINE_string("data_dir", "", "where prepared data sets lie")
+DATASET, DATA_DIR = define_run_flags("dataset", "data_dir")
 OUT = flags.DEFINE_string("out", "runs/bench", "directory for the numbers and chart")
 
 

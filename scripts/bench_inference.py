@@ -11,13 +11,12 @@ ratio. Each time is the shortest of `--repeats`.
 from absl import flags
 
 from benchmarks.inference import InferenceRequest, configuration, inference_times
+from training.flags import define_run_flags
 from training.runtime.compilation import set_up
 from training.runtime.main import expect_no_arguments, run_main
 from training.runtime.processes import Launch
 
-DATASET = flags.DEFINE_string("dataset", "digits", "data set, as in train.py")
-DATA_DIR = flags.DEFINE_string("data_dir", "", "where prepared data sets lie")
-MODEL = flags.DEFINE_string("model", "cnn", "network, as in train.py")
+DATASET, DATA_DIR, MODEL = define_run_flags("dataset", "data_dir", "model")
 SITES = flags.DEFINE_list(
     "sites", [], "sites of the dropout, one at a time (default: all)"
 )

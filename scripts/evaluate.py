@@ -17,6 +17,7 @@ from absl import flags
 from evaluation.evaluate import EvaluationRequest
 from evaluation.scores import parse_corruptions
 from studies.evaluated_runs import evaluate_workdirs
+from training.flags import define_moved_flags
 from training.runtime.main import run_main
 
 INFERENCE_RULES = flags.DEFINE_list(
@@ -39,12 +40,7 @@ CORRUPTIONS = flags.DEFINE_string(
 CORRUPTED = flags.DEFINE_integer(
     "corrupted_examples", 1000, "test examples that are corrupted", 1
 )
-DATA_DIR = flags.DEFINE_string(
-    "data_dir", "", "where prepared data sets lie (default: as recorded)"
-)
-CACHE_DIR = flags.DEFINE_string(
-    "cache_dir", "", "directory of decoded data (default: the user's cache)"
-)
+DATA_DIR, CACHE_DIR = define_moved_flags()
 
 
 def main(arguments: list[str]) -> None:

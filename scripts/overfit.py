@@ -19,14 +19,14 @@ from studies.overfitting import (
     train_arms,
 )
 from studies.overfitting_figures import plot_gradients, plot_overfitting, write_csv
+from training.flags import define_run_flags
 from training.record.files import make_directory
 from training.record.progress import steps_shown
 from training.runtime.compilation import set_up
 from training.runtime.main import expect_no_arguments, run_main
 from training.runtime.processes import Launch
 
-DATASET = flags.DEFINE_string("dataset", "digits", "data set, as in train.py")
-DATA_DIR = flags.DEFINE_string("data_dir", "", "where prepared data sets lie")
+DATASET, DATA_DIR = define_run_flags("dataset", "data_dir")
 EXAMPLES = flags.DEFINE_integer("train_examples", 200, "training examples", 1)
 EPOCHS = flags.DEFINE_integer("epochs", 60, "passes over the training examples", 1)
 SEEDS = flags.DEFINE_integer("seeds", 5, "runs per arm, each with its own seed", 1)

@@ -6,17 +6,11 @@ Prints, for each norm, its running variance over the variance that it sees witho
 dropout, and the test scores with both; writes `recalibrated.json` into WORKDIR.
 """
 
-from absl import flags
-
 from evaluation.recalibration import recalibrate
+from training.flags import define_moved_flags
 from training.runtime.main import run_main
 
-DATA_DIR = flags.DEFINE_string(
-    "data_dir", "", "where prepared data sets lie (default: as recorded)"
-)
-CACHE_DIR = flags.DEFINE_string(
-    "cache_dir", "", "directory of decoded data (default: the user's cache)"
-)
+DATA_DIR, CACHE_DIR = define_moved_flags()
 
 
 def main(arguments: list[str]) -> None:

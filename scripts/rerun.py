@@ -14,17 +14,13 @@ from pathlib import Path
 from absl import flags
 
 from evaluation.rerun import rerun
+from training.flags import define_moved_flags
 from training.runtime.main import run_main
 
 INTO = flags.DEFINE_string(
     "into", "", "directory that keeps the rerun (default: it is deleted)"
 )
-DATA_DIR = flags.DEFINE_string(
-    "data_dir", "", "where prepared data sets lie (default: as recorded)"
-)
-CACHE_DIR = flags.DEFINE_string(
-    "cache_dir", "", "directory of decoded data (default: the user's cache)"
-)
+DATA_DIR, CACHE_DIR = define_moved_flags()
 
 
 def main(arguments: list[str]) -> None:

@@ -13,6 +13,8 @@ from training.flags import given_config, given_launch
 from training.members import parse_seeds
 from training.runtime.compilation import set_up
 
+STUDY = "study"  # The group of the help.
+
 
 def define_study_flags(seeds: str) -> None:
     """Define the flags of a study; `seeds` is the default of --seeds.
@@ -21,14 +23,23 @@ def define_study_flags(seeds: str) -> None:
     """
     flags.FLAGS.set_default("seeds", seeds)
     flags.DEFINE_float(
-        "target", 0.0, "accuracy whose time is measured (0: none)", 0.0, 1.0
+        "target", 0.0, "accuracy whose time is measured (0: none)", 0.0, 1.0,
+        module_name=STUDY,
+    )  # fmt: skip
+    flags.DEFINE_string(
+        "question", "", "question that the study asks, for its report",
+        module_name=STUDY,
+    )  # fmt: skip
+    flags.DEFINE_integer(
+        "members", 64, "most runs that one program trains", 1, module_name=STUDY
     )
-    flags.DEFINE_string("question", "", "question that the study asks, for its report")
-    flags.DEFINE_integer("members", 64, "most runs that one program trains", 1)
-    flags.DEFINE_enum("engine", "local", list(ENGINES), "engine that runs the programs")
-    flags.DEFINE_string("address", "auto", "address of the Ray cluster, host:port")
-    for name in ("target", "question", "members", "engine", "address"):
-        flags.declare_key_flag(name)
+    flags.DEFINE_enum(
+        "engine", "local", list(ENGINES), "engine that runs the programs",
+        module_name=STUDY,
+    )  # fmt: skip
+    flags.DEFINE_string(
+        "address", "auto", "address of the Ray cluster, host:port", module_name=STUDY
+    )
 
 
 def given_study_request() -> StudyRequest:

@@ -20,6 +20,8 @@ DEFINE = {
 }
 
 
+# Groups of the help, as `Config` names them.
+DATA = "data"
 GROUP_OF_PROCESSES = "devices"
 
 
@@ -83,6 +85,29 @@ def define_config_flags() -> None:
     )
 
 
+def define_run_flags(*names: str) -> list[flags.FlagHolder]:
+    """Define the named flags of `train.py`, with its defaults and its help."""
+    of_runs = {item.name: item for item in fields(Config)}
+    return [_define(of_runs[name]) for name in names]
+
+
+def define_moved_flags() -> list[flags.FlagHolder]:
+    """Define --data_dir and --cache_dir for scripts that restore a finished run.
+
+    Call it at the top of a script's module; empty values stand for what was recorded.
+    """
+    moved = {
+        "data_dir": "directory in which the prepared data lie now (default: as recorded)",
+        "cache_dir": "directory of decoded data (default: the user's cache)",
+    }
+    return [
+        flags.DEFINE_string(
+            name, "", f"{text} (default: as recorded)", module_name=DATA
+        )
+        for name, text in moved.items()
+    ]
+
+
 def given_config() -> Config:
     """Return the configuration that the flags give, as they are written."""
     given: dict[str, Any] = {
@@ -100,12 +125,12 @@ def given_launch() -> Launch:
     return Launch(*values)
 
 
-def _define(item: Field) -> None:
+def _define(item: Field) -> flags.FlagHolder:
     group, text = item.metadata["group"], item.metadata["help"]
     if item.metadata["period"]:
-        flags.DEFINE(
+        return flags.DEFINE(
             Period(item.name), item.name, item.default, text,
             serializer=PeriodText(), module_name=group,
         )  # fmt: skip
-    else:
-        DEFINE[type(item.default)](item.name, item.default, text, module_name=group)
+    define = DEFINE[type(item.default)]
+    return define(item.name, item.default, text, module_name=group)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sampling import sampled
 from scipy import ndimage
 from variant_cases import QUICK
 
@@ -30,7 +31,7 @@ def corrupted(name, severity, images=None, ids=IDS, **limits):
     return np.asarray(quick(name, severity, KEY, images, ids, **limits))
 
 
-@pytest.mark.parametrize("name", CORRUPTIONS)
+@pytest.mark.parametrize("name", sampled(CORRUPTIONS, ("blur", "rotation")))
 def test_each_corruption(name):
     """Same form, more damage with severity, a function of the example and the key."""
     clean = np.asarray(digits()).astype(np.float32)

@@ -160,23 +160,34 @@ def test_tables_hold_means_differences_and_gaps():
     assert ratio.split()[1] == "-" and "0.25000 [" in ratio
 
 
-@pytest.fixture(scope="module")
-def moved(small, tmp_path_factory):
+def move(config, directory):
     """A run whose data set, and the directory of decoded data, have moved since."""
-    directory = tmp_path_factory.mktemp("moved")
     (directory / "old").mkdir()
-    shutil.copy(small.dataset, directory / "old" / "stripes.npz")
+    shutil.copy(config.dataset, directory / "old" / "stripes.npz")
     config = replace(
-        small,
+        config,
         dataset=str(directory / "old" / "stripes.npz"),
         cache_dir=str(directory / "old" / "cache"),
-        model="resnet(depth=8, width=4)",
-        dropout="features:bernoulli:0.5",
-        epochs=1,
     )
     train(config, directory / "run")
     (directory / "old").rename(directory / "new")
     return directory / "run", str(directory / "new"), str(directory / "new" / "cache")
+
+
+@pytest.fixture(scope="module")
+def moved(small, tmp_path_factory):
+    return move(small, tmp_path_factory.mktemp("moved"))
+
+
+@pytest.fixture(scope="module")
+def moved_with_norms(small, tmp_path_factory):
+    config = replace(
+        small,
+        model="resnet(depth=8, width=4)",
+        dropout="features:bernoulli:0.5",
+        epochs=1,
+    )
+    return move(config, tmp_path_factory.mktemp("norms"))
 
 
 def test_a_run_whose_data_have_moved_is_evaluated(moved):
@@ -193,8 +204,9 @@ def test_a_run_whose_data_have_moved_is_evaluated(moved):
     )
 
 
-def test_a_run_whose_data_have_moved_is_recalibrated(moved, capsys):
-    workdir, data_dir, cache_dir = moved
+@pytest.mark.slow
+def test_a_run_whose_data_have_moved_is_recalibrated(moved_with_norms, capsys):
+    workdir, data_dir, cache_dir = moved_with_norms
     recalibrate(str(workdir), data_dir, cache_dir)
     found = json.loads((workdir / "recalibrated.json").read_text())
     assert set(found) == {"variance_shift", "before", "after"}
@@ -204,12 +216,14 @@ def test_a_run_whose_data_have_moved_is_recalibrated(moved, capsys):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("script", ["evaluate", "recalibrate", "rerun"])
-def test_scripts_take_the_directories_of_a_moved_run(moved, script, tmp_path):
-    workdir = tmp_path / "run"
-    shutil.copytree(moved[0], workdir)
+def test_scripts_take_the_directories_of_a_moved_run(
+    moved_with_norms, script, tmp_path
+):
+    workdir, (moved, data_dir, cache_dir) = tmp_path / "run", moved_with_norms
+    shutil.copytree(moved, workdir)
     command = [
         sys.executable, f"scripts/{script}.py", str(workdir),
-        f"--data_dir={moved[1]}", f"--cache_dir={moved[2]}",
+        f"--data_dir={data_dir}", f"--cache_dir={cache_dir}",
     ]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

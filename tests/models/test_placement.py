@@ -24,7 +24,7 @@ def takes_norm(text):
 
 
 NORMED = [text for text in TINY if takes_norm(text)]
-DEEP = ("resnet_imagenet", "shake_shake", "vgg", "wrn")  # Seconds to compile.
+DEEP = ("resnet", "shake_shake", "vgg", "wrn")  # Seconds to compile.
 MARKED = [
     pytest.param(text, marks=pytest.mark.slow) if text.startswith(DEEP) else text
     for text in NORMED
@@ -102,7 +102,7 @@ def test_a_site_before_a_norm_is_followed_by_what_is_normal(text, seen):
 
 
 @pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("text", NORMED)
+@pytest.mark.parametrize("text", MARKED)
 def test_every_norm_fits_every_network_that_takes_one(text, norm):
     def logits(images):
         model = create(with_norm(text, norm), IMAGE, CLASSES, jax.random.key(0))

@@ -178,11 +178,16 @@ def test_a_sequence_has_one_mask_of_the_recurrent_kernel(key, unit):
     ("text", "plan"),
     [
         (LSTM, "lstm/hidden:locked:0.3 lstm/*/state:zoneout:0.3 rows:locked:0.2"),
-        (
+        pytest.param(
             GRU,
             "gru/hidden:locked:0.3 gru/state:zoneout:0.3 gru/candidate:recurrent:0.2",
+            marks=pytest.mark.slow,
         ),
-        (LSTM, "lstm/kernel:dropconnect(unit='example'):0.3 lstm/state:zoneout:0.3"),
+        pytest.param(
+            LSTM,
+            "lstm/kernel:dropconnect(unit='example'):0.3 lstm/state:zoneout:0.3",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             VIT,
             "tokens:patch:0.5 block*/*/branch:drop_path:0.5 block*/*/weights:drophead:"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 from model_cases import TINY
+from sampling import sampled
 
 from dropout import Moment, bind, kind_of, parse, resolve
 from dropout.grammar import parse_call
@@ -21,10 +22,10 @@ VARIANT = {
     "weights": "attention",
 }  # fmt: skip
 IMAGE, CLASSES, ROWS, RATE, MEMBERS = (16, 16, 1), 3, 8, 0.1, 2
-# Long to trace, or much like another that is traced.
-DEEP = (
-    "all_conv", "lenet", "plain", "resnet", "shake_shake", "vgg", "vit_small",
-    "vit_tiny", "wrn",
+# Quick to trace, and of unlike kinds.
+UNLIKE = (
+    "cnn(widths=(3, 4), dense=5)", "lstm(units=5)", "mlp(widths=(6, 5))",
+    "vit(patch=4, width=8, depth=1, heads=2)",
 )  # fmt: skip
 QUICK = {"xla_backend_optimization_level": 0}
 
@@ -82,13 +83,7 @@ def population(text):
     return state, loss, slope
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        pytest.param(text, marks=pytest.mark.slow if text.startswith(DEEP) else ())
-        for text in TINY
-    ],
-)
+@pytest.mark.parametrize("text", sampled(TINY, UNLIKE))
 def test_dropout_at_every_site_has_a_gradient(text):
     """Traced, not compiled: members, rematerialised."""
     network, images, keys = start(text)
@@ -102,13 +97,7 @@ def test_dropout_at_every_site_has_a_gradient(text):
         assert jax.tree.map(jnp.shape, one) == many
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        pytest.param(text, marks=() if text.startswith("mlp") else pytest.mark.slow)
-        for text in TINY
-    ],
-)
+@pytest.mark.parametrize("text", sampled(TINY, ["mlp(widths=(6, 5))"]))
 def test_members_train_rematerialised_on_four_devices(text):
     """Each with masks and statistics of its own, and as it does alone on one."""
     network, images, keys = start(text)

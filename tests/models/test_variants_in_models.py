@@ -82,6 +82,7 @@ def plans():
     return made, left
 
 
+@pytest.mark.slow
 def test_every_variant_acts_in_some_network_that_has_sites_of_its_kind():
     kinds = {kind_of(site) for text in TINY for site in site_names(text)}
     _, left = plans()

@@ -68,11 +68,20 @@ def test_every_flag_has_a_group_and_a_help():
     assert all(len(item.metadata["help"]) > 10 for item in fields(Config))
 
 
-def test_help_ends_well_and_shows_the_groups():
-    command = [sys.executable, str(ROOT / "train.py"), "--help"]
+@pytest.mark.parametrize(
+    ("script", "groups"),
+    [
+        ("train.py", GROUPS),
+        pytest.param("scripts/compare.py", GROUPS | {"study"}, marks=pytest.mark.slow),
+        pytest.param("scripts/rerun.py", {"data"}, marks=pytest.mark.slow),
+        pytest.param("scripts/bench.py", {"data"}, marks=pytest.mark.slow),
+    ],
+)
+def test_help_ends_well_and_shows_the_groups(script, groups):
+    command = [sys.executable, str(ROOT / script), "--help"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert {f"{group}:" for group in GROUPS} <= set(done.stdout.splitlines())
+    assert {f"{group}:" for group in groups} <= set(done.stdout.splitlines())
 
 
 def test_the_curves_follow_the_run(small, tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
-from small_run import train
+from small_run import PLAN, train
 
 from training.canonical import canonical
 from training.data.batches import batches_from
@@ -31,15 +31,23 @@ def config(small):
     return replace(small, train_examples=72, validation_examples=20, epochs=5)
 
 
-@pytest.fixture(scope="module")
-def population(config, tmp_path_factory):
-    """A finished population: its workdir and its summary."""
+@pytest.fixture(
+    scope="module",
+    params=[
+        ("mlp(widths=(4,))", "input:bernoulli:0.1@late fc1:bernoulli:0.5@early"),
+        pytest.param(("cnn(widths=(2, 3), dense=8)", PLAN), marks=pytest.mark.slow),
+    ],
+    ids=["mlp", "cnn"],
+)
+def population(config, tmp_path_factory, request):
+    """A finished population: its configuration, its workdir and its summary."""
     workdir = tmp_path_factory.mktemp("populations") / "four"
-    return workdir, train_population(config, MEMBERS, workdir)
+    config = replace(config, model=request.param[0], dropout=request.param[1])
+    return config, workdir, train_population(config, MEMBERS, workdir)
 
 
-def test_a_member_is_its_solo_run(config, population, tmp_path):
-    (workdir, summary), number = population, 1
+def test_a_member_is_its_solo_run(population, tmp_path):
+    (config, workdir, summary), number = population, 1
     member = summary["members"][number]
     solo = train(replace(config, **MEMBERS[number]._asdict()), tmp_path)
     assert member["masks_digest"] == solo["masks_digest"]
@@ -64,7 +72,7 @@ def assert_same_params(workdir, number, solo):
 
 
 def test_a_population_compiles_once(population):
-    assert population[1]["compilations"] == 1
+    assert population[2]["compilations"] == 1
 
 
 @pytest.fixture(scope="module")
@@ -103,9 +111,10 @@ def test_a_member_that_is_not_finite_is_frozen(wild):
     np.testing.assert_allclose(summary["test_loss"], np.mean(others))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("devices", "backend"),
-    [(2, "gpu"), pytest.param(4, "cpu", marks=pytest.mark.slow)],
+    [(2, "gpu"), (4, "cpu")],
 )
 def test_members_over_devices_are_what_they_are_on_one(
     wild, quick, devices, backend, tmp_path, monkeypatch

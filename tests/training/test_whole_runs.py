@@ -145,17 +145,15 @@ def losses(workdir):
     return [line["loss"] for line in read_metrics(workdir)]
 
 
-SLOW = pytest.mark.slow
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
         {"mesh": "data:3", "microbatches": 2},
-        pytest.param({"mesh": "data:2"}, marks=SLOW),
-        pytest.param({"mesh": "data:3"}, marks=SLOW),
-        pytest.param({"mesh": "data:4", "microbatches": 5}, marks=SLOW),
-        pytest.param({"mesh": "data:8"}, marks=SLOW),
+        {"mesh": "data:2"},
+        {"mesh": "data:3"},
+        {"mesh": "data:4", "microbatches": 5},
+        {"mesh": "data:8"},
     ],
     ids=str,
 )
@@ -167,6 +165,7 @@ def test_devices_agree_over_a_hundred_steps(hundred_steps, tmp_path, changes):
     np.testing.assert_allclose(losses(tmp_path / "other"), expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_every_training_option_runs_together(small, tmp_path):
     """With tests as often as asked, and at the end."""
     summary = train(

@@ -33,6 +33,7 @@ def faults(*what):
     return int(subprocess.run(command, capture_output=True, check=True).stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's malloc is Linux'")
 @pytest.mark.parametrize(("maker", "share"), [("numpy", 0.1), ("jax", 0.5)])
 def test_freed_memory_is_kept_for_the_next_step(maker, share):

@@ -78,6 +78,7 @@ def stop_after_a_checkpoint(workdir, later_than):
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_and_stopped_ends_bit_for_bit_the_same(
     small, tmp_path, stray_signals_ignored
 ):
@@ -148,7 +149,14 @@ def delete_half(directory):
         path.unlink()
 
 
-@pytest.mark.parametrize("damage", [truncate, flip_bits, delete_half])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        truncate,
+        pytest.param(flip_bits, marks=pytest.mark.slow),
+        pytest.param(delete_half, marks=pytest.mark.slow),
+    ],
+)
 def test_a_damaged_checkpoint_is_reported_and_the_one_before_taken(
     finished, tmp_path, small, damage, capfd
 ):
@@ -185,6 +193,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
+@pytest.mark.slow
 # Orbax's threads outlive the loop of events that fails with them.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_full_disk_ends_in_one_line_and_leaves_what_was_saved(
