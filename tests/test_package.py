@@ -29,7 +29,7 @@ def runs(python):
 
 
 def pythons():
-    """This Python, and the newest other one that is found."""
+    """Return this Python, and the newest other one that is found."""
     installed = Path.home().glob(".pyenv/versions/3.1[2-9].*/bin/python3")
     newer = filter(runs, [*NEWER, *map(str, sorted(installed, reverse=True))])
     return {sys.executable, next(newer, sys.executable)}
@@ -76,10 +76,11 @@ def test_the_wheel_holds_the_package_alone_and_its_types(built):
 
 
 @pytest.mark.slow
-def test_the_sdist_builds_the_same_wheel(built):
+def test_the_sdist_holds_all_modules_of_the_wheel(built):
     (sdist,) = built.glob("*.tar.gz")
     (wheel,) = built.glob("*.whl")
-    sources = {name.partition("/")[2] for name in tarfile.open(sdist).getnames()}
+    with tarfile.open(sdist) as archive:
+        sources = {name.partition("/")[2] for name in archive.getnames()}
     modules = {n for n in zipfile.ZipFile(wheel).namelist() if n.startswith("dropout/")}
     assert modules <= sources
 
