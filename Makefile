@@ -1,13 +1,18 @@
 # make train   trains on the embedded data set      make test    runs the tests
 # make lint    format, lint and types               make train ARGS='--epochs=5'
 # make test-slow     what takes minutes             make test-parity   beside other libraries
-# make test-gpu      a GPU beside the CPU
+# make test-gpu      a GPU beside the CPU        make docs       builds the site into site/
+# make serve-docs    shows the site while it is written
+# make package       sdist and wheel in dist/, checked
+# make constraints   pins the newest versions for every Python
 
 PYTHON ?= python3
+CONSTRAINTS ?= constraints.txt
 VENV := .venv
 RUN := $(VENV)/bin/python
 
 .PHONY: train test test-slow test-parity test-gpu lint install
+.PHONY: docs serve-docs package constraints
 .DEFAULT_GOAL := train
 
 train: install
@@ -32,10 +37,32 @@ lint: install
 	$(VENV)/bin/ruff check --no-cache .
 	$(VENV)/bin/pyright
 
+docs: $(VENV)/docs
+	$(RUN) -m mkdocs build --strict $(ARGS)
+
+serve-docs: $(VENV)/docs
+	$(RUN) -m mkdocs serve $(ARGS)
+
+$(VENV)/docs: $(VENV)/installed
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[docs]'
+	touch $@
+
+package: install
+	rm -rf dist
+	$(RUN) -m build --outdir dist
+	$(RUN) -m twine check --strict dist/*
+
+# Without gpu, tpu and tensorflow, whose pins conflict with these.
+constraints: install
+	$(RUN) -m pip install --quiet --disable-pip-version-check uv
+	$(VENV)/bin/uv pip compile --universal --no-annotate --python-version 3.11 --upgrade \
+		--extra train --extra test --extra docs --extra trackers \
+		--output-file constraints.txt pyproject.toml
+
 install: $(VENV)/installed
 
-$(VENV)/installed: pyproject.toml constraints.txt
+$(VENV)/installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,test]'
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[train,test]'
 	touch $@

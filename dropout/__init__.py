@@ -21,6 +21,8 @@ from dropout.schedules import SCHEDULES, Timeline, factor_at
 from dropout.sites import Drop, Moment, Site, bind, record_sites
 from dropout.variants import VARIANTS, Variant
 
+__version__ = "0.2.0"
+
 bernoulli = VARIANTS["bernoulli"]
 gaussian = VARIANTS["gaussian"]
 uniform = VARIANTS["uniform"]

@@ -1,6 +1,7 @@
 """The figures of the gallery: what every variant does, and every schedule."""
 
 import inspect
+import io
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
@@ -15,7 +16,8 @@ from matplotlib.figure import Figure, SubFigure
 
 from dropout import SCHEDULES, VARIANTS, Timeline, Variant, factor_at
 from dropout.grammar import Call, option_types
-from pages.pictures import family, picture
+from pages.families import FAMILIES, family
+from pages.pictures import picture
 
 RATES = (0.0, 0.1, 0.3, 0.6)
 DROPPED = "#ff6b00"
@@ -23,19 +25,8 @@ ACROSS = 2  # variants side by side
 COLUMNS = 5  # schedules side by side
 TIMELINE = Timeline(1000, 100)
 LINEAR_FORMS = tuple(Call(name, (("shape", "linear"),)) for name in ("early", "late"))
-
-FAMILIES = {
-    "elementwise": "Elements",
-    "structured": "Channels and positions",
-    "blocks": "Blocks",
-    "regions": "Regions of the image",
-    "pooling": "Pooling windows",
-    "kernels": "Weights",
-    "paths": "Paths: four examples, four steps",
-    "recurrent": "Recurrent states: time from top to bottom",
-    "attention": "Attention: four heads, a row for each query",
-    "learned": "Learned and adaptive rates, at the rate that they start with",
-}
+STRIP = ("bernoulli", "spatial", "dropblock", "cutout", "dropconnect", "drop_path")
+STRIP_RATE = 0.3
 
 
 def plot_variants(path: Path) -> None:
@@ -65,6 +56,24 @@ def layout() -> Iterator[tuple[str, list[Variant]]]:
         variants = list(group)
         for start in range(0, len(variants), ACROSS):
             yield "" if start else title, variants[start : start + ACROSS]
+
+
+def plot_strip(path: Path) -> None:
+    """Plot six variants before and at one rate, side by side."""
+    figure = Figure(figsize=(12, 2.3), layout="constrained")
+    for axis, name in zip(figure.subplots(1, len(STRIP)), STRIP, strict=True):
+        image = np.asarray(picture(VARIANTS[name], STRIP_RATE))
+        plot_picture(axis, image, 1.0)
+        axis.set_title(name, size=15, family="monospace")
+    save(figure, path)
+
+
+def variant_png(entry: Variant) -> bytes:
+    """Return the picture of one variant, for its section of the reference."""
+    figure, file = Figure(figsize=(9, 2.9)), io.BytesIO()
+    plot_variant(figure.subfigures(), entry)
+    save(figure, file)
+    return file.getvalue()
 
 
 def plot_variant(cell: SubFigure, entry: Variant) -> None:
@@ -126,6 +135,6 @@ def options_of(call: Call) -> str:
     )
 
 
-def save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path | io.BytesIO) -> None:
     """Write a figure as a PNG that is small enough for a page."""
-    figure.savefig(path, dpi=100, pil_kwargs={"optimize": True})
+    figure.savefig(path, format="png", dpi=100, pil_kwargs={"optimize": True})

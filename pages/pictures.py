@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Key
 
 from dropout import Variant
 from models.layers import pool_2x2
+from pages.families import family
 from training.data.sources import digits
 
 KEY = jax.random.key(750)  # chosen: the few masks shown drop about `rate` of all
@@ -20,11 +21,6 @@ HEADS = ((-4, 60), (0, 30), (5, 90), (0, 400))  # the shift and width of each he
 FLOOR = 0.3  # all inputs lie above it, so that what is dropped stands out
 
 Picture = Float[Array, "height width"]
-
-
-def family(entry: Variant) -> str:
-    """Return the module, or the folder of modules, in which a variant is defined."""
-    return entry.draw.__module__.split(".")[2]
 
 
 def picture(entry: Variant, rate: float | Array) -> Picture:

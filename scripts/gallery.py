@@ -3,12 +3,13 @@
     python scripts/gallery.py --out=docs/images
 
 Writes `variants.png`, a line of pictures for each registered variant, by family, and
-`schedules.png`, the factor of each registered schedule over a run.
+`schedules.png`, the factor of each registered schedule over a run, and `strip.png`,
+six variants side by side.
 """
 
 from absl import flags
 
-from pages.figures import plot_schedules, plot_variants
+from pages.figures import plot_schedules, plot_strip, plot_variants
 from training.record.files import make_directory
 from training.runtime.main import expect_no_arguments, run_main
 
@@ -16,12 +17,13 @@ OUT = flags.DEFINE_string("out", "docs/images", "directory for the pictures")
 
 
 def main(arguments: list[str]) -> None:
-    """Plot both pictures."""
+    """Plot the three pictures."""
     expect_no_arguments(arguments)
     out = make_directory("out", OUT.value)
     plot_variants(out / "variants.png")
     plot_schedules(out / "schedules.png")
-    print(f"variants.png and schedules.png in {out}")
+    plot_strip(out / "strip.png")
+    print(f"variants.png, strip.png and schedules.png in {out}")
 
 
 if __name__ == "__main__":

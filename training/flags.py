@@ -97,13 +97,11 @@ def define_moved_flags() -> list[flags.FlagHolder]:
     Call it at the top of a script's module; empty values stand for what was recorded.
     """
     moved = {
-        "data_dir": "directory in which the prepared data lie now (default: as recorded)",
+        "data_dir": "where the prepared data lie now (default: as recorded)",
         "cache_dir": "directory of decoded data (default: the user's cache)",
     }
     return [
-        flags.DEFINE_string(
-            name, "", f"{text} (default: as recorded)", module_name=DATA
-        )
+        flags.DEFINE_string(name, "", text, module_name=DATA)
         for name, text in moved.items()
     ]
 

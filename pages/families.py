@@ -1,0 +1,21 @@
+"""The families of variants, and their titles."""
+
+from dropout import Variant
+
+FAMILIES = {
+    "elementwise": "Elements",
+    "structured": "Channels and positions",
+    "blocks": "Blocks",
+    "regions": "Regions of the image",
+    "pooling": "Pooling windows",
+    "kernels": "Weights",
+    "paths": "Paths: four examples, four steps",
+    "recurrent": "Recurrent states: time from top to bottom",
+    "attention": "Attention: four heads, a row for each query",
+    "learned": "Learned and adaptive rates, at the rate that they start with",
+}
+
+
+def family(entry: Variant) -> str:
+    """Return the module, or the folder of modules, in which a variant is defined."""
+    return entry.draw.__module__.split(".")[2]
