@@ -50,7 +50,7 @@ def variants_page() -> str:
     lines = [
         "# Variants",
         "Every variant is a pure function `variant(key, x, rate)`, and is exported by "
-        "`dropout` under its name. All of them in one table: [overview](../variants.md).",
+        "`dropout` under its name. [One table](../variants.md) has all of them.",
     ]
     for name, group in groupby(VARIANTS.values(), family):
         lines.append(f"## {FAMILIES[name] if name in FAMILIES else name}")
