@@ -146,7 +146,9 @@ def cross_entropy(
     labels: Int[Array, "n *positions"],
     smoothing: float,
 ) -> Float[Array, " n"]:
-    """Return the cross-entropy with targets (1 - smoothing) one-hot + smoothing / classes.
+    """Return the cross-entropy with smoothed targets.
+
+    Targets are (1 - smoothing) one-hot + smoothing / classes.
 
     An example with several positions has the mean over them.
     """

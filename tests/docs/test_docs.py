@@ -66,3 +66,9 @@ def test_the_wheel_holds_the_package_alone_and_serves_the_examples(tmp_path):
         command = [sys.executable, "-c", check + code]
         environment = {**os.environ, "PYTHONPATH": str(wheel)}
         subprocess.run(command, cwd=tmp_path, env=environment, check=True)
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+def test_files_that_a_page_names_exist(page):
+    for path in re.findall(r"`(tests/[\w./]+\.py|configs/[\w./]+)`", page.read_text()):
+        assert (ROOT / path).exists(), path
