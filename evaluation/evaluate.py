@@ -1,4 +1,4 @@
-"""The evaluation of one finished run: its scores, its pictures, its record."""
+"""The evaluation of one finished run: its scores, pictures and record."""
 
 import json
 from collections.abc import Iterator
@@ -52,7 +52,7 @@ class EvaluationRequest(NamedTuple):
         inferences: the names of the inference rules.
         samples: the number of samples of the inference rules that sample.
         examples: how many examples of each split are used; 0 for all.
-        out_of_distribution: a data set to be told apart from the test set, or empty.
+        out_of_distribution: a data set to distinguish from the test set, or empty.
         corruptions: the names of the corruptions, which may be none.
         corrupted_examples: how many test examples are corrupted.
     """
@@ -66,7 +66,7 @@ class EvaluationRequest(NamedTuple):
 
 
 class InferenceResult(NamedTuple):
-    """What one inference rule gives: scores and the samples that they come from."""
+    """The results of one inference rule: scores, and the samples behind them."""
 
     scores: ScoresByName
     corrupted: Severities

@@ -56,7 +56,7 @@ def load_runs(workdir: str, data_dir: str = "", cache_dir: str = "") -> list[Run
 
     Args:
         workdir: the directory of the run.
-        data_dir: where the data lie, unless empty: as recorded.
+        data_dir: the directory of the data now; as recorded if empty.
         cache_dir: where decoded data are kept; the user's cache if empty.
 
     Raises:

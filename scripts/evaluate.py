@@ -32,7 +32,7 @@ EXAMPLES = flags.DEFINE_integer(
 OUTSIDE = flags.DEFINE_string(
     "out_of_distribution",
     "",
-    "data set whose test examples are to be told apart from the run's (default: none)",
+    "data set to distinguish from the run's by uncertainty (default: none)",
 )
 CORRUPTIONS = flags.DEFINE_string(
     "corruptions", "", "corruptions, separated by commas, or all (default: none)"
@@ -40,7 +40,16 @@ CORRUPTIONS = flags.DEFINE_string(
 CORRUPTED = flags.DEFINE_integer(
     "corrupted_examples", 1000, "test examples that are corrupted", 1
 )
+<<<<<<< HEAD
 DATA_DIR, CACHE_DIR = define_moved_flags()
+=======
+DATA_DIR = flags.DEFINE_string(
+    "data_dir", "", "directory of prepared data sets (default: as recorded)"
+)
+CACHE_DIR = flags.DEFINE_string(
+    "cache_dir", "", "directory of decoded data (default: the user's cache)"
+)
+>>>>>>> conf
 
 
 def main(arguments: list[str]) -> None:

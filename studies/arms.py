@@ -40,7 +40,7 @@ class Trial(NamedTuple):
 
     @property
     def run(self) -> str:
-        """The name of its run, a digest of everything that makes the run."""
+        """Return the name of its run, a digest of everything that makes the run."""
         return default_workdir(self.config).rpartition("/")[2]
 
 

@@ -207,7 +207,7 @@ def summary_lines(measurements: list[Measurement]) -> Iterator[str]:
 
 
 def _final_scores(measurements: list[Measurement], arm: str) -> str:
-    """The mean and standard deviation over seeds of each score after the last epoch."""
+    """Return mean and standard deviation over seeds of each score at the end."""
     quantities = ("train loss", "train accuracy", "test loss", "test accuracy")
     final = {q: curves(measurements, "cnn", arm, q)[:, -1] for q in quantities}
     return ", ".join(f"{k} {v.mean():.4f} +- {v.std():.4f}" for k, v in final.items())

@@ -66,7 +66,7 @@ class Study(NamedTuple):
 
     @property
     def trials(self) -> list[Trial]:
-        """Every arm at every seed."""
+        """Return every arm at every seed."""
         return trials(self.arms, self.seeds)
 
 

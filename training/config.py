@@ -21,7 +21,7 @@ def _option(
     resumable: bool = False,
     period: bool = False,
 ) -> Any:
-    """A field of Config: a number with its range, or a string with its choices."""
+    """Return a field of `Config`: a number in a range, or a string among choices."""
     return field(
         default=default,
         metadata={
@@ -35,7 +35,7 @@ def _option(
 
 
 def _period(help: str) -> Any:
-    """A number of steps between two events of a run; 0 is an epoch."""
+    """Return a field for the steps between two events of a run; 0 is an epoch."""
     return _option(0, "record", help, (NEVER_STEPS, 10**12), True, True)
 
 
@@ -57,7 +57,7 @@ class Config:
     cache_dir: str = _option(
         "",
         "data",
-        "directory of decoded data and compiled programs (default: the user's cache)",
+        "directory for decoded data and compiled programs (default: the user's cache)",
         resumable=True,
     )
     train_examples: int = _option(
@@ -75,7 +75,7 @@ class Config:
         "plan: rules sites:variant:rate[@schedule], separated by spaces; or none",
     )
     dropout_schedule: str = _option(
-        "constant", "dropout", "schedule of the rules that name none"
+        "constant", "dropout", "schedule for rules that name none"
     )
     rate_factor: float = _option(
         1.0, "dropout", "factor that multiplies every dropout rate", (0, 1e9)
@@ -89,7 +89,7 @@ class Config:
     bits: str = _option(
         "hash",
         "dropout",
-        "generator of the masks: hash, or jax for JAX's own",
+        "generator of random bits for the masks: hash, or jax for JAX's own",
         ("hash", "jax"),
     )
     augment: str = _option(
@@ -105,18 +105,24 @@ class Config:
         0, "optimisation", "number of optimiser steps, in place of epochs", (0, 10**12)
     )
     batch_size: int = _option(
-        64, "optimisation", "examples in a batch, over all devices", (1, 2**31)
+        64,
+        "optimisation",
+        "number of examples in a batch, over all devices",
+        (1, 2**31),
     )
     microbatches: int = _option(
-        1, "optimisation", "parts in which a batch is processed", (1, 2**31)
+        1,
+        "optimisation",
+        "number of micro-batches into which a batch is split",
+        (1, 2**31),
     )
     telemetry: bool = _option(
-        False, "dropout", "log what dropout does at each site that has a rule"
+        False, "dropout", "log what dropout does at each site with a rule"
     )
     consistency: str = _option(
         "none",
         "dropout",
-        "penalty on disagreement between draws: none or rdrop(alpha=1.0)",
+        "penalty on disagreement between draws of the masks: none or rdrop(alpha=1.0)",
     )
     samples_per_step: int = _option(
         1, "dropout", "number of draws of each example's masks in a step", (1, 2**10)
@@ -141,7 +147,7 @@ class Config:
     weight_decay: float = _option(
         0.0,
         "optimisation",
-        "weight decay of kernels; decoupled for adamw, coupled for the others",
+        "weight decay on kernels; decoupled for adamw, coupled for the others",
         (0, 1e9),
     )
     max_norm: float = _option(
@@ -154,7 +160,10 @@ class Config:
         0.0, "optimisation", "bound on the gradient's global norm (0: none)", (0, 1e9)
     )
     label_smoothing: float = _option(
-        0.0, "optimisation", "share of a label spread over all classes", (0, 1)
+        0.0,
+        "optimisation",
+        "share of each label's weight that is spread over all classes",
+        (0, 1),
     )
     seed: int = _option(
         0, "optimisation", "seed for parameters, data order and masks", (0, 2**32 - 1)
@@ -176,16 +185,16 @@ class Config:
     mesh: str = _option(
         "",
         "devices",
-        "devices: data:N, or members:N with --seeds (default: all devices)",
+        "use N devices: data:N, or members:N with --seeds (default: all devices)",
         resumable=True,
     )
     deterministic: bool = _option(
-        False, "devices", "repeat a run bit for bit on a GPU too, which is slower"
+        False, "devices", "make runs on a GPU repeatable bit for bit, which is slower"
     )
     on_nan: str = _option(
         "stop",
         "optimisation",
-        "what to do at a step that is not finite: stop, or skip it",
+        "what to do when a loss or gradient is not finite: stop, or skip the step",
         ("stop", "skip"),
     )
     log_every: int = _period("steps between training lines, or never (0: an epoch)")
@@ -198,7 +207,7 @@ class Config:
     workdir: str = _option(
         "",
         "record",
-        "directory of the run's record (default: runs/<data>-<model>-<digest>)",
+        "directory for the run's record (default: runs/<data>-<model>-<digest>)",
         resumable=True,
     )
 

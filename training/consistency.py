@@ -1,4 +1,4 @@
-"""Several draws of the masks in one step, and what it costs that they disagree."""
+"""Several draws of the masks in one step, and the penalty on their disagreement."""
 
 from collections.abc import Callable
 
@@ -18,7 +18,7 @@ def none(logits: Logits) -> Float[Array, " n"]:
 
 
 def rdrop(logits: Logits, *, alpha: float = 1.0) -> Float[Array, " n"]:
-    """R-Drop: how far the predictions of each example diverge between draws.
+    """Return how far each example's predictions diverge between draws (R-Drop).
 
     Formula: alpha times the mean of KL(p_i || p_j) over all ordered pairs of different
         draws; for two of them alpha (KL(p_1 || p_2) + KL(p_2 || p_1)) / 2. The
@@ -41,7 +41,7 @@ CONSISTENCIES: dict[str, Penalty] = {
 
 
 def check_consistency(call: Call) -> None:
-    """Raises ValueError for an unknown penalty, option or value."""
+    """Raise ValueError for an unknown penalty, option or value."""
     kind = "consistency"
     check_options(kind, call, lookup(kind, call.name, CONSISTENCIES))
     for name, value in call.options:
@@ -50,7 +50,7 @@ def check_consistency(call: Call) -> None:
 
 
 def draws_of(call: Call, samples: int) -> int:
-    """The draws in a step: `samples`, or two where fewer have nothing to compare."""
+    """Return the number of draws in a step; a penalty needs at least two."""
     return samples if call.name == "none" else max(samples, 2)
 
 

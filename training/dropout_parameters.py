@@ -1,4 +1,4 @@
-"""Learned dropout in training: its parameters stand among those of the network.
+"""Learned dropout in training: its parameters are kept with those of the network.
 
 They are `params["dropout"][site]`, so that the optimiser, the checkpoints and the
 digests see them like any others; weight decay and max-norm act on kernels alone.
@@ -54,14 +54,14 @@ def rates_of(
 
 
 def compression(params: Tree, learned: tuple[LearnedRow, ...]) -> dict[str, float]:
-    """Where a rule prunes, the weights there over those that evaluation keeps."""
+    """Return, if a variant prunes, all weights over those that evaluation keeps."""
     params = jax.tree.map(jnp.asarray, params)
     counts = kept_weights(learned, learned_of(params), _kernels(params, learned))
     return {"compression": counts[0] / max(counts[1], 1)} if counts[0] else {}
 
 
 def _kernels(params: Tree, learned: tuple[LearnedRow, ...]) -> dict[str, Any]:
-    """The kernels that learned rows need; the name of a kernel's site is its path."""
+    """Return the kernels of learned rows; the name of a kernel's site is its path."""
     return {
         item.kernel: reduce(
             lambda tree, name: tree[name], item.kernel.split("/"), params

@@ -1,4 +1,4 @@
-"""From a configuration to everything that a run is made of."""
+"""An experiment: everything that a run is made of, built from its configuration."""
 
 from typing import Any, NamedTuple, cast
 

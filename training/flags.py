@@ -26,7 +26,7 @@ GROUP_OF_PROCESSES = "devices"
 
 
 class Period(flags.ArgumentParser):
-    """Reads a number of steps, or `never`."""
+    """Parser of a number of steps, or `never`."""
 
     def __init__(self, name: str):
         self.name = name
@@ -46,7 +46,7 @@ class Period(flags.ArgumentParser):
 
 
 class PeriodText(flags.ArgumentSerializer):
-    """Writes what `Period` reads."""
+    """Serializer of what `Period` parses."""
 
     def serialize(self, value: int) -> str:
         """Return the text of a number of steps."""

@@ -1,7 +1,7 @@
-"""The statistics that batch norms meet without dropout, beside those they run with.
+"""The statistics of batch norms' inputs without dropout, beside the running ones.
 
-With dropout in front of it, a batch norm's running variance is that of dropped inputs,
-and at test it meets others: the variance shift of Li et al. 2019.
+After dropout, the running variance of a batch norm is estimated on dropped inputs, and
+at test its inputs have another variance: the variance shift of Li et al. 2019.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,8 +25,8 @@ BATCH = 512
 def make_batch_statistics(objective: Objective) -> Callable[..., Tree]:
     """Return a function to jit: (state, images, weights) -> statistics of that batch.
 
-    Dropout is as at test. Every norm takes the statistics of the
-    batch itself, so that those after it meet what they would once all are right.
+    Dropout is as at test. Every norm uses the statistics of the batch itself, so that
+    norms after it get the inputs that they would get if all statistics were right.
     """
 
     def batch_statistics(
@@ -44,7 +44,7 @@ def make_batch_statistics(objective: Objective) -> Callable[..., Tree]:
 def statistics_over(
     batch_statistics: Callable[..., Tree], state: State, split: Split, ids
 ) -> Tree:
-    """The statistics of each norm's inputs over the examples `ids` of a split."""
+    """Return the statistics of each norm's inputs over examples of a split."""
     examples, weights = evaluation_batches(ids, min(BATCH, len(ids)))
     found, shares = [], []
     for rows, counted in zip(examples, weights):
@@ -56,7 +56,7 @@ def statistics_over(
 
 
 def variance_shift(running: Tree, met: Tree) -> dict[str, Float[Array, ""]]:
-    """Return, by norm, the mean over channels of running variance over that met."""
+    """Return, by norm, the mean over channels of running over actual variance."""
     return {
         name: jnp.mean(ours["var"] / jnp.maximum(theirs["var"], 1e-12))
         for (name, ours), (_, theirs) in zip(norms(running), norms(met))
@@ -64,7 +64,7 @@ def variance_shift(running: Tree, met: Tree) -> dict[str, Float[Array, ""]]:
 
 
 def norms(stats: Tree, name: str = "") -> Iterator[tuple[str, Tree]]:
-    """Every norm's mean and variance, with the name of the norm."""
+    """Yield the name of each norm, with its mean and variance."""
     if "var" in stats:
         yield name.removeprefix("/"), stats
         return
@@ -73,7 +73,7 @@ def norms(stats: Tree, name: str = "") -> Iterator[tuple[str, Tree]]:
 
 
 def _pooled(found: list[Tree], shares: list[float]) -> Tree:
-    """Statistics of all batches together: the law of total variance."""
+    """Return the statistics of all batches together, by the law of total variance."""
     if "var" not in found[0]:
         return {name: _pooled([f[name] for f in found], shares) for name in found[0]}
     mean = sum(share * f["mean"] for share, f in zip(shares, found))

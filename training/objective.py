@@ -1,4 +1,4 @@
-"""What is minimised: the loss of a network under a plan of dropout."""
+"""The objective of training: the loss of a network under a plan of dropout."""
 
 from collections.abc import Callable
 from functools import partial, reduce
@@ -22,18 +22,18 @@ from training.telemetry import watch, zeros_of
 
 
 class Objective(NamedTuple):
-    """What is minimised, and under which dropout.
+    """What the loss of a run depends on besides parameters and data.
 
     Attributes:
         forward: the network.
-        standardise: raw images to what the network sees.
+        standardise: the function from raw images to the network's inputs.
         rows: the resolved plan.
         timeline: the length of the run, which schedules refer to.
         bits: the generator of the masks.
         label_smoothing: the mass spread evenly over all classes.
-        augmentations: what is done to the standardised images.
+        augmentations: applied to the standardised images, in order.
         learned: the rows of the plan whose rate is learned.
-        train_size: the number of training examples, which regularisers are spread over.
+        train_size: the number of training examples; regularisers are divided by it.
         draws: the number of draws of each example's masks in a step; the loss is the
             mean over them, and what no mask reaches is computed once.
         consistency: the penalty on disagreement between draws.
@@ -65,7 +65,7 @@ def summed_loss(
     part: Batch,
     key: Key[Array, ""],
 ) -> tuple[Float[Array, ""], tuple[Float[Array, ""], Tree]]:
-    """The loss summed over a micro-batch, with correct targets and new statistics."""
+    """Return the loss summed over a micro-batch, and (sum of correct, statistics)."""
     epoch = step // objective.timeline.steps_per_epoch
     images, targets = examples_of(objective, part)
 
@@ -102,7 +102,7 @@ def drop_at(
     moment: Moment | None,
     mode: Mode,
 ) -> Drop:
-    """The plan's `drop` with the rates of a step and the parameters it has learned."""
+    """Return the plan's `drop` at a step, with the parameters that it has learned."""
     rows = rows_at(objective.rows, step, objective.timeline)
     return bind(rows, moment, mode, objective.bits, learned_of(params))
 
@@ -131,7 +131,7 @@ def examples_of(
 def score(
     objective: Objective, logits: Float[Array, "n *positions c"], targets: list[Target]
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """The summed loss of weighted labels, and the summed weight of correct targets."""
+    """Return the weighted sum of losses, and the summed weight of correct targets."""
     losses = [
         cross_entropy(logits, labels, objective.label_smoothing)
         for labels, _ in targets
@@ -146,9 +146,11 @@ def cross_entropy(
     labels: Int[Array, "n *positions"],
     smoothing: float,
 ) -> Float[Array, " n"]:
-    """Cross-entropy with targets (1 - smoothing) one-hot + smoothing / classes.
+    """Return the cross-entropy with smoothed targets.
 
-    Of an example with several positions, the mean over them.
+    Targets are (1 - smoothing) one-hot + smoothing / classes.
+
+    An example with several positions has the mean over them.
     """
     targets = jax.nn.one_hot(labels, logits.shape[-1], dtype=jnp.float32)
     targets = optax.smooth_labels(targets, smoothing)
@@ -161,9 +163,9 @@ def correct_weight(
     labels: Int[Array, "n *positions"],
     weights: Float[Array, " n"],
 ) -> Float[Array, ""]:
-    """The summed weight of the examples whose largest logit is that of their label.
+    """Return the summed weight of examples whose largest logit is their label's.
 
-    Of an example with several positions, the share of them counts.
+    An example with several positions counts by the share of them that are correct.
     """
     correct = (logits.argmax(-1) == labels).astype(jnp.float32)
     return jnp.sum(mean_over_positions(correct) * weights)

@@ -12,9 +12,9 @@ from jaxtyping import Float
 from dropout.grammar import Call
 
 Params = Any
-# What stands among the parameters of a network beside its own.
+# Names among the parameters of a network that are not its own layers.
 DROPOUT = "dropout"  # the parameters of learned dropout
-TELEMETRY = "telemetry"  # zeros in a gradient's place
+TELEMETRY = "telemetry"  # zeros, whose gradient is what telemetry sums
 Scalar = Float[jax.Array, ""] | float
 
 
@@ -24,7 +24,7 @@ def constant(steps: int) -> optax.Schedule:
 
 
 def cosine(steps: int, *, warmup: float = 0.05, end: float = 0.0) -> optax.Schedule:
-    """Rises over the share `warmup` of the run, then falls to `end` times the peak."""
+    """Rise over the fraction `warmup` of the run, then fall to `end` times the peak."""
     return optax.warmup_cosine_decay_schedule(
         init_value=0.0 if warmup else 1.0,
         peak_value=1.0,
@@ -37,7 +37,7 @@ def cosine(steps: int, *, warmup: float = 0.05, end: float = 0.0) -> optax.Sched
 def stepped(
     steps: int, *, at: tuple[float, ...] = (0.5, 0.75), factor: float = 0.1
 ) -> optax.Schedule:
-    """Is multiplied by `factor` at each of these fractions of the run."""
+    """Multiply by `factor` at each fraction `at` of the run."""
     bounds = {round(fraction * steps): factor for fraction in at}
     return optax.piecewise_constant_schedule(1.0, bounds)
 
@@ -50,7 +50,7 @@ def adam(
     b2: float = 0.999,
     eps: float = 1e-8,
 ) -> optax.GradientTransformation:
-    """Adam (Kingma & Ba 2015), with coupled weight decay."""
+    """Return Adam (Kingma & Ba 2015) with coupled weight decay."""
     scaled = scale_by_adam(b1, b2, eps), optax.scale_by_learning_rate(rate)
     return optax.chain(_coupled(decay), *scaled)
 
@@ -63,18 +63,18 @@ def adamw(
     b2: float = 0.999,
     eps: float = 1e-8,
 ) -> optax.GradientTransformation:
-    """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
+    """Return Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
     scaled = scale_by_adam(b1, b2, eps), _coupled(decay)
     return optax.chain(*scaled, optax.scale_by_learning_rate(rate))
 
 
 def scale_by_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
-    """`optax.scale_by_adam`, with each moving average as m + (1 - b) (g - m).
+    """Return `optax.scale_by_adam` with each moving average as m + (1 - b) (g - m).
 
-    In b m + (1 - b) g the compiler fuses one of the products with the sum, now this
-    one, now that, as the step around them has it, and a member of a population would
-    drift away from its solo run. Both are written before anything is made of them,
-    rather than computed anew for that: `mlp` takes 0.96 of its step.
+    Of b m + (1 - b) g the compiler fuses one product with the sum; which one depends on
+    the step around it: a member of a population would drift away from its solo run.
+    Both averages are written to memory before they are used, rather than computed
+    twice: a step of `mlp` takes 0.96 of the time.
     """
 
     def update(updates: Params, state: Any, params: Params = None):
@@ -100,7 +100,7 @@ def sgd(
     momentum: float = 0.9,
     nesterov: bool = False,
 ) -> optax.GradientTransformation:
-    """Stochastic gradient descent with momentum and coupled weight decay."""
+    """Return stochastic gradient descent with momentum and coupled weight decay."""
     return optax.chain(_coupled(decay), optax.sgd(rate, momentum, nesterov))
 
 
@@ -113,7 +113,7 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
 
 
 def learning_rate(call: Call, peak: Scalar, steps: int) -> optax.Schedule:
-    """The learning rate as a function of the optimiser step; the peak may be traced."""
+    """Return the learning rate as a function of the step; the peak may be traced."""
     factor = LEARNING_RATES[call.name](steps, **dict(call.options))
     return lambda step: materialize(jnp.asarray(peak * factor(step)))
 
@@ -121,7 +121,7 @@ def learning_rate(call: Call, peak: Scalar, steps: int) -> optax.Schedule:
 def make_optimizer(
     call: Call, rate: optax.Schedule, weight_decay: Scalar, clip_norm: float
 ) -> optax.GradientTransformation:
-    """The optimiser, behind a bound on the global norm of the gradient if there is one.
+    """Return the optimiser, preceded by a bound on the gradient's norm if there is one.
 
     Weight decay acts on kernels only; it may be traced.
     """
@@ -133,7 +133,7 @@ def make_optimizer(
 def faster_dropout(
     optimizer: optax.GradientTransformation, factor: Scalar
 ) -> optax.GradientTransformation:
-    """The optimiser with `factor` times its learning rate for learned dropout."""
+    """Return the optimiser with `factor` times the rate for learned dropout."""
 
     def of_dropout(params: Params) -> Params:
         return {
@@ -145,12 +145,12 @@ def faster_dropout(
 
 
 def kernels(params: Params) -> Params:
-    """Which leaves are kernels, as a tree of booleans."""
+    """Return a tree of booleans that says which leaves are kernels."""
     return jax.tree_util.tree_map_with_path(_is_kernel, params)
 
 
 def bound_norms(params: Params, max_norm: float) -> Params:
-    """Scales each unit's incoming weights down to an l2 norm of at most `max_norm`.
+    """Scale each unit's incoming weights down to an l2 norm of at most `max_norm`.
 
     A unit is an index of a kernel's last axis (Srivastava et al. 2014, section 5.1).
     """

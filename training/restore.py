@@ -1,4 +1,4 @@
-"""A run as it was saved: everything that it is made of, and its newest state."""
+"""Restoring a run: everything that it is made of, and its newest state."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,7 @@ def restore(
 
     Args:
         workdir: the directory of its record.
-        data_dir: where its data lie now; as recorded if empty.
+        data_dir: the directory of its data now; as recorded if empty.
         cache_dir: where decoded data and programs are kept; the user's cache if empty.
 
     Raises:
@@ -48,7 +48,7 @@ def restore(
 
 
 def _mesh_here(config: Config) -> str:
-    """The mesh of a run, or that of this machine where it has fewer devices."""
+    """Return the mesh of a run, or all of this machine's devices if it has fewer."""
     members = len(members_of(config)) if config.seeds else 0
     try:
         return resolve_mesh(config.mesh, members)

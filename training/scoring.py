@@ -1,4 +1,4 @@
-"""Evaluation: loss and accuracy over a split, every example counted once."""
+"""Loss and accuracy over a split, every example counted once."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -31,7 +31,7 @@ class Scores(NamedTuple):
 
 
 def make_evaluate_batch(objective: Objective) -> Callable[..., Totals]:
-    """A function to be jitted: sums over one weighted batch, by the rules at test.
+    """Return a function to jit: sums over a weighted batch, with dropout as at test.
 
     The rates are those of the last step done; the loss has no label smoothing.
     """
@@ -61,7 +61,7 @@ def test_logits(
     """Return the logits of raw images, and the statistics after them.
 
     The rates are those of the last step done. Without `row_weights` running statistics
-    are taken as they are; with them each norm takes those of the batch.
+    are used; with them each norm uses the statistics of the batch.
     """
     last = jnp.maximum(state.step - 1, 0)
     drop = drop_at(objective, state.params, last, moment, mode)
@@ -89,9 +89,9 @@ def scores_on(
     split: Split,
     ids: Int32[np.ndarray, "*members n"],
 ) -> list[Scores]:
-    """The scores on the examples `ids` of a split, each counted once, of each run.
+    """Return the scores of each run on the examples `ids` of a split.
 
-    Members of a population have each their own examples, or all the same.
+    Each example counts once. Members of a population may have examples of their own.
     """
     mesh = experiment.mesh
     size = min(EVALUATION_BATCH, ids.shape[-1])

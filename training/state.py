@@ -1,4 +1,4 @@
-"""What a training step takes and changes: batches, sums and the state."""
+"""What a training step takes and changes: a batch, and the state with its sums."""
 
 from typing import Any, NamedTuple
 
@@ -39,7 +39,7 @@ class State(NamedTuple):
 
     Attributes:
         step: the steps done.
-        skipped: those of them that changed nothing else, as they were not finite.
+        skipped: how many of them changed nothing else, since they were not finite.
         telemetry: sums by site since the last logged line; empty where none is wanted.
     """
 
@@ -53,7 +53,7 @@ class State(NamedTuple):
 
 
 def empty_totals() -> Totals:
-    """Totals of no example."""
+    """Return totals over no example."""
     return Totals(*(jnp.zeros((), jnp.float32) for _ in range(3)))
 
 

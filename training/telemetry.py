@@ -1,8 +1,8 @@
 """What dropout does at each site, watched in the training step itself.
 
-All of it arrives as the gradient of zeros: each watched site is given some, and the
-backward pass hands back sums over the step where their derivative would stand. So it
-adds up over micro-batches, draws, times and devices as gradients do, in one program.
+It is computed as a gradient: each watched site gets zeros as extra parameters, and the
+backward pass returns sums over the step in place of their derivative. So the sums add
+up over micro-batches, draws, times and devices as gradients do, in one program.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ from training.optimizer import TELEMETRY
 
 Sums = dict[str, Float[Array, "..."]]  # of one site
 
-# Of each micro-batch, which comes in random order: enough for the figures, and cheap.
+# Rows of each micro-batch, whose order is random: enough for the figures, and cheap.
 WATCHED_ROWS = 16
 MOMENTS = (
     "count", "active", "dropped", "before", "before_squared", "after",
@@ -26,7 +26,7 @@ MOMENTS = (
 
 
 def empty_sums(channels: tuple[tuple[str, int], ...]) -> dict[str, Sums]:
-    """Sums of nothing, for sites with these numbers of channels."""
+    """Return sums of zero for sites with these numbers of channels."""
     return {
         site: {
             **{name: jnp.zeros((), jnp.float32) for name in MOMENTS},
@@ -37,7 +37,7 @@ def empty_sums(channels: tuple[tuple[str, int], ...]) -> dict[str, Sums]:
 
 
 def watch(drop: Drop, zeros: dict[str, Sums]) -> Drop:
-    """Return the same `drop`, whose sums appear as the gradient in `zeros`."""
+    """Return the same `drop`, with the sums of each site as the gradient of `zeros`."""
 
     def watched(
         site: str, x: Array, *others: Any, time: Any = None, reader: str = ""
@@ -51,12 +51,12 @@ def watch(drop: Drop, zeros: dict[str, Sums]) -> Drop:
 
 
 def with_zeros(params: Tree, sums: dict[str, Sums]) -> Tree:
-    """Return the parameters with zeros beside them for the gradient to be taken in."""
+    """Return the parameters with zeros beside them, whose gradient will be the sums."""
     return {**params, TELEMETRY: jax.tree.map(jnp.zeros_like, sums)} if sums else params
 
 
 def zeros_of(params: Tree) -> dict[str, Sums]:
-    """Return the zeros that stand among parameters."""
+    """Return the zeros among the parameters, or the sums among their gradient."""
     return params[TELEMETRY] if TELEMETRY in params else {}
 
 
@@ -66,7 +66,7 @@ def without_zeros(params: Tree) -> Tree:
 
 
 def figures(sums: dict[str, Sums]) -> dict[str, Float[Array, ""]]:
-    """What is logged of sums since the last line, by `<figure>/<site>`.
+    """Return what is logged of the sums since the last line, by `<figure>/<site>`.
 
     drop_rate: the share of what was not 0 before that is 0 after. mean_ratio and
     variance_ratio: after over before, of all elements. dead_channels: the share of
@@ -92,19 +92,20 @@ def figures(sums: dict[str, Sums]) -> dict[str, Float[Array, ""]]:
 
 
 def _ratio(a: Array, b: Array) -> Array:
-    """Of nothing to nothing 0, so that the record holds numbers."""
+    """Return a / b, and 0 for 0 / 0, so that the record holds numbers."""
     return a / jnp.where(b == 0, 1, b)
 
 
 @jax.custom_vjp
 def _tap(zeros: Sums, before: Array, after: Array) -> Array:
-    """`after`; the gradient in `zeros` is what is summed of the two and of its own."""
+    """Return `after`; the gradient of `zeros` is the sums over `before` and `after`."""
     return after
 
 
 def _forward(zeros: Sums, before: Array, after: Array) -> tuple[Array, Sums]:
     x, y = (a[:WATCHED_ROWS].astype(jnp.float32) for a in (before, after))
-    # What is the same in all draws would be counted once: here all depends on `after`.
+    # Under vmap over draws, what does not depend on the draw would be summed only once:
+    # so everything is made to depend on `after`.
     ones, x = jnp.where(y == y, 1.0, 1.0), jnp.where(y == y, x, x)
     active = x != 0
     sums = {

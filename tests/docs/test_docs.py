@@ -47,3 +47,9 @@ def test_examples_of_use_as_a_library_run(title, code):
 def test_there_is_an_example_for_each_kind_of_code():
     titles = ["A function", "A Flax NNX module", "A Flax Linen module"]
     assert [title for title, _ in examples()] == titles
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+def test_files_that_a_page_names_exist(page):
+    for path in re.findall(r"`(tests/[\w./]+\.py|configs/[\w./]+)`", page.read_text()):
+        assert (ROOT / path).exists(), path

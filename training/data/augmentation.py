@@ -2,9 +2,10 @@
 
 --augment='pad_crop(padding=4) flip mixup(alpha=0.2)'
 
-They act on standardised images, so that 0 is the mean of each channel, in the order in
+They act on standardised images, in which 0 is the mean of each channel, in the order in
 which they are named; one that mixes two images comes last. Cutout is the rule
-`input:cutout:...` of --dropout. Adding one is a function and its name in a registry.
+`input:cutout:...` of --dropout. To add one, write a function and put its name into a
+registry.
 """
 
 from collections.abc import Callable

@@ -28,7 +28,7 @@ def one_ahead(items: Iterator[Item]) -> Iterator[Item]:
 
 
 def batches_from(experiment: Experiment, first: int) -> Iterator[Batch]:
-    """The batches from step `first` on, each a function of the seed and the step."""
+    """Return the batches from step `first` on."""
     return (make_batch(experiment, *each) for each in batch_ids(experiment, first))
 
 
@@ -74,7 +74,7 @@ def make_batch(
 
 
 def _padded(parts: np.ndarray, padding: int) -> np.ndarray:
-    """The arrays with that many zeros at the end of the last axis."""
+    """Return the array with zeros added at the end of the last axis."""
     # numpy.pad takes longer than fetching the images.
     zeros = np.zeros((*parts.shape[:-1], padding), parts.dtype)
     return np.concatenate((parts, zeros), axis=-1)

@@ -15,11 +15,11 @@ def subsets(
     train_examples: int | None,
     validation_examples: int,
 ) -> tuple[Int32[Array, " train"], Int32[Array, " validation"]]:
-    """Ids to train on and to validate on, of a source's `train_size` train examples.
+    """Return the ids to train on and to validate on, of `train_size` train examples.
 
-    One permutation a key: validation its last `validation_examples`, training its first
-    `train_examples` (None or 0: all the rest). So a smaller training set is part of a
-    larger one, and neither ever meets the validation set.
+    The key gives one permutation: validation gets its last `validation_examples`,
+    training its first `train_examples` (None or 0: all the rest). So a smaller training
+    set is part of a larger one, and neither contains validation examples.
 
     Raises:
         ValueError: fewer than 0 of either, more than there are, or none to train on.
@@ -42,9 +42,10 @@ def epoch_order(
     ids: Ids,
     batch_size: int,
 ) -> Int32[Array, "steps batch"]:
-    """The batches of one epoch: a fresh permutation of `ids`, a function of the key.
+    """Return the batches of an epoch: a permutation of `ids` by the key and the epoch.
 
-    floor(N / batch_size) full batches; the examples left over differ every epoch.
+    There are floor(N / batch_size) full batches; the examples left over differ from
+    epoch to epoch.
 
     Raises:
         ValueError: `batch_size` is not between 1 and the number of `ids`.
@@ -62,7 +63,7 @@ def epoch_order(
 def evaluation_batches(
     ids: Ids, batch_size: int
 ) -> tuple[Int32[np.ndarray, "steps batch"], Float32[np.ndarray, "steps batch"]]:
-    """`ids` in order and their weights, 1; the last batch is filled with weight 0."""
+    """Return `ids` in order with weight 1; the last batch is padded with weight 0."""
     steps = -(-len(ids) // batch_size)
     padded = np.zeros((steps, batch_size), np.int32)
     weights = np.zeros((steps, batch_size), np.float32)

@@ -68,7 +68,7 @@ def _shape_and_classes(dataset: str, features: dict) -> tuple[tuple[int, ...], i
 
 
 def _locate(dataset: str, data_dir: str) -> Path:
-    """The directory of a prepared data set: the version asked for, or the newest."""
+    """Return the directory of a prepared data set: the version given, or the newest."""
     if not data_dir:
         raise ValueError(
             f"dataset {dataset!r} without a data_dir"
@@ -92,7 +92,7 @@ def _locate(dataset: str, data_dir: str) -> Path:
 
 
 def _versions(data_dir: str) -> dict[str, list[str]]:
-    """The versions of each `name` or `name/config` that is prepared in `data_dir`."""
+    """Return the versions of each `name` or `name/config` prepared in `data_dir`."""
     try:
         os.listdir(data_dir)
     except OSError as error:
@@ -110,6 +110,6 @@ def _versions(data_dir: str) -> dict[str, list[str]]:
 
 
 def _fingerprint(directory: Path, data_dir: str) -> str:
-    """Name, version and a checksum of what describes the prepared data set."""
+    """Return name, version and a checksum of what describes the prepared data set."""
     name = "-".join(directory.relative_to(data_dir).parts)
     return f"{name}-{zlib.crc32((directory / 'dataset_info.json').read_bytes()):08x}"

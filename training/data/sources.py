@@ -1,4 +1,4 @@
-"""Data sets by name: those embedded, a file of the user's, or a prepared data set."""
+"""Data sets by name: an embedded one, a user's file, or a prepared data set."""
 
 import os
 import tempfile
@@ -53,13 +53,13 @@ def load(
 
 
 def _found(path: str, data_dir: str) -> Path:
-    """The file at `path`, or the one of that name in `data_dir` where it was moved."""
+    """Return `path` if it exists, else the file of that name in `data_dir`."""
     moved = Path(data_dir, Path(path).name)
     return moved if data_dir and not Path(path).exists() else Path(path)
 
 
 def digits() -> tuple[ArraySplit, ArraySplit]:
-    """Scikit-learn's 1797 digits of 8x8 as 28x28x1 uint8: 1437 to train, 360 to test.
+    """Return scikit-learn's 1797 digits of 8x8 as 28x28x1 uint8: 1437 train, 360 test.
 
     Each pixel is repeated 3x3, two rows of zeros put on every side, and 0..16 becomes
     0..255. To test is every fifth of the digits sorted by class (stably), so that each
@@ -122,7 +122,7 @@ def _check_labels(path: str | Path, train: np.ndarray, test: np.ndarray) -> None
 
 
 def _check_finite(path: str | Path, train: np.ndarray, test: np.ndarray) -> None:
-    """Training can go on without some examples (`--on_nan`), a test score cannot."""
+    """Check test images only: training can skip steps (`--on_nan`), a score cannot."""
     if test.dtype.kind == "f":
         holes = np.flatnonzero(~np.isfinite(test).all((1, 2, 3))).tolist()
         if holes:
@@ -165,7 +165,7 @@ def _array_split(name: str, images: np.ndarray, labels: np.ndarray) -> ArraySpli
 def _cached(
     path: Path, train: RecordSplit, test: RecordSplit
 ) -> tuple[ArraySplit, ArraySplit]:
-    """Both splits as arrays, from the file at `path`, which is written if need be."""
+    """Return both splits as arrays from a file, which is written if it is missing."""
     try:
         return read_npz(path)
     except ValueError:  # Not there yet, or damaged: an archive has checksums.

@@ -35,15 +35,15 @@ class ArraySplit:
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """Height, width and channels."""
+        """Return height, width and channels."""
         return self.images.shape[1:]
 
     def fetch(self, ids: ShapedIds) -> tuple[Array, Array]:
-        """The images and labels of `ids`, gathered on the device that holds them."""
+        """Return images and labels of `ids`, gathered on the device that holds them."""
         return _gather(self.images, self.labels, ids)
 
     def image_chunks(self) -> Iterator[np.ndarray]:
-        """All images, `CHUNK` at a time."""
+        """Yield all images, `CHUNK` at a time."""
         for start in range(0, self.size, CHUNK):
             yield np.asarray(self.images[start : start + CHUNK])
 
@@ -92,7 +92,7 @@ class RecordSplit:
         return images.reshape(*ids.shape, *self.image_shape), labels.reshape(ids.shape)
 
     def image_chunks(self) -> Iterator[np.ndarray]:
-        """`SAMPLE` evenly spaced images (all of fewer), `CHUNK` at a time."""
+        """Yield `SAMPLE` evenly spaced images, or all, `CHUNK` at a time."""
         count = min(self.size, SAMPLE)
         ids = np.arange(count) * self.size // count
         for start in range(0, count, CHUNK):
@@ -125,7 +125,7 @@ def _gather(images: Array, labels: Array, ids: Array) -> tuple[Array, Array]:
 
 
 def statistics(split: Split) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each channel, float32.
+    """Return mean and standard deviation of each channel, float32.
 
     uint8 images count in units of [0, 1] (255 is 1), others as they are. Summed in
     float64, a chunk at a time, over the pixels that are finite. `std` is at least
@@ -150,7 +150,7 @@ def standardise(
     mean: Float32[Array, " channels"],
     std: Float32[Array, " channels"],
 ) -> Float32[Array, "n height width channels"]:
-    """(images - mean) / std, uint8 images scaled to [0, 1] before."""
+    """Return (images - mean) / std, after uint8 images are scaled to [0, 1]."""
     scaled = images.astype(jnp.float32)
     if images.dtype == jnp.uint8:
         scaled = scaled / 255

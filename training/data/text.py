@@ -50,7 +50,7 @@ def read_text(name: str, path: str | Path) -> DataSet:
 
 
 def windows(tokens: Int32[np.ndarray, " length"], classes: int) -> ArraySplit:
-    """Windows that do not overlap; the last characters, too few for one, are left out.
+    """Return windows that do not overlap; the last characters may be left out.
 
     Images (windows, WINDOW, classes, 1), one-hot with 255 for 1; labels (windows,
     WINDOW), the next character of each.

@@ -53,7 +53,7 @@ def _rate_text(rates: list[float]) -> str:
 
 
 def _members(experiment: Experiment) -> list[str]:
-    """What the members of a population differ in."""
+    """Return lines that say in what the members of a population differ."""
     if not experiment.members:
         return []
     config = experiment.config

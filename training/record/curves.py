@@ -18,7 +18,7 @@ def plot_run(workdir: Path, config: Config) -> None:
     """Plot what a run's metrics hold so far into `curves.png` in its workdir."""
     title = f"{config.dataset}  {config.model}  --dropout='{config.dropout}'"
     if config.seeds:
-        title += f"  --seeds={config.seeds}: means, and where all members lie"
+        title += f"  --seeds={config.seeds}: means, and the range of all members"
     whole, partial = workdir / "curves.png", workdir / "curves.partial.png"
     plot_curves(read_metrics(workdir), title, partial)
     partial.replace(whole)
@@ -62,7 +62,7 @@ def _plot_rates(axes: Axes, lines: list[Line], sites: list[str]) -> None:
 def _plot_runs(
     axes: Axes, lines: list[Line], quantity: str, colour: str, label: str
 ) -> None:
-    """One curve; of a population the mean, and between which values all members lie."""
+    """Plot a curve; for a population the mean, and the range of all members."""
     at: dict[float, list[float]] = {}
     for line in lines:
         value = math.nan if line[quantity] is None else line[quantity]

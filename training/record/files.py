@@ -18,7 +18,7 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def claim(workdir: Path, config: Config) -> None:
-    """Writes `run.flags`, or checks that the run recorded there is the same.
+    """Write `run.flags`, or check that the run recorded there is the same.
 
     Raises:
         ValueError: the workdir holds another run, is no directory, or can't be written.
@@ -57,7 +57,7 @@ def space_needed(workdir: Path) -> Iterator[None]:
         if any(os.strerror(code) in quoted for code in NO_SPACE):
             raise ValueError(
                 f"no space is left to write to {workdir}; what was saved before is "
-                "whole. Once there is space, the same command goes on from there."
+                "whole. Once there is space, rerun the same command to resume."
             ) from error
         raise
 
@@ -81,7 +81,7 @@ def make_directory(flag: str, path: str) -> Path:
 
 @by_leader
 def write_atomically(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
+    """Write a file whole or not at all."""
     temporary = path.with_name(path.name + ".partial")
     temporary.write_text(text)
     os.replace(temporary, path)
@@ -126,6 +126,6 @@ def parse_object(path: Path, text: str) -> dict[str, Any]:
 
 def _damaged(path: Path, reason: str) -> ValueError:
     return ValueError(
-        f"{path} is damaged ({reason}); expected JSON. Once it is moved away the same "
-        "command writes it again."
+        f"{path} is damaged ({reason}); expected JSON. Move it away and rerun the "
+        "same command to write it again."
     )

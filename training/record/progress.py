@@ -21,7 +21,7 @@ NUMBERS = "loss {task.fields[loss]:.4f}  accuracy {task.fields[accuracy]:6.2%}"
 
 
 class Pace(ProgressColumn):
-    """Images per second, found when the bar is drawn: it takes 0.1 ms."""
+    """A column of images per second, computed when the bar is drawn: 0.1 ms."""
 
     def render(self, task: Task) -> Text:
         """Return the pace of the last steps."""

@@ -44,7 +44,7 @@ def open_checkpoints(workdir: Path) -> ocp.CheckpointManager:
 
 
 def save(checkpoints: ocp.CheckpointManager, state: State, position: Position) -> None:
-    """Saves the state after `state.step` steps, with its digest and its position."""
+    """Save the state after `state.step` steps, with its digest and its position."""
     step = steps_done(state)
     if step in checkpoints.all_steps():
         return
@@ -60,7 +60,7 @@ def save(checkpoints: ocp.CheckpointManager, state: State, position: Position) -
 def restore_latest(
     checkpoints: ocp.CheckpointManager, like: State, sharding: Sharding
 ) -> tuple[State, Position] | None:
-    """The newest state that is whole, with its position; None where none was saved.
+    """Return the newest undamaged state with its position; None if none was saved.
 
     A damaged checkpoint is moved aside, to `damaged/`, and reported in one line.
 
@@ -110,7 +110,7 @@ def _restore(
 
 @by_leader
 def _set_aside(directory: Path, steps: list[int]) -> None:
-    """Moves damaged checkpoints away, so that training can save at their steps."""
+    """Move damaged checkpoints away, so that training can save at their steps."""
     aside = directory.parent / "damaged"
     for step in steps:
         aside.mkdir(exist_ok=True)
@@ -119,7 +119,7 @@ def _set_aside(directory: Path, steps: list[int]) -> None:
 
 @contextlib.contextmanager
 def locked(workdir: Path) -> Iterator[None]:
-    """Holds the workdir's lock, which the system frees when the process ends.
+    """Hold the workdir's lock, which the system frees when the process ends.
 
     Of the processes of one run the first holds it.
 

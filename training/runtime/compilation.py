@@ -37,7 +37,7 @@ def set_up(config: Config, launch: Launch) -> Config:
 
 
 def set_up_process(config: Config, processes: int = 1) -> None:
-    """Set the cache, the devices and what XLA reads once, when its backend starts."""
+    """Set the cache, the devices and the XLA flags, before the backend starts."""
     keep_freed_memory()
     request_cpu_devices(config.mesh, processes)
     if config.deterministic:

@@ -109,12 +109,12 @@ def over_rows(mesh: Mesh) -> NamedSharding:
 
 
 def over_member_rows(mesh: Mesh) -> NamedSharding:
-    """The members and the rows of each of their micro-batches, spread likewise."""
+    """Return members and the rows of their micro-batches, spread over the devices."""
     return NamedSharding(mesh, PartitionSpec("members", None, "data"))
 
 
 def own_rows(mesh: Mesh, rows: int) -> slice:
-    """Those of a batch's `rows` that this process's devices hold."""
+    """Return those of a batch's `rows` that this process's devices hold."""
     if jax.process_count() == 1:
         return slice(rows)
     index, per_device = jax.process_index(), rows // mesh.size
@@ -131,7 +131,7 @@ def put(tree: Any, sharding: Sharding) -> Any:
 
 @functools.cache
 def putting(sharding: Sharding) -> Callable[[Any], Any]:
-    """`put` for many trees of the same shapes, in an eighth of its time."""
+    """Return `put` for many trees of the same shapes, in an eighth of its time."""
     if jax.process_count() == 1:
         return jax.jit(lambda tree: tree, out_shardings=sharding)
     return functools.partial(put, sharding=sharding)

@@ -1,7 +1,7 @@
-"""Says in one line what JAX's runtime says in fifty when another process is lost.
+"""Replaces the fifty lines of JAX's runtime on a lost process by one line.
 
-The runtime ends a process from a thread of its own then, and asks no Python. So what a
-process of many writes on stderr goes through this program, in a process beside it.
+The runtime then ends the process from a thread of its own, without calling Python. So
+whatever a process of several writes on stderr is piped through this program.
 """
 
 import io
@@ -15,8 +15,8 @@ OURS = "train.py: "
 RUNTIME = ("coordination_service", "preemption_sync_manager", "client.h:")
 FATAL = "the JAX distributed service detected fatal errors"
 LOST = (
-    f"{OURS}another process is lost, or has not come within --host_timeout; the same "
-    "commands, all of them, go on from the last saved step.\n"
+    f"{OURS}another process is lost, or has not come within --host_timeout; rerun "
+    "all commands to resume from the last saved step.\n"
 )
 
 
@@ -30,9 +30,10 @@ def filter_stderr() -> None:
 
 
 def clear(lines: Iterable[str]) -> Iterator[str]:
-    """The lines; what the runtime says of other processes, once there are no more.
+    """Yield the lines, but hold back what the runtime says of other processes.
 
-    Of a lost process one line remains, and none where the program has said why it ends.
+    A lost process gets one line at the end, unless the program itself has said why it
+    ends.
     """
     held, ours = [], False
     for line in lines:

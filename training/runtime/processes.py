@@ -25,7 +25,7 @@ LAUNCHERS = {
 
 
 class Launch(NamedTuple):
-    """Where a process stands among the others.
+    """How many processes a run has, which of them this is, and where they meet.
 
     Attributes:
         coordinator: host:port of process 0, `auto` as the cluster's environment says,
@@ -104,7 +104,7 @@ def by_leader(write: Callable[..., None]) -> Callable[..., None]:
 
 
 def check_same(flags: str) -> None:
-    """Raises ValueError where processes were started with different flags."""
+    """Raise ValueError where processes were started with different flags."""
     own = np.frombuffer(hashlib.sha256(flags.encode()).digest(), np.uint8)
     all_of_them = multihost_utils.process_allgather(own).reshape(-1, own.size)
     different = np.flatnonzero((all_of_them != all_of_them[0]).any(1)).tolist()
@@ -116,7 +116,7 @@ def check_same(flags: str) -> None:
 
 
 def leave(message: str) -> NoReturn:
-    """Ends with exit status 1 and one line; the other processes then end too."""
+    """Exit with status 1 and one line; the other processes then end too."""
     line = " ".join(message.split("\n")[0].split())
     if not jax.distributed.is_initialized():
         sys.exit(line)
