@@ -1,4 +1,4 @@
-"""The libraries that variants are compared with, and two-sample tests."""
+"""Other libraries, and two-sample tests."""
 
 import os
 import warnings
@@ -19,8 +19,9 @@ def peer(name):
 
 
 def same_proportion(ours, theirs):
-    """The p-value of two samples of decisions having one probability."""
-    table = [[np.sum(s), np.size(s) - np.sum(s)] for s in (ours, theirs)]
+    """The p-value of our decisions and (dropped, all) of theirs having one rate."""
+    dropped, count = map(int, theirs)
+    table = [[np.sum(ours), np.size(ours) - np.sum(ours)], [dropped, count - dropped]]
     return stats.fisher_exact(table).pvalue
 
 
