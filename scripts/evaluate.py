@@ -40,16 +40,7 @@ CORRUPTIONS = flags.DEFINE_string(
 CORRUPTED = flags.DEFINE_integer(
     "corrupted_examples", 1000, "test examples that are corrupted", 1
 )
-<<<<<<< HEAD
 DATA_DIR, CACHE_DIR = define_moved_flags()
-=======
-DATA_DIR = flags.DEFINE_string(
-    "data_dir", "", "directory of prepared data sets (default: as recorded)"
-)
-CACHE_DIR = flags.DEFINE_string(
-    "cache_dir", "", "directory of decoded data (default: the user's cache)"
-)
->>>>>>> conf
 
 
 def main(arguments: list[str]) -> None:
