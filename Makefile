@@ -1,6 +1,6 @@
 # make train   trains on the embedded data set      make test    runs the tests
 # make lint    format, lint and types               make train ARGS='--epochs=5'
-# make test-slow     what takes minutes             make test-parity   beside other libraries
+# make test-slow     what mostly compiles           make test-parity   other libraries anew
 # make test-gpu      a GPU beside the CPU
 
 PYTHON ?= python3
