@@ -1,9 +1,8 @@
 # make train   trains on the embedded data set      make test    runs the tests
 # make lint    format, lint and types               make train ARGS='--epochs=5'
-# make test-slow     what takes minutes             make test-parity   beside other libraries
-# make test-gpu      a GPU beside the CPU        make docs       builds the site into site/
-# make serve-docs    shows the site while it is written
-# make package       sdist and wheel in dist/, checked
+# make test-slow     what mostly compiles           make test-parity   other libraries anew
+# make test-gpu      a GPU beside the CPU           make docs          builds the site in site/
+# make package       sdist and wheel in dist/       make serve-docs    shows it while one writes
 # make constraints   pins the newest versions for every Python
 
 PYTHON ?= python3

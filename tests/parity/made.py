@@ -1,4 +1,4 @@
-"""Weights and images that are functions of their names, the same wherever they are made.
+"""Weights and images that are functions of their names, everywhere the same.
 
 `RandomState` keeps its stream in every version of NumPy, which `default_rng` does not.
 """
@@ -25,8 +25,9 @@ def parameter(path, shape):
 
 
 def projected(arrays):
-    """A number for each array: its product with random values, in order of the paths."""
-    return np.array([
-        np.vdot(np.float64(arrays[path]), normal(f"probe {path}", arrays[path].shape))
-        for path in sorted(arrays)
-    ])  # fmt: skip
+    """The product of each array with random values, in order of the paths."""
+    return np.array([product(path, arrays[path]) for path in sorted(arrays)])
+
+
+def product(path, array):
+    return np.vdot(np.float64(array), normal(f"probe {path}", array.shape))

@@ -1,14 +1,14 @@
-"""The networks that are compared with other libraries, and the arrays they are given."""
+"""The networks that are compared with other libraries, and their arrays."""
 
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from parity.made import normal, parameter
 
 from dropout.grammar import parse_call
 from models import create
+from parity.made import normal, parameter
 from training.network import functional
 
 ROWS, CLASSES = 6, 4
@@ -25,8 +25,8 @@ IMAGES = {
     "mlp(widths=(6, 5))": (5, 4, 2),
     "plain(depth=3, width=3)": (9, 8, 2),
     "resnet(depth=8, width=4)": (13, 12, 3),
-    "resnet_imagenet(depth=10)": (33, 37, 3),
-    "resnet_imagenet(depth=14)": (32, 40, 3),
+    "resnet_imagenet(depth=10)": (32, 40, 3),
+    "resnet_imagenet(depth=14)": (33, 37, 3),
     "shake_shake(depth=8, width=4)": (13, 12, 3),
     "vgg(depth=11, width=4, dense=5)": (31, 64, 3),
     "vit(patch=4, width=8, depth=2, heads=2)": (8, 12, 3),

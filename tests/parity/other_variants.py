@@ -8,9 +8,18 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+
 from parity.peers import peer
 from parity.variant_inputs import (
-    ALPHAS, BLOCKS, NOISE, ONES, PAPER, PATCHES, PATHS, RATES, TOKENS
+    ALPHAS,
+    BLOCKS,
+    NOISE,
+    ONES,
+    PAPER,
+    PATCHES,
+    PATHS,
+    RATES,
+    TOKENS,
 )  # fmt: skip
 
 torch = peer("torch")

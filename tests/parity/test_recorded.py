@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from parity.networks import IMAGES
 from parity.peers import peer
 from parity.recorded import recorded

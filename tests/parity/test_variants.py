@@ -5,14 +5,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from parity.peers import ALPHA, same_distribution, same_proportion
-from parity.recorded import recorded
-from parity.variant_inputs import (
-    ALPHAS, BLOCKS, NOISE, ONES, PAPER, PATCHES, PATHS, RATES, TOKENS
-)  # fmt: skip
 
 from dropout import VARIANTS
 from dropout.variants.blocks import covering_seeds
+from parity.peers import ALPHA, same_distribution, same_proportion
+from parity.recorded import recorded
+from parity.variant_inputs import (
+    ALPHAS,
+    BLOCKS,
+    NOISE,
+    ONES,
+    PAPER,
+    PATCHES,
+    PATHS,
+    RATES,
+    TOKENS,
+)  # fmt: skip
 
 pytestmark = pytest.mark.slow
 

@@ -7,6 +7,7 @@ channels first, and whether it trains; statistics are changed in place.
 from functools import partial
 
 import numpy as np
+
 from parity.made import normal, projected
 from parity.networks import CLASSES, IMAGES, ROWS, arrays_of, images_of
 from parity.peers import peer
@@ -105,7 +106,9 @@ def resnet(w, x, train):
         y = relu(unit(w, f"{name}/conv1", x, train, stride))
         y = unit(w, f"{name}/conv2", y, train)
         x = x[:, :, ::stride, ::stride]
-        x = torch.cat([x, x.new_zeros(len(x), y.shape[1] - x.shape[1], *x.shape[2:])], 1)
+        x = torch.cat(
+            [x, x.new_zeros(len(x), y.shape[1] - x.shape[1], *x.shape[2:])], 1
+        )
         x = relu(x + y)
     return dense(w, "out", x.mean((2, 3)))
 
@@ -171,7 +174,7 @@ def char_rnn(w, x, train):
 
 
 def imagenet(block, w, x, train):
-    """torchvision's network; there are as many blocks as stages."""
+    """The network of torchvision; there are as many blocks as stages."""
     network = torchvision.models.resnet.ResNet(
         block, [1, 1, 1, 1], num_classes=CLASSES, norm_layer=BiasedNorm
     )
@@ -205,7 +208,7 @@ def torch_unit(w, ours, conv, norm):
 
 
 def vit(patch, heads, w, x, train):
-    """timm's transformer without a class token, the mean after its norm."""
+    """The transformer of timm without a class token, the mean after its norm."""
     width, depth = w["norm/scale"].shape[0], sum("qkv/kernel" in path for path in w)
     network = timm_transformer.VisionTransformer(
         img_size=tuple(x.shape[2:]), patch_size=patch, in_chans=x.shape[1],
@@ -304,16 +307,19 @@ def in_keras(text):
 
 
 def in_torch(text):
-    """Logits, and what their gradients and the statistics are, in both modes."""
-    found = {}
-    for mode in ("eval", "train") if arrays_of(text)[1] else ("eval",):
-        for name, value in torch_results(text, mode == "train").items():
-            found[f"{mode}/{name}"] = np.float32(value)
-    return found
+    """Logits in each mode; gradients and statistics as they are in training."""
+    if not arrays_of(text)[1]:
+        found = {f"eval/{n}": v for n, v in torch_results(text, False).items()}
+    else:
+        found = {f"train/{n}": v for n, v in torch_results(text, True).items()}
+        found["eval/logits"] = torch_results(text, False)["logits"]
+    return {name: np.float32(value) for name, value in found.items()}
 
 
 def torch_results(text, train):
-    given = [{p: torch.tensor(a).double() for p, a in t.items()} for t in arrays_of(text)]
+    given = [
+        {p: torch.tensor(a).double() for p, a in t.items()} for t in arrays_of(text)
+    ]
     params, stats = given
     params["images"] = torch.tensor(images_of(text)).double()
     for leaf in params.values():
