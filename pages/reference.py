@@ -18,6 +18,7 @@ from training.config import Config, value_text
 
 ROOT = Path(__file__).parent.parent
 FRAMEWORKS = ("nnx", "linen", "equinox")  # modules of `dropout` that attach a plan
+UNBOUNDED = 10**9  # what a bound of a flag stands for that is there for the type
 PARTS = ("Formula", "Mask", "At test", "Domain", "Source")
 SITE_OF_KIND = {
     "activation": "conv1",
@@ -141,7 +142,8 @@ def allowed_text(allowed: tuple) -> str:
     """Return what a flag allows: choices, or a range."""
     if not allowed or isinstance(allowed[0], str):
         return ", ".join(f"`{choice}`" for choice in allowed)
-    return f"{allowed[0]:,} to {allowed[1]:,}"
+    low, high = max(allowed[0], 0), allowed[1]
+    return f"at least {low:g}" if high >= UNBOUNDED else f"{low:g} to {high:,}"
 
 
 def scripts_page() -> str:

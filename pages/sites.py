@@ -40,7 +40,7 @@ def described(name: str) -> Iterator[str]:
     function = constructor(MODELS[name])
     parameters = inspect.signature(function).parameters
     given = (f"{o}={parameters[o].default!r}" for o in option_types(function))
-    yield f"```\n--model='{name}({', '.join(given)})'\n```"
+    yield f'```\n--model="{name}({", ".join(given)})"\n```'
 
 
 def site_rows(name: str) -> Iterator[tuple[str, ...]]:
