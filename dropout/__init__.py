@@ -16,9 +16,11 @@ from dropout.parameters import (
     learned_rows,
     penalty,
 )
-from dropout.plan import Plan, Row, Rule, Span, parse, resolve, rows_at, scale_rates
+from dropout.plan import Plan, Rule, Span, parse
+from dropout.recording import Site, record_sites
+from dropout.rows import Row, Rows, resolve, rows_at, scale_rates, with_rates
 from dropout.schedules import SCHEDULES, Timeline, factor_at
-from dropout.sites import Drop, Moment, Site, bind, record_sites
+from dropout.sites import Drop, Moment, bind
 from dropout.variants import VARIANTS, Variant
 
 __version__ = "0.2.0"
@@ -68,6 +70,7 @@ __all__ = [
     "Moment",
     "Plan",
     "Row",
+    "Rows",
     "Rule",
     "Site",
     "Span",
@@ -120,6 +123,7 @@ __all__ = [
     "uniform",
     "variational",
     "weighted_channel",
+    "with_rates",
     "word",
     "zoneout",
 ]

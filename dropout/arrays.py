@@ -1,7 +1,9 @@
-"""Types of the arrays that variants take."""
+"""Types of the arrays that variants take, and what is asked of them."""
 
 from collections.abc import Callable
 
+import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 Examples = Float[Array, "n ..."]
@@ -10,3 +12,18 @@ Maps = Float[Array, "n height width channels"]
 Kernel = Float[Array, "*taps inputs outputs"]
 KernelCopies = Float[Array, "n *taps inputs outputs"]
 Operation = Callable[[Array, Array], Array]  # (x, kernel) -> product
+Rate = Float[Array, ""] | np.floating | float
+
+
+def widened(x: Array) -> Array:
+    """Return x in the precision of arithmetic: float32, or float64 where x is that."""
+    return x.astype(jnp.float64 if x.dtype == jnp.float64 else jnp.float32)
+
+
+def check_alike(variant: str, x: Array, other: Array) -> None:
+    """Raise ValueError where the second array differs from x in shape or dtype."""
+    if (other.shape, other.dtype) != (x.shape, x.dtype):
+        raise ValueError(
+            f"{variant}: second array of shape {other.shape} and dtype {other.dtype}; "
+            f"expected those of the first, {x.shape} and {x.dtype}."
+        )

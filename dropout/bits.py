@@ -6,6 +6,8 @@ evaluates them inside the loop that uses them: nothing of the mask's size is wri
 memory, and the backward pass makes the same bits again.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +16,9 @@ from jaxtyping import Array, Bool, Float, Integer, Key, UInt32
 from dropout.keys import AnyKey, JaxBits, named_key, row_keys
 
 Seeds = UInt32[Array, "n 2"] | Key[Array, " n"]
-RESOLUTION = 24  # bits of a decision: the significand of float32
+RESOLUTION = 30  # bits of a decision: the most that a signed comparison can take
+SIGNIFICAND = 24  # bits of a float32 in [0, 1)
+MOST_ELEMENTS = 2**32  # of a row: the index of an element has 32 bits
 NORMAL_COEFFICIENTS = (0.00943108, -0.04279067, 0.07982017, 0.01207527, 1.67303137)
 
 
@@ -33,7 +37,16 @@ def named_seeds(key: AnyKey, name: str, rows: int) -> Seeds:
 
 
 def random_bits(seeds: Seeds, shape: tuple[int, ...]) -> UInt32[Array, "n ..."]:
-    """Return uniform 32-bit words of `shape` (n, ...), row by row from `seeds`."""
+    """Return uniform 32-bit words of `shape` (n, ...), row by row from `seeds`.
+
+    Raises:
+        ValueError: a row of more than 2^32 elements, whose bits would repeat.
+    """
+    if math.prod(shape[1:]) > MOST_ELEMENTS:
+        raise ValueError(
+            f"rows of shape {shape[1:]} have {math.prod(shape[1:])} elements: expected "
+            "at most 2^32, after which the bits of a row would repeat."
+        )
     if jnp.issubdtype(seeds.dtype, jax.dtypes.prng_key):
         return jax.vmap(lambda row: jax.random.bits(row, shape[1:], jnp.uint32))(seeds)
     first, second = (
@@ -75,29 +88,27 @@ def integers(bits: UInt32[Array, "..."], bound: Integer[Array, "..."] | int):
 
 def as_uniform(bits: UInt32[Array, "..."]) -> Float[Array, "..."]:
     """Convert 32-bit words to float32 in [0, 1), multiples of 2^-24."""
-    return _steps(bits).astype(jnp.float32) * np.float32(2.0**-RESOLUTION)
+    steps = (bits >> (32 - SIGNIFICAND)).astype(jnp.int32)
+    return steps.astype(jnp.float32) * np.float32(2.0**-SIGNIFICAND)
 
 
 def keep_mask(
     seeds: Seeds, rate: Float[Array, "..."], shape: tuple[int, ...]
 ) -> Bool[Array, "n ..."]:
-    """Return True where an element is kept, as `uniform >= rate` would decide.
+    """Return True where an element is kept, with probability 1 - rate.
 
-    Integers are compared, so that every backend decides alike. Rate 0 keeps all, rate 1
-    keeps none, and what a rate drops, every higher rate drops too.
+    Integers are compared, so that every backend decides alike. A rate is rounded up to
+    a multiple of 2^-30. Rate 0 keeps all, rate 1 keeps none, and what a rate drops,
+    every higher rate drops too.
     """
     return kept(random_bits(seeds, shape), rate)
 
 
 def kept(bits: UInt32[Array, "..."], rate: Float[Array, "..."]) -> Bool[Array, "..."]:
     """Return `keep_mask` for bits that are already drawn."""
-    return _steps(bits) >= jnp.ceil(rate * np.float32(2.0**RESOLUTION)).astype(
-        jnp.int32
-    )
-
-
-def _steps(bits: UInt32[Array, "..."]) -> Integer[Array, "..."]:
-    return (bits >> (32 - RESOLUTION)).astype(jnp.int32)
+    # In float32 also where arithmetic is in float64: the same decisions in both.
+    bound = jnp.ceil(rate.astype(jnp.float32) * np.float32(2.0**RESOLUTION))
+    return (bits >> (32 - RESOLUTION)).astype(jnp.int32) >= bound.astype(jnp.int32)
 
 
 def _element_index(shape: tuple[int, ...]) -> UInt32[Array, "..."]:

@@ -25,12 +25,36 @@ AnyKey = Key[Array, "..."] | JaxBits
 KeyLike = TypeVar("KeyLike", bound=Key[Array, "..."] | JaxBits)
 
 
+def check_key(key: AnyKey) -> None:
+    """Raise ValueError for what is not a typed key, or a key of another generator.
+
+    Under `vmap` the generators `rbg` and `unsafe_rbg` give a row other bits in another
+    batch.
+    """
+    leaf = key.key if isinstance(key, JaxBits) else key
+    if not jnp.issubdtype(jnp.asarray(leaf).dtype, jax.dtypes.prng_key):
+        raise ValueError(
+            f"key of shape {jnp.shape(leaf)} and dtype {jnp.asarray(leaf).dtype}: "
+            "expected a typed key, as jax.random.key(seed) makes it."
+        )
+    if "rbg" in str(jax.random.key_impl(leaf)):
+        raise ValueError(
+            f"key of the generator {jax.random.key_impl(leaf)}, with which a mask "
+            "depends on its batch: expected jax.random.key(seed, impl='threefry2x32')."
+        )
+
+
 def named_key(key: KeyLike, name: str) -> KeyLike:
     """Return the child of `key` (one key, or one per row) that belongs to `name`.
 
-    It folds in `zlib.crc32(name)`, which is the same in every process and version.
+    It folds in the hash of the name.
     """
-    return fold(key, jnp.uint32(zlib.crc32(name.encode())))
+    return fold(key, jnp.uint32(name_hash(name)))
+
+
+def name_hash(name: str) -> int:
+    """Return `zlib.crc32(name)`, which is the same in every process and version."""
+    return zlib.crc32(name.encode())
 
 
 def fold(key: KeyLike, data: Integer[Array, ""] | int) -> KeyLike:

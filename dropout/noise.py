@@ -1,7 +1,8 @@
 """Noise that the backward pass makes again from its seeds, so that no mask is stored.
 
 Variants that multiply by noise use `multiply`. Others use `remake`: it wraps any
-function of seeds, and keeps nothing but its arguments for the backward pass.
+function of seeds, and keeps nothing but its arguments for the backward pass. Both are
+differentiated by JAX itself, so that forward mode, reverse mode and `vmap` all work.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,11 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from dropout.arrays import Examples
-from dropout.bits import Seeds, keep_mask, row_seeds
+from dropout.arrays import Examples, Rate, widened
+from dropout.bits import Seeds, as_uniform, keep_mask, random_bits, row_seeds
 from dropout.keys import AnyKey
 
-Rate = Float[Array, ""] | float
 Noise = Callable[..., Float[Array, "..."]]  # (seeds, rate, shape, *given) -> factor
 Linear = Callable[..., Array]  # (seeds, rate, x, *given) -> y
 
@@ -25,24 +25,19 @@ SMALLEST_KEEP = 2.0**-24
 remake = partial(jax.checkpoint, prevent_cse=False)
 
 
-def fixed_rate(rate: Rate) -> Float[Array, ""]:
-    """Return `rate` as a float32 scalar through which no gradient flows."""
-    return jax.lax.stop_gradient(jnp.asarray(rate, jnp.float32))
+def fixed_rate(rate: Rate, x: Array) -> Float[Array, ""]:
+    """Return `rate` in the precision of `widened(x)`; no gradient flows through it."""
+    return jax.lax.stop_gradient(jnp.asarray(rate, widened(x).dtype))
 
 
 def multiply(
-    noise: Noise,
-    key: AnyKey,
-    x: Examples,
-    rate: Rate,
-    *given: Array,
-    backward: Noise | None = None,
+    noise: Noise, key: AnyKey, x: Examples, rate: Rate, *given: Array
 ) -> Examples:
     """Return `x * noise(seeds, rate, x.shape, *given)` without keeping a mask.
 
-    It has the dtype of `x`. The derivative multiplies the cotangent by the same noise,
-    which it makes again from the row seeds. Where the noise is 0 the result is 0,
-    whatever `x` is there, and where it is 1 the result is `x`, bit for bit.
+    It has the dtype of `x`. The derivative multiplies by the same noise, which it makes
+    again from the row seeds. Where the noise is 0 the result is 0, whatever `x` is
+    there, and where it is 1 the result is `x`, bit for bit.
 
     Args:
         noise: the factor, of a shape that broadcasts to `x.shape`.
@@ -51,62 +46,60 @@ def multiply(
         rate: may be traced.
         *given: other arrays that the noise depends on, kept for the backward pass; no
             gradient flows into them.
-        backward: the noise of the derivative, where a variant has another one there.
     """
-    other = backward or noise
-    return remade(
-        partial(_times, noise), key, x, rate, *given, backward=partial(_times, other)
-    )
+    return remade(partial(_times, noise), key, x, rate, *given)
 
 
 def remade(
-    linear: Linear,
-    key: AnyKey,
-    x: Examples,
-    rate: Rate,
-    *given: Array,
-    backward: Linear | None = None,
+    linear: Linear, key: AnyKey, x: Examples, rate: Rate, *given: Array
 ) -> Examples:
-    """Return `linear(seeds, rate, x, *given)`; the cotangent passes through it too.
+    """Return `linear(seeds, rate, x, *given)`, whose derivative draws again.
 
-    The derivative draws again from the row seeds, so that nothing of the size of `x` is
-    kept. The arguments are as in `multiply`; `linear` and `backward` must be linear in
-    x and their own transposes, as is all that acts element by element.
+    `linear` is linear in x, so that the backward pass needs no more than the row seeds,
+    the rate and `given`. The arguments are as in `multiply`.
     """
     seeds = row_seeds(key, x.shape[0])
-    return _remade(linear, backward or linear, seeds, fixed_rate(rate), given, x)
+    given = jax.lax.stop_gradient(given)
+    return remake(linear)(seeds, fixed_rate(rate, x), x, *given)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _remade(
-    linear: Linear, backward: Linear, seeds: Seeds, rate: Array, given: tuple, x: Array
-) -> Array:
-    return linear(seeds, rate, x, *given)
+def multiply_twice(
+    noise: Noise, derivative: Noise, key: AnyKey, x: Examples, rate: Rate
+) -> Examples:
+    """Return `multiply` by `noise`, with a derivative that multiplies by another noise.
+
+    Forward and reverse mode, and derivatives of any order, use `derivative`.
+    """
+    seeds = row_seeds(key, x.shape[0])
+    return _forward(noise, derivative, seeds, fixed_rate(rate, x), x)
 
 
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def _forward(
-    linear: Linear, backward: Linear, seeds: Seeds, rate: Array, given: tuple, x: Array
-) -> tuple:
-    return linear(seeds, rate, x, *given), (seeds, rate, given)
+    noise: Noise, derivative: Noise, seeds: Seeds, rate: Float[Array, ""], x: Array
+) -> Array:
+    return _times(noise, seeds, rate, x)
 
 
-def _backward(
-    linear: Linear, backward: Linear, residuals: tuple, cotangent: Array
-) -> tuple:
-    seeds, rate, given = residuals
-    return None, None, None, _remade(backward, backward, seeds, rate, given, cotangent)
+@_forward.defjvp
+def _forward_and_derivative(
+    noise: Noise, derivative: Noise, primals: tuple, tangents: tuple
+) -> tuple[Array, Array]:
+    seeds, rate, x = primals
+    tangent = remake(partial(_times, derivative))(seeds, rate, tangents[2])
+    return _times(noise, seeds, rate, x), tangent
 
 
-_remade.defvjp(_forward, _backward)
-
-
-def _times(noise: Noise, seeds: Seeds, rate: Array, x: Array, *given: Array) -> Array:
+def _times(
+    noise: Noise, seeds: Seeds, rate: Float[Array, ""], x: Array, *given: Array
+) -> Array:
     return scale(x, noise(seeds, rate, x.shape, *given))
 
 
 def scale(x: Array, factor: Float[Array, "..."]) -> Array:
     """Return `x * factor` in the dtype of `x`: exactly 0 or `x` at a factor 0 or 1."""
-    product = (x.astype(jnp.float32) * factor).astype(x.dtype)
+    wide = widened(x)
+    product = (wide * factor.astype(wide.dtype)).astype(x.dtype)
     # The processor may flush subnormal products to zero: a factor of 1 must not.
     return jnp.where(factor == 1, x, jnp.where(factor == 0, 0, product))
 
@@ -158,7 +151,17 @@ def ranks(values: Array, axis: int) -> Int[Array, "..."]:
     return jnp.argsort(order, axis=axis, stable=True)
 
 
-def whole_part(rate: Float[Array, ""], count: int) -> Int[Array, ""]:
-    """Return how many of `count` things a rate drops: rounded, and never all."""
-    dropped = jnp.round(rate * np.float32(count)).astype(jnp.int32)
-    return jnp.minimum(dropped, count - 1)
+def dropped_count(
+    seeds: Seeds, rate: Float[Array, ""], count: int
+) -> Int[Array, "n 1"]:
+    """Return how many of `count` things each row drops: rate * count, and never all.
+
+    A fraction is rounded up with the probability that makes the mean right; what a
+    rate drops, every higher rate drops too.
+    """
+    # The last of `count` + 1 words: the others are those of the things themselves.
+    words = random_bits(seeds, (seeds.shape[0], count + 1))[:, count:]
+    expected = rate.astype(jnp.float32) * np.float32(count)
+    return jnp.minimum(jnp.floor(expected + as_uniform(words)), count - 1).astype(
+        jnp.int32
+    )

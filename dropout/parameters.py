@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dropout.kinds import kind_of
-from dropout.plan import Row
+from dropout.recording import Site
+from dropout.rows import Row
 from dropout.schedules import Step, Timeline, factor_at
-from dropout.sites import Site
 from dropout.variants import VARIANTS
 from dropout.variants.entry import Learned, Parameters
 

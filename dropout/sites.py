@@ -1,21 +1,19 @@
 """Named sites: what a model passes to `drop`, and what a plan makes of it there."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
-from jax.ad_checkpoint import checkpoint_name
-from jax.extend.core import ClosedJaxpr, Jaxpr
 from jaxtyping import Array, Integer, Key
 
+from dropout.arrays import Rate
 from dropout.grammar import suggest
-from dropout.keys import AnyKey, JaxBits, example_keys, fold, named_key
+from dropout.keys import AnyKey, JaxBits, check_key, example_keys, fold, named_key
 from dropout.kinds import identity, kind_of
-from dropout.noise import Rate
-from dropout.plan import Row
+from dropout.meshes import with_automatic_axes
+from dropout.rows import Row, Rows, check_rates
 from dropout.variants import VARIANTS, Variant
 from dropout.variants.entry import Parameters
 
@@ -25,27 +23,12 @@ Generator = Literal["hash", "jax"]
 
 AT_TEST = ("eval", "scaling")
 NO_PARAMETERS: Mapping[str, Parameters] = MappingProxyType({})
-MARK = "dropout site "
 
 
-class Site(NamedTuple):
-    """One site of a network, as a forward pass calls it.
-
-    Attributes:
-        name: the name that the model calls it by.
-        shape: the shape of the kernel at a kernel site, else of the activation.
-        reader: the kernel site that reads the activation, "" if none does; a kernel
-            site is its own reader.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    reader: str
-
-
-@dataclass(frozen=True)
-class Moment:
+class Moment(NamedTuple):
     """The pass for which masks are drawn: its examples, epoch, step and draw.
+
+    It is a pytree, and may be an argument of a function under `jit` or `vmap`.
 
     Attributes:
         key: the key of the data split.
@@ -57,8 +40,8 @@ class Moment:
 
     key: Key[Array, ""]
     examples: Integer[Array, " n"]
-    epoch: Integer[Array, ""] | int = 0
-    step: Integer[Array, ""] | int = 0
+    epoch: Integer[Array, ""] | int
+    step: Integer[Array, ""] | int
     draw: Integer[Array, ""] | int = 0
 
 
@@ -76,7 +59,8 @@ def bind(
     a mask for each step, and one that draws per sequence has one mask for all steps.
 
     Args:
-        rows: the resolved plan, at the rates of the step (`rows_at`).
+        rows: the resolved plan, at the rates of the step (`rows_at`); a tuple of rows
+            that does not know its sites lets `drop` be called by any name.
         moment: the pass for which masks are drawn; None is enough for `eval` and
             `scaling`.
         mode: `train` and `mc` draw a mask for each example, `shared_mc` draws one
@@ -89,9 +73,11 @@ def bind(
             variant acts with the parameters that give the row's rate.
 
     Raises:
-        ValueError: an unknown mode or generator, or no moment in a mode that draws.
+        ValueError: an unknown mode or generator, no moment in a mode that draws, a key
+            that is not typed, or a rate outside its domain; from `drop`, a name that is
+            not among the sites of the rows.
     """
-    _check_bind(rows, moment, mode, bits)
+    check_bind(rows, moment, mode, bits, params)
     by_site = {row.site: row for row in rows}
 
     def drop(
@@ -102,102 +88,43 @@ def bind(
         reader: str = "",
     ) -> Array:
         if site not in by_site:
+            check_site(site, rows)
             return identity(site, x, *others)
-        row = by_site[site]
+        row, arrays = (
+            by_site[site],
+            tuple(item for item in others if not callable(item)),
+        )
+        functions = others[len(arrays) :]
         rate = params[site] if site in params else row.rate
-        variant, options = VARIANTS[row.variant.name], dict(row.variant.options)
-        if moment is None or mode in AT_TEST:
-            return _evaluate(variant, options, mode, site, x, rate, *others)
-        if mode == "gaussian" and kind_of(site) == "kernel" and variant.moment_matched:
-            keys = _site_keys(moment, site, "example", row.unit, x.shape[0])
-            source = JaxBits(keys) if bits == "jax" else keys
-            return variant.moment_matched(source, x, rate, *others)
-        once = _draws_copies(variant, site) and row.unit == "batch"
-        count = 1 if once else x.shape[0]
-        unit = "batch" if mode == "shared_mc" else row.unit
-        keys = _site_keys(moment, site, unit, row.unit, count)
-        if time is not None and variant.per == "step":
-            keys = fold(keys, time)
-        source = JaxBits(keys) if bits == "jax" else keys
+
+        def draw_or_evaluate(arguments: tuple) -> Array:
+            moment, rate, time, x, arrays = arguments
+            passed = (site, x, rate, *arrays, *functions)
+            if moment is None or mode in AT_TEST:
+                return _evaluate(row, mode, *passed)
+            return _draw(row, moment, mode, bits, time, *passed)
+
+        def plain(arguments: tuple) -> Array:
+            *_, x, arrays = arguments
+            return identity(site, x, *arrays, *functions)
+
+        arguments = (moment, rate, time, x, arrays)
         try:
-            return _draw(variant, options, source, count, site, x, rate, *others)
+            return with_automatic_axes(draw_or_evaluate, plain, arguments)
         except ValueError as error:
             raise ValueError(f"{row.variant} at {site!r}: {error}") from error
 
     return drop
 
 
-def record_sites(call: Callable[[Drop], Any]) -> tuple[Site, ...]:
-    """Return the sites that `call(drop)` calls, in the order of their calls.
-
-    The call is traced abstractly, with the plain network at every site; nothing is
-    computed.
-
-    Args:
-        call: one forward pass of a model with the given `drop`.
-
-    Raises:
-        ValueError: a site that is called twice in one pass, or a reader that is not a
-            kernel site of the pass.
-    """
-    shapes: dict[str, tuple[int, ...]] = {}
-    readers: dict[str, str] = {}
-
-    def record(
-        site: str, x: Array, *others: Any, time: Any = None, reader: str = ""
-    ) -> Array:
-        shapes[site] = (others[0] if kind_of(site) == "kernel" else x).shape
-        readers[site] = reader
-        return checkpoint_name(identity(site, x, *others), MARK + site)
-
-    def traced() -> None:
-        call(record)
-
-    # A body may be traced more often than it runs, and a compiled function less often:
-    # what counts is how often a site occurs in the program that results.
-    names = tuple(_marked(jax.make_jaxpr(traced)().jaxpr))
-    for position, name in enumerate(names):
-        if name in names[:position]:
-            raise ValueError(
-                f"site {name!r} is called twice in one pass; expected another name "
-                "for each call."
-            )
-    return tuple(
-        Site(name, shapes[name], _reader(readers[name], names, position))
-        for position, name in enumerate(names)
-    )
-
-
-def _reader(named: str, names: tuple[str, ...], position: int) -> str:
-    """The kernel site that reads a site: the named one, else the next to be called."""
-    kernels = [name for name in names if kind_of(name) == "kernel"]
-    if named and named not in kernels:
-        raise ValueError(
-            f"site {names[position]!r} names the reader {named!r}, which is no kernel "
-            f"site of the network{suggest(named, kernels)}."
-        )
-    later = (name for name in names[position:] if kind_of(name) == "kernel")
-    return named or next(later, "")
-
-
-def _marked(program: Jaxpr) -> Iterator[str]:
-    """The sites that occur in a program, those in its inner programs included."""
-    for equation in program.eqns:
-        if equation.primitive.name == "name":
-            name = equation.params["name"]
-            if name.startswith(MARK):
-                yield name.removeprefix(MARK)
-        for value in equation.params.values():
-            for item in value if isinstance(value, tuple) else (value,):
-                if isinstance(item, ClosedJaxpr | Jaxpr):
-                    yield from _marked(
-                        item.jaxpr if isinstance(item, ClosedJaxpr) else item
-                    )
-
-
-def _check_bind(
-    rows: tuple[Row, ...], moment: Moment | None, mode: str, bits: str
+def check_bind(
+    rows: tuple[Row, ...],
+    moment: Moment | None,
+    mode: str,
+    bits: str,
+    params: Mapping[str, Parameters],
 ) -> None:
+    """Raise ValueError for arguments of `bind` that it does not take."""
     for name, value, allowed in (("mode", mode, Mode), ("bits", bits, Generator)):
         if value not in get_args(allowed):
             choices = ", ".join(map(repr, get_args(allowed)))
@@ -206,6 +133,17 @@ def _check_bind(
         raise ValueError(
             f"bind(moment=None, mode={mode!r}): expected a Moment, from which the "
             f"masks at {rows[0].site!r} are drawn, or mode 'eval' or 'scaling'."
+        )
+    if moment is not None:
+        check_key(moment.key)
+    check_rates(row for row in rows if row.site not in params)
+
+
+def check_site(site: str, rows: tuple[Row, ...]) -> None:
+    """Raise ValueError for a site that is not among those that the rows know of."""
+    if isinstance(rows, Rows) and site not in rows.sites:
+        raise ValueError(
+            f"site {site!r} is none of the plan's{suggest(site, rows.sites)}."
         )
 
 
@@ -225,39 +163,58 @@ def _draws_copies(variant: Variant, site: str) -> bool:
 
 
 def _evaluate(
-    variant: Variant,
-    options: dict,
-    mode: str,
-    site: str,
-    x: Array,
-    rate: Rate | Parameters,
-    *others: Any,
+    row: Row, mode: str, site: str, x: Array, rate: Rate | Parameters, *others: Any
 ) -> Array:
+    variant, options = VARIANTS[row.variant.name], dict(row.variant.options)
     scaled = mode == "scaling" and variant.scaling is not None
     evaluate = variant.scaling if scaled else variant.evaluate
     if evaluate is None:
         return identity(site, x, *others)
+    variant.check_array(x)
     if not isinstance(rate, Mapping):
         rate = variant.parameters(rate, x, *others, **options)
     return evaluate(x, rate, *others, **options)
 
 
 def _draw(
-    variant: Variant,
-    options: dict,
-    keys: AnyKey,
-    count: int,
+    row: Row,
+    moment: Moment,
+    mode: str,
+    bits: Generator,
+    time: Integer[Array, ""] | int | None,
     site: str,
     x: Array,
     rate: Rate | Parameters,
     *others: Any,
 ) -> Array:
-    if not _draws_copies(variant, site):
-        return variant(keys, x, rate, *others, **options)
+    """The draw of a row: of copies of the kernel, of moments, or of x itself."""
+    variant, options = VARIANTS[row.variant.name], dict(row.variant.options)
+    if mode == "gaussian" and kind_of(site) == "kernel" and variant.moment_matched:
+        keys = _site_keys(moment, site, "example", row.unit, x.shape[0])
+        return variant.moment_matched(_source(keys, bits), x, rate, *others)
+    copies = _draws_copies(variant, site)
+    count = 1 if copies and row.unit == "batch" else x.shape[0]
+    sharing = "batch" if mode == "shared_mc" else row.unit
+    keys = _site_keys(moment, site, sharing, row.unit, count)
+    if time is not None and variant.per == "step":
+        keys = fold(keys, time)
+    source = _source(keys, bits)
+    if not copies:
+        return variant(source, x, rate, *others, **options)
     kernel, operation = others
-    copies = jnp.broadcast_to(kernel, (count, *kernel.shape))
-    kernels = variant(keys, copies, rate, **options)
-    if count == 1:
+    kernels = jnp.broadcast_to(kernel, (count, *kernel.shape))
+    return _rowwise(operation, x, variant(source, kernels, rate, **options))
+
+
+def _source(keys: Key[Array, " n"], bits: Generator) -> AnyKey:
+    return JaxBits(keys) if bits == "jax" else keys
+
+
+def _rowwise(
+    operation: Callable[[Array, Array], Array], x: Array, kernels: Array
+) -> Array:
+    """The product of x with one kernel, or of each row with its own."""
+    if len(kernels) == 1:
         return operation(x, kernels[0])
     rowwise = jax.vmap(lambda row, its_kernel: operation(row[None], its_kernel)[0])
     return rowwise(x, kernels)

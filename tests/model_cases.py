@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from dropout.grammar import parse_call
-from dropout.sites import record_sites
+from dropout import record_sites
 from models import create
 
 TINY = (

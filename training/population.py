@@ -13,6 +13,7 @@ import optax
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Key
 
+import dropout
 from training.experiment import Experiment, mask_key, optimizer_for
 from training.network import Tree
 from training.norm_statistics import make_batch_statistics
@@ -110,8 +111,7 @@ def make_member_statistics(
 
 def with_rates(objective: Objective, rates: Float[Array, " rows"]) -> Objective:
     """Return the objective at other full rates."""
-    rows = [row._replace(rate=rates[i]) for i, row in enumerate(objective.rows)]
-    return objective._replace(rows=tuple(rows))
+    return objective._replace(rows=dropout.with_rates(objective.rows, rates))
 
 
 def traced_members(experiment: Experiment) -> TracedMember:

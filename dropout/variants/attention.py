@@ -5,10 +5,10 @@ from typing import Literal
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dropout.arrays import Rate, widened
 from dropout.bits import Seeds, keep_mask, row_seeds
 from dropout.keys import AnyKey
 from dropout.noise import (
-    Rate,
     fixed_rate,
     keep_or_drop,
     multiply,
@@ -56,12 +56,14 @@ def dropkey(key: AnyKey, x: Attention, rate: Rate) -> Attention:
         lowest = jnp.finfo(x.dtype).min
         return jnp.where(keep_mask(seeds, rate, x.shape), x, lowest)
 
-    return hide(row_seeds(key, x.shape[0]), fixed_rate(rate), x)
+    return hide(row_seeds(key, x.shape[0]), fixed_rate(rate, x), x)
 
 
 def dropkey_mean(x: Attention, rate: Rate) -> Attention:
     """Return E[y] of DropKey on logits; what matters in use is their softmax."""
-    return rate * jnp.finfo(x.dtype).min + (1 - rate) * x
+    rate = fixed_rate(rate, x)
+    lowest = jnp.asarray(jnp.finfo(x.dtype).min, rate.dtype)
+    return (rate * lowest + (1 - rate) * widened(x)).astype(x.dtype)
 
 
 def drophead(key: AnyKey, x: Attention, rate: Rate) -> Attention:
@@ -80,7 +82,8 @@ def drophead(key: AnyKey, x: Attention, rate: Rate) -> Attention:
 
 def drophead_mean(x: Attention, rate: Rate) -> Attention:
     """Return E[y] of DropHead: (1 - rate^heads) x."""
-    return (1 - rate ** x.shape[1]) * x
+    kept = 1 - fixed_rate(rate, x) ** x.shape[1]
+    return (kept * widened(x)).astype(x.dtype)
 
 
 def _head_noise(seeds: Seeds, rate: Float[Array, ""], shape: tuple[int, ...]) -> Array:

@@ -1,7 +1,6 @@
 """Variants that drop contiguous blocks of feature maps."""
 
 from functools import partial
-from math import gcd
 from typing import Literal
 
 import jax
@@ -9,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from dropout.arrays import Positions
-from dropout.bits import RESOLUTION, Seeds, keep_mask, named_seeds, normal, row_seeds
+from dropout.arrays import Positions, Rate, widened
+from dropout.bits import Seeds, keep_mask, named_seeds, normal, row_seeds
 from dropout.keys import AnyKey
-from dropout.noise import Rate, fixed_rate, keep_scale, multiply, remake
+from dropout.noise import fixed_rate, keep_scale, multiply, remake
+from dropout.variants.block_seeds import Seeding, covering_seeds, seed_rate
 
-Seeding = Literal["extended", "paper"]
 Channels = Literal["each", "shared"]
 
 
@@ -38,6 +37,8 @@ def dropblock(
         mode "paper": seeds only where the whole block fits. A position that n of them
         cover has P = 1 - (1 - gamma)^n, more in the middle than at the border; a search
         finds the gamma whose mean P is `rate` (the published gamma drops less).
+        gamma is rounded up to a multiple of 2^-30, so that rates below k^2 2^-26 are
+        exceeded by up to 1/16 and more.
         Block size 1 is bernoulli, bit for bit; along an axis that is not longer than a
         block the block spans it, and where it spans the map this is spatial, bit for
         bit (both in mode "extended").
@@ -49,7 +50,7 @@ def dropblock(
     Source: Ghiasi et al. 2018, "DropBlock: A regularization method for convolutional
         networks", NeurIPS.
     """
-    _check(x.shape, block_size)
+    _check(block_size)
     noise = partial(_block_noise, size=block_size, channels=channels, mode=mode)
     return multiply(noise, key, x, rate)
 
@@ -68,65 +69,28 @@ def disout(
         Neural Networks", AAAI. The authors' code multiplies alpha by a mean of the next
         layer's weights and takes its statistics over the batch.
     """
-    _check(x.shape, block_size)
+    _check(block_size)
 
     @remake
     def replace(seeds: Seeds, others: Seeds, rate: Array, x: Positions) -> Positions:
         factor = _block_noise(seeds, rate, x.shape, block_size, "each", "extended")
-        values = jax.lax.stop_gradient(x.astype(jnp.float32))
+        values = jax.lax.stop_gradient(widened(x))
         spread = values.std(tuple(range(1, x.ndim)), keepdims=True)
-        distortion = alpha * spread * normal(others, x.shape)
-        kept = jnp.where(rate == 0, x, (x.astype(jnp.float32) * factor).astype(x.dtype))
+        distortion = alpha * spread * normal(others, x.shape).astype(values.dtype)
+        kept = jnp.where(rate == 0, x, (widened(x) * factor).astype(x.dtype))
         return jnp.where(factor == 0, distortion.astype(x.dtype), kept)
 
     others = named_seeds(key, "distortion", x.shape[0])
-    return replace(row_seeds(key, x.shape[0]), others, fixed_rate(rate), x)
-
-
-def seed_rate(rate: Float[Array, ""], cover: Int[np.ndarray, "..."]) -> Array:
-    """Return the probability gamma of a seed that drops positions at `rate`.
-
-    It is the smallest multiple of 2^-24 with mean_i 1 - (1 - gamma)^cover_i >= rate,
-    where `cover` counts the seeds that cover each position. The search takes three
-    rounds of 256 candidates and uses multiplications and integers only, so that every
-    backend finds the same gamma.
-    """
-    powers, weights = np.unique(cover, return_counts=True)
-    weights = (weights // gcd(*weights.tolist())).astype(np.int32)
-    whole = 2 ** (30 - int(weights.sum() - 1).bit_length())
-    goal = jnp.ceil(rate * np.float32(whole * weights.sum())).astype(jnp.int32)
-
-    def too_small(steps: Int[Array, " candidates"]) -> Bool[Array, " candidates"]:
-        survive = (2**RESOLUTION - steps).astype(jnp.float32) * 2.0**-RESOLUTION
-        keep = integer_power(survive[:, None], powers[None])
-        dropped = whole - jnp.floor(keep * whole).astype(jnp.int32)
-        return (dropped * weights[None]).sum(1, dtype=jnp.int32) < goal
-
-    steps = jnp.zeros((), jnp.int32)
-    for stride, rivals in ((2**16, 255), (2**8, 255), (1, 256)):
-        candidates = steps + stride * jnp.arange(1, rivals + 1, dtype=jnp.int32) - 1
-        steps += stride * too_small(candidates).sum(dtype=jnp.int32)
-    return jnp.where(rate < 1, steps.astype(jnp.float32) * 2.0**-RESOLUTION, 1)
+    return replace(row_seeds(key, x.shape[0]), others, fixed_rate(rate, x), x)
 
 
 def integer_power(base: Float[Array, "..."], powers: Int[np.ndarray, "..."]) -> Array:
     """Return `base ** powers` for whole powers >= 0, multiplied in a fixed order."""
-    result = jnp.ones(np.broadcast_shapes(base.shape, powers.shape), jnp.float32)
+    result = jnp.ones(np.broadcast_shapes(base.shape, powers.shape), base.dtype)
     for bit in range(int(powers.max()).bit_length()):
         result = jnp.where((powers >> bit) & 1 == 1, result * base, result)
         base = base * base
     return result
-
-
-def covering_seeds(length: int, size: int, mode: Seeding) -> Int[np.ndarray, " length"]:
-    """Count the seeds that cover each position of an axis."""
-    if size >= length:
-        return np.ones(length, np.int32)
-    if mode == "extended":
-        return np.full(length, size, np.int32)
-    position = np.arange(length, dtype=np.int32)
-    last, first = np.minimum(position, length - size), position - size + 1
-    return last - np.maximum(first, 0) + 1
 
 
 def _block_noise(
@@ -151,7 +115,11 @@ def _block_noise(
     for axis in axes:
         if shape[axis] > size:
             hit = _grow(hit, axis, size, size - 1 if mode == "paper" else 0)
-    dropped = rate if mode == "extended" else 1 - integer_power(1 - gamma, cover)
+    dropped = (
+        rate
+        if mode == "extended"
+        else 1 - integer_power(1 - gamma.astype(rate.dtype), cover)
+    )
     return jnp.where(hit, 0, keep_scale(dropped))
 
 
@@ -166,10 +134,6 @@ def _grow(hit: Bool[Array, "..."], axis: int, size: int, border: int) -> Array:
     )
 
 
-def _check(shape: tuple[int, ...], block_size: int) -> None:
-    if len(shape) not in (3, 4):
-        raise ValueError(
-            f"blocks of x of shape {shape}: expected (n, h, w, c) or (n, length, c)."
-        )
+def _check(block_size: int) -> None:
     if block_size < 1:
         raise ValueError(f"block_size={block_size}: expected at least 1.")

@@ -2,15 +2,13 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from dropout import bits
-from dropout.arrays import Examples, Positions
+from dropout.arrays import Examples, Positions, Rate, widened
 from dropout.bits import Seeds, keep_mask, row_seeds
 from dropout.keys import AnyKey
 from dropout.noise import (
-    Rate,
     drop_elements,
     fixed_rate,
     keep_scale,
@@ -106,45 +104,47 @@ def max_dropout(key: AnyKey, x: Examples, rate: Rate) -> Examples:
 
 def drop_largest(x: Examples, rate: Rate) -> Examples:
     """Apply max dropout, which needs no key."""
-    values = jax.lax.stop_gradient(x.astype(jnp.float32))
+    values = jax.lax.stop_gradient(widened(x))
     axes = tuple(range(1, x.ndim))
     lowest = values.min(axes, keepdims=True)
     height = values.max(axes, keepdims=True) - lowest
-    return jnp.where(values - lowest > (1 - fixed_rate(rate)) * height, 0, x)
+    return jnp.where(values - lowest > (1 - fixed_rate(rate, x)) * height, 0, x)
 
 
 def alpha_mean(x: Examples, rate: Rate) -> Examples:
     """Return E[y] of alpha dropout given x; only the mean over the data is kept."""
-    scale, shift, saturated = _alpha_terms(fixed_rate(rate))
-    return (1 - rate) * (scale * x + shift) + rate * saturated
+    rate = fixed_rate(rate, x)
+    scale, shift, saturated = _alpha_terms(rate)
+    mean = (1 - rate) * (scale * widened(x) + shift) + rate * saturated
+    return mean.astype(x.dtype)
 
 
 def _saturate(key: AnyKey, x: Examples, rate: Rate, mask: tuple[int, ...]) -> Examples:
     @remake
     def saturated_or_kept(seeds: Seeds, rate: Array, x: Examples) -> Examples:
         scale, shift, saturated = _alpha_terms(rate)
-        moved = (x.astype(jnp.float32) * scale + shift).astype(x.dtype)
+        moved = (widened(x) * scale + shift).astype(x.dtype)
         moved = jnp.where(rate == 0, x, moved)
         return jnp.where(keep_mask(seeds, rate, mask), moved, saturated.astype(x.dtype))
 
-    return saturated_or_kept(row_seeds(key, x.shape[0]), fixed_rate(rate), x)
+    return saturated_or_kept(row_seeds(key, x.shape[0]), fixed_rate(rate, x), x)
 
 
 def _alpha_terms(rate: Float[Array, ""]) -> tuple[Array, Array, Array]:
     """Alpha dropout's A, B and A a + B, all finite at rate 1, where the last is 0."""
-    a = np.float32(SELU_SATURATION)
+    a = SELU_SATURATION
     scale = jnp.sqrt(keep_scale(rate) / (1 + a * a * rate))
     return scale, -scale * rate * a, scale * (1 - rate) * a
 
 
 def _with_normal_noise(seeds: Seeds, rate: Float[Array, ""], x: Examples) -> Examples:
     deviation = jnp.sqrt(rate * keep_scale(rate))
-    factor = 1 + deviation * bits.normal(seeds, x.shape)
-    noisy = (x.astype(jnp.float32) * factor).astype(x.dtype)
+    factor = 1 + deviation * bits.normal(seeds, x.shape).astype(rate.dtype)
+    noisy = (widened(x) * factor).astype(x.dtype)
     return jnp.where(rate == 0, x, jnp.where(rate < 1, noisy, 0))
 
 
 def _uniform_noise(
     seeds: Seeds, rate: Float[Array, ""], shape: tuple[int, ...]
 ) -> Array:
-    return 1 + rate * (2 * bits.uniform(seeds, shape) - 1)
+    return 1 + rate * (2 * bits.uniform(seeds, shape).astype(rate.dtype) - 1)

@@ -1,15 +1,21 @@
 """Entries of the registry: how a variant draws, where it acts, how it evaluates."""
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
-from dropout.keys import AnyKey
+from dropout.arrays import Rate
+from dropout.keys import AnyKey, check_key
 from dropout.kinds import ACTIVATIONS
-from dropout.noise import Rate, fixed_rate
+from dropout.meshes import with_automatic_axes
+from dropout.noise import fixed_rate
+
+MOST_AXES = 32
 
 MaskUnit = Literal["example", "batch"]
 Domain = Literal["[0, 1]", "[0, 1)", "(0, 1)", "(0, 0.5]"]
@@ -69,6 +75,7 @@ class Variant:
         domain: the rates that it is defined for.
         unit: whether a mask belongs to an example or to a whole batch, unless a rule
             says otherwise.
+        axes: the fewest and the most axes of x, that of the batch included.
         per: at a site inside a scan over time, whether a mask is drawn at each step or
             once per sequence.
         expectation: `(x, rate, *others, **options) -> E[draw]`, where it is known and
@@ -87,6 +94,7 @@ class Variant:
     moment_matched: Callable[..., Array] | None = None
     domain: Domain = "[0, 1]"
     unit: MaskUnit = "example"
+    axes: tuple[int, int] = (1, MOST_AXES)
     per: Per = "step"
     expectation: Callable[..., Array] | None = None
     exempt: Mapping[Law, str] = field(default_factory=dict)
@@ -106,30 +114,75 @@ class Variant:
         *others,
         **options,
     ) -> Float[Array, "n ..."]:
-        """Draw as in training, and check a rate that is still a Python number.
+        """Draw as in training, and check the arguments.
 
         Raises:
-            ValueError: a Python number outside the domain.
+            ValueError: a concrete rate outside the domain, an array of rates, an array
+                that is not of floating point or has too few or too many axes, or a key
+                that is not typed.
         """
+        check_key(key)
+        x = jnp.asarray(x)
+        self.check_array(x)
         if not isinstance(rate, Mapping):
             self.check_rate(rate)
-            rate = self.parameters(rate, x, *others, **options)
-        return self.draw(key, x, rate, *others, **options)
+        arrays = tuple(item for item in others if not callable(item))
+        functions = others[len(arrays) :]
+
+        def draw(arguments: tuple) -> Array:
+            key, x, rate, arrays = arguments
+            passed = (*arrays, *functions)
+            if not isinstance(rate, Mapping):
+                rate = self.parameters(rate, x, *passed, **options)
+            return self.draw(key, x, rate, *passed, **options)
+
+        def plain(arguments: tuple) -> Array:
+            _, x, _, arrays = arguments
+            return functions[0](x, *arrays) if functions else x
+
+        return with_automatic_axes(draw, plain, (key, x, rate, arrays))
 
     def parameters(self, rate: Rate, x: Array, *others, **options) -> Rate | Parameters:
         """Return what its functions take: the rate, or parameters that give it."""
         if self.learned is None:
             return rate
         return self.learned.init(
-            fixed_rate(rate), others[0] if others else x, **options
+            fixed_rate(rate, x), others[0] if others else x, **options
         )
 
+    def check_array(self, x: Array) -> None:
+        """Raise ValueError for an array that is not of real floats, or of other rank.
+
+        A row alone, under `vmap` say, needs a batch axis of length 1.
+        """
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            raise ValueError(
+                f"{self.name}: x of dtype {x.dtype}; expected real floating point, "
+                "such as float32."
+            )
+        least, most = self.axes
+        if not least <= x.ndim <= most:
+            count = f"at least {least}" if most == MOST_AXES else f"{least} to {most}"
+            raise ValueError(
+                f"{self.name}: x of shape {x.shape}; expected a batch of rows, with "
+                f"{count} axes in all (x[None] gives a single row its batch axis)."
+            )
+
     def check_rate(self, rate: Rate) -> None:
-        """Raise ValueError for a Python number outside the domain, or NaN."""
-        if not isinstance(rate, (int, float)):
+        """Raise ValueError for an array of rates, or a rate outside the domain.
+
+        Only the shape of a traced rate is known.
+        """
+        if np.shape(rate) != () or not np.isrealobj(rate):
+            raise ValueError(
+                f"{self.name}: rate of shape {np.shape(rate)}; expected one real "
+                "number (jax.vmap over the rows gives each of them a rate)."
+            )
+        if isinstance(rate, jax.core.Tracer):
             return
+        number = float(rate)
         low, high = map(float, self.domain[1:-1].split(", "))
-        above = rate >= low if self.domain.startswith("[") else rate > low
-        below = rate <= high if self.domain.endswith("]") else rate < high
-        if math.isnan(rate) or not (above and below):
-            raise ValueError(f"{self.name}: rate {rate!r} is outside {self.domain}.")
+        above = number >= low if self.domain.startswith("[") else number > low
+        below = number <= high if self.domain.endswith("]") else number < high
+        if not (above and below):  # as NaN is
+            raise ValueError(f"{self.name}: rate {number!r} is outside {self.domain}.")

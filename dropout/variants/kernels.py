@@ -6,11 +6,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from dropout.arrays import Examples, KernelCopies, Operation
+from dropout.arrays import Examples, KernelCopies, Operation, Rate, widened
 from dropout.bits import Seeds, keep_mask, normal, row_seeds
 from dropout.keys import AnyKey
 from dropout.noise import (
-    Rate,
     drop_elements,
     fixed_rate,
     keep_or_drop,
@@ -111,7 +110,8 @@ def targeted_mean(
     drop: Literal["weight", "unit"] = "weight",
 ) -> KernelCopies:
     """Return E[y] of targeted dropout: candidates lose the fraction `rate`."""
-    return jnp.where(_candidates(x, target, drop), (1 - rate) * x, x)
+    left = (widened(x) * (1 - fixed_rate(rate, x))).astype(x.dtype)
+    return jnp.where(_candidates(x, target, drop), left, x)
 
 
 def moment_matched(
@@ -129,7 +129,7 @@ def moment_matched(
         since its positions miss the same weights. The bias is added after.
     Source: Wan et al. 2013, section 4.
     """
-    rate = fixed_rate(rate)
+    rate = fixed_rate(rate, x)
     mean = operation(x, kernel)
     spread = (rate * keep_scale(rate)).astype(mean.dtype)
     variance = spread * operation(x * x, kernel * kernel)
@@ -143,7 +143,7 @@ def _candidates(x: KernelCopies, target: float, drop: str) -> Bool[Array, "n ...
     """True for the weights, or the units, that targeted dropout may drop."""
     if not 0 <= target <= 1:
         raise ValueError(f"targeted(target={target}): expected a fraction in [0, 1].")
-    size = jnp.abs(jax.lax.stop_gradient(x).astype(jnp.float32))
+    size = jnp.abs(widened(jax.lax.stop_gradient(x)))
     columns = size.reshape(x.shape[0], -1, x.shape[-1])
     if drop == "unit":
         norms = jnp.square(columns).sum(1)

@@ -3,15 +3,16 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dropout.arrays import Examples
+from dropout.arrays import Examples, Rate, check_alike, widened
 from dropout.bits import Seeds, as_uniform, kept, random_bits
 from dropout.keys import AnyKey
 from dropout.noise import (
     Noise,
-    Rate,
+    fixed_rate,
     keep_or_drop,
     keep_unscaled,
     multiply,
+    multiply_twice,
     shared,
 )
 
@@ -57,12 +58,12 @@ def shakedrop(key: AnyKey, x: Examples, rate: Rate) -> Examples:
     Source: Yamada et al. 2019, "ShakeDrop Regularization for Deep Residual Learning",
         IEEE Access.
     """
-    return multiply(_shaken(1, -1.0), key, x, rate, backward=_shaken(2, 0.0))
+    return multiply_twice(_shaken(1, -1.0), _shaken(2, 0.0), key, x, rate)
 
 
 def expected_branch(x: Examples, rate: Rate) -> Examples:
     """Return what ShakeDrop gives at test: (1 - rate) x."""
-    return (x.astype(jnp.float32) * (1 - rate)).astype(x.dtype)
+    return (widened(x) * (1 - fixed_rate(rate, x))).astype(x.dtype)
 
 
 def shake_shake(key: AnyKey, first: Examples, rate: Rate, second: Examples) -> Examples:
@@ -76,8 +77,10 @@ def shake_shake(key: AnyKey, first: Examples, rate: Rate, second: Examples) -> E
     Domain: rate in [0, 1]; 1 is the published form, 0 the plain mean.
     Source: Gastaldi 2017, arXiv:1705.07485.
     """
-    one = multiply(_share(0, 0.5), key, first, rate, backward=_share(1, 0.5))
-    return one + multiply(_share(0, -0.5), key, second, rate, backward=_share(1, -0.5))
+    check_alike("shake_shake", first, second)
+    one = multiply_twice(_share(0, 0.5), _share(1, 0.5), key, first, rate)
+    other = multiply_twice(_share(0, -0.5), _share(1, -0.5), key, second, rate)
+    return one + other
 
 
 def _shaken(word: int, lowest: float) -> Noise:
@@ -85,7 +88,7 @@ def _shaken(word: int, lowest: float) -> Noise:
 
     def noise(seeds: Seeds, rate: Float[Array, ""], shape: tuple[int, ...]) -> Array:
         words = random_bits(seeds, (shape[0], 3))
-        shaken = lowest + (1 - lowest) * as_uniform(words[:, word])
+        shaken = lowest + (1 - lowest) * as_uniform(words[:, word]).astype(rate.dtype)
         factor = jnp.where(kept(words[:, 0], rate), 1, shaken)
         return factor.reshape(-1, *(1,) * (len(shape) - 1))
 
@@ -96,7 +99,7 @@ def _share(word: int, sign: float) -> Noise:
     """1/2 +- rate (u - 1/2), the share of one of two branches; `sign` is +-1/2."""
 
     def noise(seeds: Seeds, rate: Float[Array, ""], shape: tuple[int, ...]) -> Array:
-        u = as_uniform(random_bits(seeds, (shape[0], 2))[:, word])
+        u = as_uniform(random_bits(seeds, (shape[0], 2))[:, word]).astype(rate.dtype)
         return (0.5 + sign * rate * (2 * u - 1)).reshape(-1, *(1,) * (len(shape) - 1))
 
     return noise

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from dropout.arrays import Maps
+from dropout.arrays import Maps, Rate, widened
 from dropout.bits import keep_mask, named_seeds, row_seeds, uniform
 from dropout.keys import AnyKey
-from dropout.noise import Rate, fixed_rate, keep_unscaled, multiply
+from dropout.noise import fixed_rate, keep_unscaled, multiply
 
 Pooled = Float[Array, "n rows columns channels"]
 Windows = Float[Array, "n rows columns channels window"]
@@ -37,8 +37,8 @@ def max_pool(key: AnyKey, x: Maps, rate: Rate, pool: Pool) -> Pooled:
 
 def weighted_max_pool(x: Maps, rate: Rate, pool: Pool) -> Pooled:
     """Weight every rank of the window by its chance: max-pooling dropout at test."""
-    rate = fixed_rate(rate)
-    ascending = _ascending(jnp.moveaxis(windows(x, pool).astype(jnp.float32), -1, 0))
+    rate = fixed_rate(rate, x)
+    ascending = _ascending(jnp.moveaxis(widened(windows(x, pool)), -1, 0))
     mean = jnp.minimum(ascending[-1], 0) * (1 - rate) ** len(ascending)
     for above, value in enumerate(reversed(ascending)):
         mean += (1 - rate) * rate**above * jnp.maximum(value, 0)
@@ -47,7 +47,7 @@ def weighted_max_pool(x: Maps, rate: Rate, pool: Pool) -> Pooled:
 
 def scaled_max_pool(x: Maps, rate: Rate, pool: Pool) -> Pooled:
     """Scale the largest value by 1 - rate: weight scaling of max-pooling dropout."""
-    return pool(x) * (1 - fixed_rate(rate)).astype(x.dtype)
+    return pool(x) * (1 - fixed_rate(rate, x)).astype(x.dtype)
 
 
 def stochastic_pool(key: AnyKey, x: Maps, rate: Rate, pool: Pool) -> Pooled:
@@ -69,14 +69,14 @@ def stochastic_pool(key: AnyKey, x: Maps, rate: Rate, pool: Pool) -> Pooled:
     below = cumulative <= (lot * cumulative[..., -1])[..., None]
     choice = jnp.minimum(below.sum(-1), count - 1)
     seeds = row_seeds(key, x.shape[0])
-    largest = keep_mask(seeds, fixed_rate(rate), tuple(shape))
+    largest = keep_mask(seeds, fixed_rate(rate, x), tuple(shape))
     choice = jnp.where(largest, values.argmax(-1), choice)[..., None]
     return jnp.take_along_axis(values, choice, axis=-1, mode="clip")[..., 0]
 
 
 def expected_pool(x: Maps, rate: Rate, pool: Pool) -> Pooled:
     """Return the expectation of stochastic pooling, its rule at test."""
-    values, rate = windows(x, pool).astype(jnp.float32), fixed_rate(rate)
+    values, rate = widened(windows(x, pool)), fixed_rate(rate, x)
     weights = _weights(values)
     total = weights.sum(-1)
     mean = (weights * values).sum(-1) / jnp.where(total > 0, total, 1)
@@ -127,4 +127,4 @@ def _ascending(values: Array) -> list[Array]:
 
 def _weights(values: Windows) -> Windows:
     """How likely each value is, up to a factor."""
-    return jnp.maximum(values.astype(jnp.float32), 0)
+    return jnp.maximum(widened(values), 0)

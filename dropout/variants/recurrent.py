@@ -3,11 +3,10 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dropout.arrays import Examples
+from dropout.arrays import Examples, Rate, check_alike, widened
 from dropout.bits import Seeds, keep_mask, row_seeds
 from dropout.keys import AnyKey
 from dropout.noise import (
-    Rate,
     drop_elements,
     fixed_rate,
     keep_or_drop,
@@ -57,15 +56,17 @@ def zoneout(key: AnyKey, new: Examples, rate: Rate, old: Examples) -> Examples:
     Source: Krueger et al. 2017, "Zoneout: Regularizing RNNs by Randomly Preserving
         Hidden Activations", ICLR.
     """
+    check_alike("zoneout", new, old)
 
     @remake
     def new_or_old(seeds: Seeds, rate: Array, new: Examples, old: Examples) -> Examples:
         return jnp.where(keep_mask(seeds, rate, new.shape), new, old)
 
-    return new_or_old(row_seeds(key, new.shape[0]), fixed_rate(rate), new, old)
+    return new_or_old(row_seeds(key, new.shape[0]), fixed_rate(rate, new), new, old)
 
 
 def expected_state(new: Examples, rate: Rate, old: Examples) -> Examples:
     """Return what zoneout gives at test: rate old + (1 - rate) new."""
-    mixed = rate * old.astype(jnp.float32) + (1 - rate) * new.astype(jnp.float32)
+    rate = fixed_rate(rate, new)
+    mixed = rate * widened(old) + (1 - rate) * widened(new)
     return mixed.astype(new.dtype)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
-from dropout.arrays import Maps
+from dropout.arrays import Maps, Rate, widened
 from dropout.bits import (
     Seeds,
     integers,
@@ -18,8 +18,8 @@ from dropout.bits import (
     row_seeds,
 )
 from dropout.keys import AnyKey
-from dropout.noise import Rate, fixed_rate, multiply, remake
-from dropout.variants.blocks import covering_seeds
+from dropout.noise import fixed_rate, multiply, remake
+from dropout.variants.block_seeds import covering_seeds
 
 GRID = 64  # areas and aspects to choose from
 
@@ -87,7 +87,7 @@ def random_erasing(
         return jnp.where(hole, filling.astype(x.dtype), x)
 
     others = named_seeds(key, "fill", x.shape[0])
-    return erase(others, fixed_rate(rate), (top, left), (heights, widths), x)
+    return erase(others, fixed_rate(rate, x), (top, left), (heights, widths), x)
 
 
 def rectangles(
@@ -168,4 +168,6 @@ def _covered_by(length: int, side: int) -> Float[np.ndarray, " length"]:
 
 
 def _lose(x: Maps, rate: Rate, chance: Float[np.ndarray, "height width"]) -> Maps:
-    return x * (1 - rate * jnp.asarray(chance[None, :, :, None], jnp.float32))
+    rate = fixed_rate(rate, x)
+    lost = rate * jnp.asarray(chance[None, :, :, None], rate.dtype)
+    return (widened(x) * (1 - lost)).astype(x.dtype)

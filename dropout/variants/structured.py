@@ -5,18 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from dropout.arrays import Examples, Positions
+from dropout.arrays import Examples, Positions, Rate, widened
 from dropout.bits import Seeds, random_bits, uniform
 from dropout.keys import AnyKey
 from dropout.noise import (
-    Rate,
+    dropped_count,
     fixed_rate,
     keep_or_drop,
     keep_unscaled,
     multiply,
     ranks,
     shared,
-    whole_part,
 )
 
 SMALLEST_SCORE = 1e-20
@@ -41,15 +40,16 @@ def weighted_channel(key: AnyKey, x: Positions, rate: Rate) -> Positions:
 
     Formula: score_c is the mean of channel c (negative ones count as 0), its lot
         log(u_c) / score_c, u_c ~ U(0, 1); the M channels of the largest lots are kept
-        and scaled by sum_c score_c / sum_kept score_c. M = C - round(rate C), at least
-        1. The sum of all scores is kept exactly; E[y] of a single channel is not x.
+        and scaled by sum_c score_c / sum_kept score_c. M is (1 - rate) C, of which a
+        fraction is rounded by chance, and at least 1. The sum of all scores is kept
+        exactly; E[y] of a single channel is not x.
     Mask: (n, 1, ..., 1, c); no further random step, and none over the batch.
     At test: the identity.
     Domain: rate in [0, 1]; 1 keeps one channel. For features that are not negative.
     Source: Hou & Wang 2019, "Weighted Channel Dropout for Regularization of Deep
         Convolutional Neural Network", AAAI; sampling of Efraimidis & Spirakis 2006.
     """
-    values = jax.lax.stop_gradient(x.astype(jnp.float32))
+    values = jax.lax.stop_gradient(widened(x))
     score = values.mean(tuple(range(1, x.ndim - 1)), keepdims=True)
     return multiply(_weighted_noise, key, x, rate, jnp.maximum(score, SMALLEST_SCORE))
 
@@ -57,10 +57,10 @@ def weighted_channel(key: AnyKey, x: Positions, rate: Rate) -> Positions:
 def patch(key: AnyKey, x: Positions, rate: Rate, *, prefix: int = 0) -> Positions:
     """Keeps a fixed number of tokens of an example, chosen at random, without scaling.
 
-    Formula: y = m x with exactly K ones per row, K = T - round(rate T), at least 1; T
-        counts the tokens after the first `prefix`, which are always kept (a class
-        token). E[y] = x K / T. The dropped tokens become zero in place, so that the
-        shape does not depend on the rate.
+    Formula: y = m x with exactly K ones per row, K = (1 - rate) T, of which a fraction
+        is rounded by chance, and at least 1; T counts the tokens after the first
+        `prefix`, which are always kept (a class token). E[y] = x E[K] / T. The dropped
+        tokens become zero in place, so that the shape does not depend on the rate.
     Mask: (n, t, 1); on a map all positions of the map, (n, h, w, 1).
     At test: the identity; all tokens.
     Domain: rate in [0, 1]; 1 keeps one token.
@@ -71,10 +71,6 @@ def patch(key: AnyKey, x: Positions, rate: Rate, *, prefix: int = 0) -> Position
     def noise(seeds: Seeds, rate: Float[Array, ""], shape: tuple[int, ...]) -> Array:
         return _kept_tokens(seeds, rate, shape, prefix)
 
-    if x.ndim < 3:
-        raise ValueError(
-            f"patch: expected (n, tokens, c) or (n, h, w, c), not {x.shape}."
-        )
     if not 0 <= prefix < np.prod(x.shape[1:-1]):
         raise ValueError(
             f"patch(prefix={prefix}): expected fewer than the tokens of {x.shape}."
@@ -85,9 +81,9 @@ def patch(key: AnyKey, x: Positions, rate: Rate, *, prefix: int = 0) -> Position
 def patch_mean(x: Positions, rate: Rate, *, prefix: int = 0) -> Positions:
     """Return E[y] of patch dropout: x times the fraction of tokens that it keeps."""
     count = int(np.prod(x.shape[1:-1])) - prefix
-    fraction = 1 - whole_part(fixed_rate(rate), count) / count
+    fraction = 1 - jnp.minimum(fixed_rate(rate, x), 1 - 1 / count)
     token = jnp.arange(count + prefix).reshape(1, *x.shape[1:-1], 1)
-    return x * jnp.where(token < prefix, 1, fraction)
+    return (widened(x) * jnp.where(token < prefix, 1, fraction)).astype(x.dtype)
 
 
 def word(key: AnyKey, x: Positions, rate: Rate) -> Positions:
@@ -105,14 +101,16 @@ def word(key: AnyKey, x: Positions, rate: Rate) -> Positions:
 
 def kept_fraction(x: Examples, rate: Rate) -> Examples:
     """Return E[y] of a mask without scaling: (1 - rate) x."""
-    return (1 - rate) * x
+    return (widened(x) * (1 - fixed_rate(rate, x))).astype(x.dtype)
 
 
 def _weighted_noise(
     seeds: Seeds, rate: Float[Array, ""], shape: tuple[int, ...], score: Array
 ) -> Array:
-    lots = jnp.log(uniform(seeds, score.shape) + np.float32(2.0**-25)) / score
-    dropped = ranks(lots, axis=-1) < whole_part(rate, shape[-1])
+    u = uniform(seeds, score.shape).astype(score.dtype)
+    lots = jnp.log(u + 2.0**-25) / score
+    count = dropped_count(seeds, rate, shape[-1])
+    dropped = ranks(lots, axis=-1) < count.reshape(-1, *(1,) * (len(shape) - 1))
     lost = jnp.where(dropped, score, 0).sum(-1, keepdims=True)
     left = jnp.where(dropped, 0, score).sum(-1, keepdims=True)
     return jnp.where(dropped, 0, 1 + lost / left)
@@ -126,8 +124,8 @@ def _kept_tokens(
     index_bits = np.uint32(2 ** count.bit_length() - 1)
     index = jnp.arange(count, dtype=jnp.uint32)[None]
     lots = (random_bits(seeds, (shape[0], count)) | index_bits) ^ index
-    dropped = whole_part(rate, count)
-    lowest = jax.lax.dynamic_index_in_dim(jnp.sort(lots, axis=1), dropped, axis=1)
+    dropped = dropped_count(seeds, rate, count)
+    lowest = jnp.take_along_axis(jnp.sort(lots, axis=1), dropped, axis=1)
     keep = (lots >= lowest).astype(jnp.float32)
     keep = jnp.pad(keep, ((0, 0), (prefix, 0)), constant_values=1)
     return keep.reshape(*shape[:-1], 1)

@@ -64,7 +64,7 @@ def problem(plan):
 
     def loss(params):
         kernels, parameters = params
-        moment = Moment(KEY, jnp.arange(6))
+        moment = Moment(KEY, jnp.arange(6), 0, 0)
         drop = bind(rows, moment, params=parameters)
         hidden = drop("fc1/kernel", x, kernels["fc1/kernel"], jnp.matmul)
         hidden = drop("fc1", jnp.tanh(drop("fc1/pre", hidden)))

@@ -4,7 +4,7 @@ import pytest
 
 from dropout import VARIANTS, Row, Span, parse, resolve
 from dropout.grammar import Call
-from dropout.plan import matches
+from dropout.rows import matches
 
 SITES = ("input", "conv1/kernel", "conv1", "pool1", "conv2/kernel", "conv2", "fc")
 

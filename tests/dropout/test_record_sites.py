@@ -93,6 +93,20 @@ def test_a_site_inside_a_transformation_counts_once_and_outside_it_again(inside)
         record_sites(lambda drop: (inside(drop, "a"), drop("a", X)))
 
 
+def test_a_site_in_a_loop_passes_its_time():
+    """Else all layers of a scan, or all turns of a loop, would share one mask."""
+
+    def layers(drop):
+        return jax.lax.scan(lambda x, _: (drop("a", x), None), X, jnp.arange(3))
+
+    def turns(drop):
+        return jax.lax.while_loop(lambda x: x.sum() < 9, lambda x: drop("a", x), X)
+
+    for call in (layers, turns):
+        with pytest.raises(ValueError, match="'a' is called in a loop without"):
+            record_sites(call)
+
+
 def test_a_function_that_is_compiled_once_and_called_twice_calls_its_site_twice():
     def call(drop):
         layer = jax.jit(lambda x: drop("a", x))

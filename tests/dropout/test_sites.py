@@ -251,4 +251,4 @@ def test_an_unknown_mode_or_generator_is_refused(key, wrong):
     # Unchecked, as a user calls it: the type checker of the tests would be first.
     function = inspect.unwrap(bind)
     with pytest.raises(ValueError, match=f"{name}='{value}'.*expected one of"):
-        function((), Moment(key, jnp.arange(3)), **wrong)
+        function((), Moment(key, jnp.arange(3), 0, 0), **wrong)

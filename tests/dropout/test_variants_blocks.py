@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from variant_cases import draw
 
-from dropout.variants.blocks import covering_seeds, seed_rate
+from dropout.variants.block_seeds import covering_seeds, seed_rate
 
 KEY = jax.random.key(33)
 GEOMETRIES = [
@@ -149,7 +149,7 @@ def test_sequences_and_shared_channels():
 
 
 def test_shapes_and_sizes_that_make_no_sense_are_errors():
-    with pytest.raises(ValueError, match="expected \\(n, h, w, c\\)"):
+    with pytest.raises(ValueError, match="with 3 to 4 axes"):
         dropblock(jnp.ones((2, 3)), 0.1)
     with pytest.raises(ValueError, match="block_size=0"):
         dropblock(jnp.ones((2, 4, 4, 1)), 0.1, block_size=0)
@@ -164,12 +164,12 @@ def test_seed_rate_is_the_root(rate, size):
 
 
 def test_seed_rate_is_the_smallest_step_that_is_enough():
-    """With one seed a position it is the rate, rounded up to a multiple of 2^-24; also
-    where that ends in a digit 255 of the search."""
+    """With one seed a position it is the rate, rounded up to a multiple of 2^-30; also
+    where that ends in a digit 31 of the search."""
     rates = np.random.default_rng(0).uniform(size=4096).astype(np.float32)
-    rates = np.concatenate([rates, np.float32([0x12FF34, 0xFFFFFF, 0xFF, 1]) / 2**24])
+    rates = np.concatenate([rates, np.float32([0x12FF34, 0xFFFFFF, 0x1F, 1]) / 2**30])
     find = jax.jit(jax.vmap(lambda rate: seed_rate(rate, np.ones((1, 1), np.int32))))
-    expected = np.ceil(np.float64(rates) * 2**24) / 2**24
+    expected = np.ceil(np.float64(rates) * 2**30) / 2**30
     np.testing.assert_array_equal(find(rates), expected)
 
 

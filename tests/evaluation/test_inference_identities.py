@@ -86,7 +86,7 @@ def test_monte_carlo_averages_all_thinned_networks(tiny):
     rows = rows_of(f"fc1:bernoulli:{RATE}", network)
 
     def sample(draw):
-        moment = Moment(KEY, jnp.arange(3), draw=draw)
+        moment = Moment(KEY, jnp.arange(3), 0, 0, draw)
         return jax.nn.softmax(logits(images, bind(rows, moment, "mc")))
 
     found = jax.jit(jax.vmap(sample), compiler_options=QUICK)(
@@ -98,7 +98,7 @@ def test_monte_carlo_averages_all_thinned_networks(tiny):
 def normed(mode, ids, row_weights=None):
     """Features and statistics of a batch-normalised network under dropout in a mode."""
     rows = rows_of("fc:bernoulli:0.5", NETWORK)
-    moment = Moment(KEY, jnp.asarray(ids), draw=1)
+    moment = Moment(KEY, jnp.asarray(ids), 0, 0, 1)
     drop = bind(rows, moment, mode)
     images = jnp.asarray(ids, jnp.float32).reshape(-1, 1, 1, 1)
     stats = jax.tree.map(lambda leaf: leaf + 0.5, NETWORK.stats)

@@ -126,7 +126,7 @@ def test_microbatches_move_the_statistics_one_after_another():
 def test_no_evaluation_moves_a_statistic(mode):
     rows = resolve(parse("fc:bernoulli:0.5"), SITES)
     images = jnp.arange(5, dtype=jnp.float32).reshape(-1, 1, 1, 1)
-    moment = Moment(jax.random.key(0), jnp.arange(5), draw=1)
+    moment = Moment(jax.random.key(0), jnp.arange(5), 0, 0, 1)
     drop = bind(rows, moment, mode)
     logits, stats = NETWORK.forward(NETWORK.params, NETWORK.stats, images, drop)
     for one, two in zip(jax.tree.leaves(stats), jax.tree.leaves(NETWORK.stats)):
@@ -149,7 +149,7 @@ def test_members_of_a_population_have_statistics_of_their_own():
     def member(params, stats, key):
         rows, moment = (
             resolve(parse("fc:bernoulli:0.5"), SITES),
-            Moment(key, jnp.arange(6)),
+            Moment(key, jnp.arange(6), 0, 0),
         )
         drop = bind(rows, moment)
         return NETWORK.forward(params, stats, images, drop, jnp.ones(6))

@@ -43,7 +43,7 @@ def test_only_activations_are_of_the_compute_dtype(text):
 
 def test_masks_are_the_same_decisions():
     rows = resolve(parse("input:bernoulli:0.3"), ("input",))
-    inner = bind(rows, Moment(jax.random.key(1), jnp.arange(ROWS)))
+    inner = bind(rows, Moment(jax.random.key(1), jnp.arange(ROWS), 0, 0))
     images = jax.random.uniform(jax.random.key(2), (ROWS, *IMAGE), minval=1.0)
     dropped, logits = {}, {}
 

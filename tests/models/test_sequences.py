@@ -39,7 +39,7 @@ def rows_of(text, plan):
 
 def dropper(text, plan, key, ids=None):
     ids = jnp.arange(ROWS) if ids is None else jnp.asarray(ids)
-    return bind(rows_of(text, plan), Moment(key, ids))
+    return bind(rows_of(text, plan), Moment(key, ids, 0, 0))
 
 
 def sigmoid(x):

@@ -46,7 +46,7 @@ def trainer(network):
     assert len(rows) == len(sites)
 
     def loss(params, stats, key, images):
-        drop = bind(rows, Moment(key, jnp.arange(ROWS)))
+        drop = bind(rows, Moment(key, jnp.arange(ROWS), 0, 0))
         logits, stats = network.forward(params, stats, images, drop, jnp.ones(ROWS))
         return jnp.square(logits - 1).mean(), stats
 

@@ -29,7 +29,7 @@ def network(text):
 
 def dropper(plan, sites):
     rows = resolve(parse(plan), sites)
-    moment = Moment(jax.random.key(1), jnp.arange(ROWS))
+    moment = Moment(jax.random.key(1), jnp.arange(ROWS), 0, 0)
     return bind(rows, moment)
 
 

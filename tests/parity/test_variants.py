@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dropout import VARIANTS
-from dropout.variants.blocks import covering_seeds
+from dropout.variants.block_seeds import covering_seeds
 from parity.peers import ALPHA, same_distribution, same_proportion
 from parity.recorded import recorded
 from parity.variant_inputs import (

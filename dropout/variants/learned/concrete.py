@@ -6,7 +6,7 @@ import numpy as np
 from jax.scipy.special import logit, xlogy
 from jaxtyping import Array, Float
 
-from dropout.arrays import Examples, Kernel, Positions
+from dropout.arrays import Examples, Kernel, Positions, widened
 from dropout.bits import Seeds, random_bits, row_seeds
 from dropout.keys import AnyKey
 from dropout.noise import keep_scale, remake, scale
@@ -66,7 +66,7 @@ def concrete_mean(
     length_scale: float = 0,
 ) -> Examples:
     """Return E[y] of spatial concrete dropout, by a midpoint sum over 4096 u."""
-    u = (jnp.arange(4096, dtype=jnp.float32) + 0.5) / 4096
+    u = (jnp.arange(4096, dtype=parameters["logit"].dtype) + 0.5) / 4096
     keeps = jax.nn.sigmoid(-(parameters["logit"] + logit(u)) / temperature)
     return scale(x, keeps.mean() * keep_scale(jax.nn.sigmoid(parameters["logit"])))
 
@@ -108,9 +108,7 @@ def spatial_concrete_penalty(
     Formula: length_scale^2 sum(W^2) / (1 - p) + K (p log p + (1 - p) log(1 - p)).
     """
     p, q = jax.nn.sigmoid(parameters["logit"]), jax.nn.sigmoid(-parameters["logit"])
-    weights = (
-        length_scale**2 * jnp.square(kernel.astype(jnp.float32)).sum() * keep_scale(p)
-    )
+    weights = length_scale**2 * jnp.square(widened(kernel)).sum() * keep_scale(p)
     return weights + channels * (xlogy(p, p) + xlogy(q, q))
 
 
@@ -126,7 +124,7 @@ def _relaxed(
         # Odd multiples of 2^-24, so that neither logarithm is infinite.
         steps = (random_bits(seeds, mask) >> 8) | np.uint32(1)
         u = steps.astype(jnp.float32) * np.float32(2.0**-24)
-        noise = jnp.log(u) - jnp.log1p(-u)
+        noise = (jnp.log(u) - jnp.log1p(-u)).astype(logits.dtype)
         keeps = jax.nn.sigmoid(-(logits + noise) / temperature)
         return scale(x, keeps * keep_scale(jax.nn.sigmoid(logits)))
 

@@ -86,4 +86,5 @@ def molchanov_divergence(log_alpha: Float[Array, "..."]) -> Float[Array, "..."]:
 
 def _log_alpha(parameters: Parameters, kernel: Kernel) -> Array:
     squares = jnp.log(squared(kernel) + SMALLEST_SQUARE)
-    return jnp.minimum(parameters["log_variance"] - squares, LARGEST_LOG_ALPHA)
+    log_variance = parameters["log_variance"].astype(squares.dtype)
+    return jnp.minimum(log_variance - squares, LARGEST_LOG_ALPHA)

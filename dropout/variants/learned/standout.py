@@ -5,10 +5,10 @@ import jax.numpy as jnp
 from jax.scipy.special import logit
 from jaxtyping import Array, Float
 
-from dropout.arrays import Examples
+from dropout.arrays import Examples, Rate, widened
 from dropout.bits import Seeds, kept, random_bits
 from dropout.keys import AnyKey
-from dropout.noise import Rate, fixed_rate, multiply, scale
+from dropout.noise import fixed_rate, multiply, scale
 
 
 def standout(key: AnyKey, x: Examples, rate: Rate, *, slope: float = 1.0) -> Examples:
@@ -39,8 +39,8 @@ def standout(key: AnyKey, x: Examples, rate: Rate, *, slope: float = 1.0) -> Exa
 def expected_standout(x: Examples, rate: Rate, *, slope: float = 1.0) -> Examples:
     """Multiply each unit by the probability of keeping it: standout at test."""
     values = jax.lax.stop_gradient(x)
-    return scale(x, _keep_probability(values, fixed_rate(rate), slope))
+    return scale(x, _keep_probability(values, fixed_rate(rate, x), slope))
 
 
 def _keep_probability(values: Array, rate: Float[Array, ""], slope: float) -> Array:
-    return jax.nn.sigmoid(slope * values.astype(jnp.float32) + logit(1 - rate))
+    return jax.nn.sigmoid(slope * widened(values) + logit(1 - rate))

@@ -8,7 +8,7 @@ from jax.scipy.special import logit
 from jaxtyping import Array, Float
 
 from dropout import bits
-from dropout.arrays import Examples, Kernel, Operation
+from dropout.arrays import Examples, Kernel, Operation, widened
 from dropout.bits import Seeds, row_seeds
 from dropout.keys import AnyKey
 from dropout.noise import remake, scale
@@ -45,7 +45,8 @@ def variational(
     log_alpha = jnp.minimum(parameters["log_alpha"], 0)
     if kernel is not None:
         alpha = _over_last(jnp.exp(log_alpha), kernel.ndim)
-        variance = (alpha * squared(kernel)).astype(x.dtype)
+        squares = squared(kernel)
+        variance = (alpha.astype(squares.dtype) * squares).astype(x.dtype)
         return reparameterised(key, x, kernel, variance, operation)
     if share == "weight":
         raise ValueError("variational(share='weight'): expected a kernel site.")
@@ -53,7 +54,9 @@ def variational(
 
     @remake
     def spread_out(seeds: Seeds, spread: Array, x: Examples) -> Examples:
-        noise = _over_last(spread, x.ndim) * bits.normal(seeds, x.shape)
+        noise = _over_last(spread, x.ndim) * bits.normal(seeds, x.shape).astype(
+            spread.dtype
+        )
         return scale(x, 1 + noise)
 
     return spread_out(row_seeds(key, x.shape[0]), spread, x)
@@ -98,16 +101,17 @@ def reparameterised(
 
     @remake
     def drawn(seeds: Seeds, mean: Array, variance: Array) -> Array:
-        spread = jnp.sqrt(jnp.where(variance > 0, variance, 1).astype(jnp.float32))
-        noisy = mean + (spread * bits.normal(seeds, mean.shape)).astype(mean.dtype)
+        spread = jnp.sqrt(widened(jnp.where(variance > 0, variance, 1)))
+        noise = spread * bits.normal(seeds, mean.shape).astype(spread.dtype)
+        noisy = mean + noise.astype(mean.dtype)
         return jnp.where(variance > 0, noisy, mean)
 
     return drawn(row_seeds(key, x.shape[0]), mean, variance)
 
 
 def squared(kernel: Kernel) -> Kernel:
-    """Return the squares of weights, in float32."""
-    return jnp.square(kernel.astype(jnp.float32))
+    """Return the squares of weights, in float32, or float64 where they are that."""
+    return jnp.square(widened(kernel))
 
 
 def _over_last(values: Array, rank: int) -> Array:

@@ -1,0 +1,25 @@
+"""Meshes with explicit axes, of which masks are to know nothing."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import jax
+from jaxtyping import Array
+
+Arguments = TypeVar("Arguments")
+
+
+def with_automatic_axes(
+    function: Callable[[Arguments], Array],
+    plain: Callable[[Arguments], Array],
+    arguments: Arguments,
+) -> Array:
+    """Return `function(arguments)` with explicit mesh axes made automatic within.
+
+    XLA then spreads the masks as it spreads what they multiply. The result is spread as
+    `plain(arguments)` would be, of which only the type is found out.
+    """
+    if not jax.sharding.get_abstract_mesh().explicit_axes:
+        return function(arguments)
+    spread = jax.eval_shape(plain, arguments).sharding.spec
+    return jax.sharding.auto_axes(function, out_sharding=spread)(arguments)

@@ -1,0 +1,151 @@
+"""Entries of the variants that act on activations: to add one, write it here."""
+
+from dropout.kinds import ACTIVATIONS
+from dropout.variants import (
+    attention,
+    blocks,
+    elementwise,
+    kernels,
+    pooling,
+    regions,
+    structured,
+)
+from dropout.variants.entry import MOST_AXES, Variant
+
+FEATURES = ("activation", "input", "pre", "branch")
+TOKENS = ("activation", "input", "branch")
+HEADS = ("weights",)
+
+UNSCALED = "nothing is scaled: E[y] = (1 - rate) x"
+NOTHING_DROPPED = "its noise is never zero"
+
+ON_ACTIVATIONS = (
+    # Each element on its own.
+    Variant(
+        elementwise.bernoulli,
+        kinds=(*ACTIVATIONS, "kernel"),
+        moment_matched=kernels.moment_matched,
+    ),
+    Variant(
+        elementwise.gaussian,
+        kinds=(*ACTIVATIONS, "kernel"),
+        moment_matched=kernels.moment_matched,
+        domain="[0, 1)",
+        exempt={"rate": NOTHING_DROPPED},
+    ),
+    Variant(elementwise.uniform, exempt={"rate": NOTHING_DROPPED}),
+    Variant(
+        elementwise.alpha,
+        kinds=FEATURES,
+        domain="[0, 1)",
+        expectation=elementwise.alpha_mean,
+        exempt={"mean": "it keeps mean 0 and variance 1 over the data, not of each x"},
+    ),
+    Variant(
+        elementwise.feature_alpha,
+        axes=(2, MOST_AXES),
+        kinds=FEATURES,
+        domain="[0, 1)",
+        expectation=elementwise.alpha_mean,
+        exempt={"mean": "it keeps mean 0 and variance 1 over the data, not of each x"},
+    ),
+    Variant(
+        elementwise.max_dropout,
+        kinds=FEATURES,
+        expectation=elementwise.drop_largest,
+        exempt={
+            "mean": "it always drops the largest elements, and scales nothing",
+            "rate": "its rate is a threshold, not a fraction",
+            "keys": "it draws nothing",
+            "memory": "its mask is a function of x, kept as one byte per element",
+        },
+    ),
+    # Channels, positions, blocks and rectangles.
+    Variant(structured.spatial, axes=(2, MOST_AXES), kinds=FEATURES),
+    Variant(
+        structured.weighted_channel,
+        axes=(2, MOST_AXES),
+        kinds=FEATURES,
+        exempt={
+            "mean": "active channels gain and others lose; the sum of scores is kept",
+        },
+    ),
+    Variant(
+        structured.patch,
+        axes=(3, MOST_AXES),
+        kinds=TOKENS,
+        expectation=structured.patch_mean,
+        exempt={"mean": "nothing is scaled: E[y] is x times the fraction of tokens"},
+    ),
+    Variant(
+        structured.word,
+        axes=(2, MOST_AXES),
+        kinds=TOKENS,
+        expectation=structured.kept_fraction,
+        exempt={"mean": UNSCALED},
+    ),
+    Variant(blocks.dropblock, axes=(3, 4), kinds=FEATURES),
+    Variant(
+        blocks.disout,
+        axes=(3, 4),
+        kinds=FEATURES,
+        exempt={"gradient": "the noise follows the spread of x without a gradient"},
+    ),
+    Variant(
+        regions.cutout,
+        axes=(4, 4),
+        kinds=("input",),
+        expectation=regions.cutout_mean,
+        exempt={
+            "mean": "nothing is scaled: E[y] = x (1 - rate P)",
+            "rate": "its rate counts images; a pixel is covered in some of them",
+        },
+    ),
+    Variant(
+        regions.random_erasing,
+        axes=(4, 4),
+        kinds=("input",),
+        expectation=regions.random_erasing_mean,
+        exempt={
+            "mean": "nothing is scaled: E[y] = x (1 - rate P)",
+            "rate": "its rate counts images; a pixel is covered in some of them",
+        },
+    ),
+    # Inside pooling windows.
+    Variant(
+        pooling.max_pool,
+        axes=(4, 4),
+        kinds=("window",),
+        evaluate=pooling.weighted_max_pool,
+        scaling=pooling.scaled_max_pool,
+        exempt={
+            "rate": "the pooling passes on one input per window in any case",
+            "nested": "dropping the largest input passes on another",
+        },
+    ),
+    Variant(
+        pooling.stochastic_pool,
+        axes=(4, 4),
+        kinds=("window",),
+        evaluate=pooling.expected_pool,
+        exempt={
+            "rate": "its rate counts windows in which the input is chosen at random",
+            "nested": "choosing another input than the largest passes it on",
+        },
+    ),
+    # Attention.
+    Variant(attention.attention, axes=(4, 4), kinds=HEADS),
+    Variant(
+        attention.dropkey,
+        kinds=("logits",),
+        expectation=attention.dropkey_mean,
+        exempt={"mean": "dropped logits are the lowest number; the softmax rescales"},
+    ),
+    Variant(
+        attention.drophead,
+        axes=(4, 4),
+        kinds=HEADS,
+        expectation=attention.drophead_mean,
+        exempt={"mean": "when no head is kept nothing is: E[y] = (1 - rate^H) x"},
+    ),
+)
