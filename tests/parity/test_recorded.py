@@ -19,7 +19,7 @@ pytestmark = pytest.mark.parity
 def check(found, expected):
     assert found.keys() == expected.keys()
     for name, value in found.items():
-        scale = np.abs(expected[name]).max()
+        scale = np.abs(expected[name]).max(initial=0)
         np.testing.assert_allclose(
             value, expected[name], rtol=1e-5, atol=1e-5 * scale, err_msg=name
         )
