@@ -2,7 +2,7 @@
 
 import zlib
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ AnyKey = Key[Array, "..."] | JaxBits
 KeyLike = TypeVar("KeyLike", bound=Key[Array, "..."] | JaxBits)
 
 
-def check_key(key: AnyKey) -> None:
+def check_key(key: Any) -> None:
     """Raise ValueError for what is not a typed key, or a key of another generator.
 
     Under `vmap` the generators `rbg` and `unsafe_rbg` give a row other bits in another

@@ -148,7 +148,7 @@ def shared(noise: Noise, axes: Iterable[int]) -> Noise:
 def ranks(values: Array, axis: int) -> Int[Array, "..."]:
     """Return the rank of each value along `axis`, ascending; ties keep their order."""
     order = jnp.argsort(values, axis=axis, stable=True)
-    return jnp.argsort(order, axis=axis, stable=True)
+    return jnp.argsort(order, axis=axis, stable=True).astype(jnp.int32)
 
 
 def dropped_count(

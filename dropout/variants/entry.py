@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -168,7 +168,7 @@ class Variant:
                 f"{count} axes in all (x[None] gives a single row its batch axis)."
             )
 
-    def check_rate(self, rate: Rate) -> None:
+    def check_rate(self, rate: Any) -> None:
         """Raise ValueError for an array of rates, or a rate outside the domain.
 
         Only the shape of a traced rate is known.

@@ -159,14 +159,16 @@ def _smallest(size: Float[Array, "n k o"], count: int) -> Bool[Array, "n k o"]:
     The bits of floats >= 0 are in their order: their `count`-th smallest is found bit
     by bit, at a small part of the cost of sorting them.
     """
-    bits = jax.lax.bitcast_convert_type(size, jnp.int32)
+    width = 8 * size.dtype.itemsize
+    bits = jax.lax.bitcast_convert_type(size, f"int{width}")
+    highest = jnp.asarray(1 << (width - 2), bits.dtype)
 
     def next_bit(index: Array, bound: Array) -> Array:
-        higher = bound | (jnp.int32(1) << (30 - index))
+        higher = bound | (highest >> index.astype(bits.dtype))
         below = (bits < higher).sum(1, keepdims=True, dtype=jnp.int32)
         return jnp.where(below <= count, higher, bound)
 
-    bound = jax.lax.fori_loop(0, 31, next_bit, jnp.zeros_like(bits[:, :1]))
+    bound = jax.lax.fori_loop(0, width - 1, next_bit, jnp.zeros_like(bits[:, :1]))
     below, ties = bits < bound, bits == bound
     missing = count - below.sum(1, keepdims=True, dtype=jnp.int32)
     return below | (ties & (jnp.cumsum(ties, 1, dtype=jnp.int32) <= missing))
