@@ -1,6 +1,8 @@
 """The generated pages have everything that the registries have, and say it rightly."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 from paths import ROOT
@@ -94,3 +96,20 @@ def test_every_script_is_described():
     assert len(scripts) > 10
     for path in scripts:
         assert f"## scripts/{path.name}" in page
+
+
+@pytest.mark.slow
+def test_the_site_builds_strictly_and_loads_nothing_from_elsewhere(tmp_path):
+    """Needs the extra `docs`; `make docs` does the same."""
+    pytest.importorskip("mkdocs")
+    site = tmp_path / "site"
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", site]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    page = (site / "reference" / "variants" / "index.html").read_text()
+    assert page.count("<math") > 50 and "arithmatex" not in page
+    for name in VARIANTS:
+        assert f'id="{name}"' in page
+        assert (site / "reference" / "variants" / f"{name}.png").stat().st_size > 1000
+    addresses = re.findall(r"https?://[\w.]+", page)
+    allowed = ("http://www.w3.org", "https://squidfunk.github.io")
+    assert set(addresses) <= set(allowed), "a page loads something from elsewhere"
