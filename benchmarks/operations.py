@@ -1,13 +1,14 @@
-"""Dropout forward and backward, ours and Flax's, against a multiplication."""
+"""Dropout forward and backward, ours and others', against a multiplication."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
 
 import jax
 import jax.numpy as jnp
-from flax import linen, nnx
+from flax import linen
 from jaxtyping import Array, Float, Key
 
+from benchmarks.generators import generator_dropouts
 from benchmarks.request import Request, timed
 from benchmarks.tables import Results
 from benchmarks.timing import Calls
@@ -38,7 +39,8 @@ def measure_operations(request: Request) -> Iterator[tuple[str, Results]]:
 
 
 def operations(names: tuple[str, ...]) -> dict[str, TimedOperation]:
-    """Return the functions to time: two baselines, the variants, and Flax's dropouts.
+    """Return the functions to time: two baselines, the variants, Flax's dropouts and
+    dropout by hand, these with each of JAX's generators.
 
     Args:
         names: the variants to include; none stands for all of `measurable`.
@@ -49,7 +51,7 @@ def operations(names: tuple[str, ...]) -> dict[str, TimedOperation]:
         "copy": lambda key, rate, x: jnp.copy(x),
         **{n: partial(apply_variant, v, ()) for n, v in chosen.items()},
         "flax.linen.Dropout": linen_dropout,
-        "flax.nnx.Dropout": nnx_dropout,
+        **generator_dropouts(),
     }
 
 
@@ -72,11 +74,6 @@ def linen_dropout(key: Key[Array, ""], rate: TracedRate, x: Array) -> Array:
     output = layer.apply({}, x, rngs={"dropout": key})
     assert isinstance(output, jax.Array)  # and not a pair with changed variables
     return output
-
-
-def nnx_dropout(key: Key[Array, ""], rate: TracedRate, x: Array) -> Array:
-    """Apply Flax NNX's Dropout, whose rate is a constant."""
-    return nnx.Dropout(0.5, deterministic=False)(x, rngs=nnx.Rngs(key))
 
 
 def forward_backward(function: TimedOperation, arguments: tuple) -> Calls:

@@ -70,15 +70,20 @@ def plot_strip(path: Path) -> None:
 
 def variant_png(entry: Variant) -> bytes:
     """Return the picture of one variant, for its section of the reference."""
-    figure, file = Figure(figsize=(9, 2.9)), io.BytesIO()
-    plot_variant(figure.subfigures(), entry)
+    figure, file = Figure(figsize=(9, 2.55), layout="constrained"), io.BytesIO()
+    plot_rates(figure, entry)
     save(figure, file)
     return file.getvalue()
 
 
 def plot_variant(cell: SubFigure, entry: Variant) -> None:
-    """Plot one variant before and at each rate, on the same scale of brightness."""
+    """Plot one variant before and at each rate, under its name."""
     cell.suptitle(entry.name, size=15, family="monospace")
+    plot_rates(cell, entry)
+
+
+def plot_rates(cell: Figure | SubFigure, entry: Variant) -> None:
+    """Plot one variant before and at each rate, on the same scale of brightness."""
     pictures = [np.asarray(picture(entry, rate)) for rate in RATES]
     highest = 1.4 * np.nanmax(pictures[0])
     for axis, rate, image in zip(cell.subplots(1, len(RATES)), RATES, pictures):

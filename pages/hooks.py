@@ -8,11 +8,12 @@ import re
 from functools import cache
 from pathlib import Path
 
-from latex2mathml.converter import convert
-from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.exceptions import PluginError
-from mkdocs.structure.files import File, Files
-from mkdocs.structure.pages import Page
+# The extra `docs` brings these; continuous integration checks types without it.
+from latex2mathml.converter import convert  # pyright: ignore
+from mkdocs.config.defaults import MkDocsConfig  # pyright: ignore
+from mkdocs.exceptions import PluginError  # pyright: ignore
+from mkdocs.structure.files import File, Files  # pyright: ignore
+from mkdocs.structure.pages import Page  # pyright: ignore
 
 from dropout import VARIANTS
 from pages.figures import variant_png

@@ -69,12 +69,17 @@ def variant_section(entry: Variant) -> Iterator[str]:
     site = SITE_OF_KIND[entry.kinds[0]]
     yield f"```\n--dropout='{site}:{entry.name}:{example_rate(entry)}'\n```"
     for part in PARTS:
-        yield f"**{part}.** {typeset(described[part])}"
+        yield f"**{part}.** {sentence(typeset(described[part]))}"
     facts = [f"**Acts at.** {kinds(entry)}."]
     given = ", ".join(options(entry))
     yield " ".join([*facts, *([f"**Options.** {given}."] if given else [])])
     for law, reason in entry.exempt.items():
         yield f"**The law *{law}* does not hold:** {reason}."
+
+
+def sentence(text: str) -> str:
+    """Return text that starts with a capital, unless a formula starts it."""
+    return text[0].upper() + text[1:]
 
 
 def example_rate(entry: Variant) -> float:

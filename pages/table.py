@@ -121,5 +121,13 @@ def table(columns: tuple[str, ...], lines: Iterable[tuple[str, ...]]) -> list[st
 
 
 def escaped(cells: tuple[str, ...]) -> tuple[str, ...]:
-    """Return cells in which only code is set off, with Markdown's signs escaped."""
-    return tuple(re.sub(r"([|*<])", r"\\\1", cell) for cell in cells)
+    """Return cells with Markdown's signs escaped, in code only what ends a cell."""
+    return tuple(
+        "`".join(escaped_part(*part) for part in enumerate(cell.split("`")))
+        for cell in cells
+    )
+
+
+def escaped_part(number: int, text: str) -> str:
+    """Return a part of a cell between two backticks; every second one is code."""
+    return re.sub(r"([|])" if number % 2 else r"([|*<])", r"\\\1", text)

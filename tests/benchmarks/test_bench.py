@@ -3,8 +3,11 @@
 import random
 import sys
 
+import jax
+import jax.numpy as jnp
 import pytest
 
+from benchmarks.generators import GENERATORS, generator_dropouts
 from benchmarks.inference import InferenceRequest, sites_to_time
 from benchmarks.parts import check
 from benchmarks.request import Request, configuration, positive_numbers
@@ -18,6 +21,24 @@ def test_the_ratio_is_of_medians_to_the_first_contestant():
     results = compared({"first": [4.0, 1.0, 2.0], "second": [5.0, 100.0, 6.0]})
     assert results["first"] == Measured(1.5, 2.0, 3.0, 1.0)
     assert results["second"].median == 6.0 and results["second"].ratio == 3.0
+
+
+@pytest.mark.parametrize("name", generator_dropouts())
+def test_every_generator_drops_half_and_follows_the_key(name):
+    dropout, x = generator_dropouts()[name], jnp.ones((100, 100))
+    first, second = (
+        dropout(jax.random.key(seed), jnp.float32(0.5), x) for seed in (0, 1)
+    )
+    # Five standard deviations of 10,000 fair coins: 0.025.
+    assert abs(float((first == 0).mean()) - 0.5) < 0.025
+    assert set(jnp.unique(first).tolist()) == {0.0, 2.0}
+    # Masks of two keys agree in half of the elements.
+    assert abs(float((first == second).mean()) - 0.5) < 0.025
+
+
+def test_every_name_of_a_generator_is_one_of_jax():
+    for name in GENERATORS:
+        assert name in repr(jax.random.key_impl(jax.random.key(0, impl=name)))
 
 
 def test_a_round_has_every_contestant_once_and_rounds_differ_in_order():

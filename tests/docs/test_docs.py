@@ -6,7 +6,7 @@ import jax
 import pytest
 from paths import ROOT
 
-from dropout import VARIANTS
+from dropout import VARIANTS, parse
 from pages.table import variants_page
 
 DOCS = ROOT / "docs"
@@ -49,7 +49,27 @@ def test_there_is_an_example_for_each_kind_of_code():
     assert [title for title, _ in examples()] == titles
 
 
-@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
+FILES = r"\b(?:tests|scripts|configs|benchmarks|studies)/[a-z_0-9/]+\.(?:py|flags)\b"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
 def test_files_that_a_page_names_exist(page):
-    for path in re.findall(r"`(tests/[\w./]+\.py|configs/[\w./]+)`", page.read_text()):
-        assert (ROOT / path).exists(), path
+    for name in re.findall(FILES, page.read_text()):
+        assert (ROOT / name).is_file(), name
+
+
+def test_the_links_of_the_readme_lead_somewhere():
+    links = re.findall(r"\]\(([\w./-]+)\)", (ROOT / "README.md").read_text())
+    assert len(links) > 20  # `make docs` looks at the links of all other pages
+    for link in links:
+        assert (ROOT / link).is_file(), link
+
+
+def test_the_readme_is_a_page_long_and_its_examples_run():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 120
+    for code in re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        exec(code, {})
+    for plan in re.findall(r"`(?:[^`]*--dropout=')?([\w*/]+:\w+:[\d.]+)'?`", text):
+        parse(plan)
