@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from training.config import Config
+from training.record.files import replacing
 from training.record.metrics_log import Line, read_metrics
 from training.runtime.processes import by_leader
 
@@ -19,9 +20,8 @@ def plot_run(workdir: Path, config: Config) -> None:
     title = f"{config.dataset}  {config.model}  --dropout='{config.dropout}'"
     if config.seeds:
         title += f"  --seeds={config.seeds}: means, and where all members lie"
-    whole, partial = workdir / "curves.png", workdir / "curves.partial.png"
-    plot_curves(read_metrics(workdir), title, partial)
-    partial.replace(whole)
+    with replacing(workdir / "curves.png") as path:
+        plot_curves(read_metrics(workdir), title, path)
 
 
 def plot_curves(lines: list[Line], title: str, path: Path) -> None:

@@ -14,7 +14,7 @@ from rich.progress import Progress, TaskID
 from training.experiment import Experiment
 from training.lines import Line
 from training.record.curves import plot_run
-from training.record.metrics_log import append_line, metrics_size
+from training.record.metrics_log import append_line, metrics_text
 from training.record.progress import progress_bar
 from training.record.tensorboard import Add, open_events
 from training.runtime.checkpoints import Position
@@ -90,7 +90,7 @@ class Recorder:
 
     def position(self) -> Position:
         """Return where the record stands now."""
-        return Position(metrics_size(self.workdir), self.seconds())
+        return Position(metrics_text(self.workdir), self.seconds())
 
 
 @contextlib.contextmanager

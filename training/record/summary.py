@@ -112,6 +112,7 @@ def _masks(experiment: Experiment) -> str:
 @by_leader
 def write_summary(workdir: Path, config: Config, summary: Summary) -> None:
     """Write `summary.json`, and the curves of the run's metrics beside it."""
-    plot_run(workdir, config)
+    # First what was measured: a picture can fail.
     text = json.dumps(summary, indent=2, sort_keys=True) + "\n"
     write_atomically(workdir / "summary.json", text)
+    plot_run(workdir, config)
