@@ -23,7 +23,7 @@ from training.record.files import (
     write_atomically,
 )
 from training.record.metrics_log import metrics_text, text_digest, write_metrics
-from training.record.recorder import open_recorder
+from training.record.recorder import Announce, open_recorder, silent
 from training.record.summary import Summary, pace, results_of, write_summary
 from training.runtime.checkpoints import locked, open_checkpoints, resume
 from training.runtime.devices import resolve_mesh
@@ -32,8 +32,10 @@ from training.runtime.signals import stop_requests
 from training.state import steps_done
 
 
-def run(experiment: Experiment) -> Summary:
+def run(experiment: Experiment, announce: Announce = silent) -> Summary:
     """Trains an experiment in its workdir, or finishes what was begun there.
+
+    `announce` gets one line after each epoch.
 
     Raises:
         ValueError: the workdir holds another run, or another process runs there.
@@ -49,7 +51,7 @@ def run(experiment: Experiment) -> Summary:
         if (workdir / "summary.json").exists():
             return read_summary(workdir)
         write_atomically(workdir / "plan.txt", describe(experiment) + "\n")
-        return _train(experiment, workdir, data)
+        return _train(experiment, workdir, data, announce)
 
 
 def train_population(
@@ -65,7 +67,9 @@ def train_population(
     return run(prepare(replace(canonical(together), mesh=mesh)))
 
 
-def _train(experiment: Experiment, workdir: Path, data: str) -> Summary:
+def _train(
+    experiment: Experiment, workdir: Path, data: str, announce: Announce
+) -> Summary:
     begin = time.perf_counter()
     state = start_state(experiment)
     step, traces = compile_step(experiment, state)
@@ -76,7 +80,12 @@ def _train(experiment: Experiment, workdir: Path, data: str) -> Summary:
         write_metrics(workdir, position.metrics)
         frozen = frozen_members(experiment, state)
         with open_recorder(
-            experiment, workdir, steps_done(state), begin - position.seconds, frozen
+            experiment,
+            workdir,
+            steps_done(state),
+            begin - position.seconds,
+            frozen,
+            announce,
         ) as recorder:
             state, timing = run_steps(
                 experiment, programs, state, recorder, checkpoints, signals
@@ -91,5 +100,5 @@ def _train(experiment: Experiment, workdir: Path, data: str) -> Summary:
         "data_digest": data,
         "metrics_digest": text_digest(metrics_text(workdir)),
     }
-    write_summary(workdir, experiment.config, summary)
+    write_summary(workdir, experiment, summary)
     return summary

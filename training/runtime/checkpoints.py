@@ -51,7 +51,12 @@ class Saved(NamedTuple):
 
 def open_checkpoints(workdir: Path, read_only: bool = False) -> ocp.CheckpointManager:
     """Return the manager of a workdir's checkpoints; saves in the background."""
-    options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, read_only=read_only)
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=None if read_only else KEPT,
+        save_interval_steps=0 if read_only else 1,
+        create=not read_only,
+        read_only=read_only,
+    )
     return ocp.CheckpointManager((workdir / "checkpoints").absolute(), options=options)
 
 
