@@ -96,7 +96,7 @@ def read_study(directory: Path) -> tuple[dict[str, Any], pl.DataFrame]:
             f"{directory / STUDY} is damaged ({error!r}); expected the record of a "
             "study. Rerun the study's command to write it again."
         ) from None
-    table = table.filter(pl.col("arm").is_in(order.categories), is_asked)
+    table = table.filter(pl.col("arm").is_in(order.categories.to_list()), is_asked)
     return record, table.sort(pl.col("arm").cast(order), "seed")
 
 

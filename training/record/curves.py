@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
+from dropout import VARIANTS, Row, Timeline
 from training.experiment import Experiment
 from training.record.metrics_log import Line, read_metrics
 from training.record.pictures import as_label, save_png
@@ -39,15 +40,20 @@ def title_of(experiment: Experiment) -> str:
 
 
 def curves_of(experiment: Experiment, lines: list[Line]) -> list[RateCurve]:
+    """Return the rates of a run, or of all members, as far as its metrics reach."""
+    runs = [run.rows for run in experiment.runs]
+    return all_rate_curves(runs, experiment.timeline, lines)
+
+
+def all_rate_curves(
+    runs: list[tuple[Row, ...]], timeline: Timeline, lines: list[Line]
+) -> list[RateCurve]:
     """Return the rates that schedules give, then those that are learned, as logged."""
-    learned = {item.row.site for item in experiment.objective.learned}
-    runs = [
-        tuple(row for row in run.rows if row.site not in learned)
-        for run in experiment.runs
-    ]
     done = max((line["step"] for line in lines), default=0)
-    curves = rate_curves(runs, experiment.timeline, done) if runs[0] and done else []
-    return [*curves, *(learned_curve(site, lines) for site in sorted(learned))]
+    learned = [row.site for row in runs[0] if VARIANTS[row.variant.name].learned]
+    scheduled = [tuple(r for r in rows if r.site not in learned) for rows in runs]
+    curves = rate_curves(scheduled, timeline, done) if scheduled[0] and done else []
+    return [*curves, *(learned_curve(site, lines) for site in learned)]
 
 
 def learned_curve(site: str, lines: list[Line]) -> RateCurve:
@@ -66,7 +72,7 @@ def plot_curves(lines: list[Line], rates: list[RateCurve], title: str) -> Figure
     _plot_splits(axes[0], lines, "loss", "log")
     _plot_splits(axes[1], lines, "accuracy", "linear")
     if rates:
-        _plot_rates(axes[2], rates)
+        plot_rates(axes[2], rates)
     figure.suptitle(title, fontsize=10)
     return figure
 
@@ -98,10 +104,10 @@ def _plot_splits(axes: Axes, lines: list[Line], quantity: str, scale: str) -> No
     axes.legend()
 
 
-def _plot_rates(axes: Axes, rates: list[RateCurve]) -> None:
+def plot_rates(axes: Axes, rates: list[RateCurve]) -> None:
+    """Plot rates over epochs; of many, as a range over depth has them, name some."""
     few = len(rates) <= MOST_NAMES
     colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.92, len(rates)))
-    # Of many, as a range of rates over depth makes them, some are named.
     named = {round(i) for i in np.linspace(0, len(rates) - 1, MOST_NAMES)}
     for number, curve in enumerate(rates):
         colour = f"C{number}" if few else colours[number]

@@ -18,15 +18,13 @@ from rich.text import Text
 
 Item = TypeVar("Item")
 
-LEAST_BAR = 8
-
 
 class Pace(ProgressColumn):
     """Images per second, found when the bar is drawn: it takes 0.1 ms."""
 
     def render(self, task: Task) -> Text:
         """Return the pace of the last steps."""
-        return Text(f"{(task.speed or 0) * task.fields['images']:,.0f}/s")
+        return Text(f"{(task.speed or 0) * task.fields['images']:,.0f} images/s")
 
 
 def progress_bar() -> Progress:
@@ -38,7 +36,7 @@ def progress_bar() -> Progress:
     console = Console(stderr=True)
     return Progress(
         TextColumn("{task.completed}/{task.total}", table_column=Column(no_wrap=True)),
-        BarColumn(None, table_column=Column(ratio=1, min_width=LEAST_BAR)),
+        BarColumn(None, table_column=Column(ratio=1)),
         TextColumn("{task.fields[numbers]}", table_column=Column(no_wrap=True)),
         Pace(table_column=Column(no_wrap=True)),
         TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True)),
