@@ -3,6 +3,7 @@
 python train.py --dataset=digits --dropout='conv*:bernoulli:0.1 fc:bernoulli:0.5'
 """
 
+import sys
 from pathlib import Path
 
 from absl import flags
@@ -11,6 +12,7 @@ from training.canonical import canonical
 from training.experiment import prepare
 from training.flags import define_config_flags, given_config, given_launch
 from training.record.console import describe, result_line
+from training.record.recorder import silent
 from training.run import run
 from training.runtime.compilation import set_up
 from training.runtime.main import expect_no_arguments, run_main
@@ -28,7 +30,9 @@ def main(arguments: list[str]) -> None:
     experiment = prepare(set_up(canonical(given_config()), given_launch()))
     say(describe(experiment))
     if not DRY_RUN.value:
-        say(result_line(run(experiment), Path(experiment.config.workdir)))
+        # A terminal shows the bar; a file gets a line after each epoch.
+        summary = run(experiment, silent if sys.stdout.isatty() else say)
+        say(result_line(summary, Path(experiment.config.workdir)))
 
 
 @by_leader

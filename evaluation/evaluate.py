@@ -27,7 +27,10 @@ from evaluation.scores import ScoresByName, Severities
 from evaluation.tables import table
 from training.record.console import plan_table
 from training.record.files import write_atomically
+from training.record.markdown import fenced, literal
+from training.record.pictures import save_picture
 from training.record.versions import versions
+from training.state import steps_done
 
 TITLES = {
     "reliability": "Accuracy against confidence",
@@ -86,13 +89,15 @@ def evaluate(run: Run, path: Path, request: EvaluationRequest) -> Record:
         "corruptions": {
             inference: result.corrupted for inference, result in results.items()
         },
+        "step": steps_done(run.state),
         "samples": request.samples,
         "examples": request.examples,
         "out_of_distribution": request.out_of_distribution,
         "dropout": run.experiment.config.dropout,
         "versions": versions(),
     }
-    write_evaluation(path, run, record, dict(plot_all(run, test, results, request)))
+    write_record(path, run, record)
+    write_pictures(path, run, record, plot_all(run, test, results, request))
     return record
 
 
@@ -164,19 +169,34 @@ def plot_rotation(run: Run, test: Part, inference: str) -> Figure:
     )
 
 
-def write_evaluation(
-    path: Path, run: Run, record: Record, figures: dict[str, Figure]
-) -> None:
-    """Write the record, its table and the pictures into a directory, and print."""
-    lines = table(record["rules"])
+def write_record(path: Path, run: Run, record: Record) -> None:
+    """Write the record and a page with its table into a directory, and print it."""
     write_atomically(path / "evaluation.json", json.dumps(record, indent=2) + "\n")
-    for name, figure in figures.items():
-        figure.savefig(path / f"evaluation-{name}.png", dpi=90)
-    sections = [
-        f"## {TITLES[name]}\n\n![{name}](evaluation-{name}.png)" for name in figures
-    ]
-    plan = plan_table(run.experiment)
-    page = [f"# Evaluation of {path.name}", "```", *plan, "```", "```", *lines, "```"]
-    write_atomically(path / "evaluation.md", "\n\n".join(["\n".join(page), *sections]))
-    print("\n".join([f"\n{path}", *lines]), flush=True)
-    print(f"record and {len(figures)} pictures in {path / 'evaluation.md'}", flush=True)
+    write_atomically(path / "evaluation.md", page(path, run, record))
+    print("\n".join([f"\n{path}", *table(record["rules"])]), flush=True)
+
+
+def write_pictures(
+    path: Path, run: Run, record: Record, figures: Iterator[tuple[str, Figure]]
+) -> None:
+    """Write the pictures, as PNG and SVG, and the page with links to them."""
+    sections = []
+    for name, figure in figures:
+        save_picture(figure, path / f"evaluation-{name}.png")
+        sections.append(f"## {TITLES[name]}\n\n![{name}](evaluation-{name}.png)")
+    text = "\n\n".join([page(path, run, record), *sections])
+    write_atomically(path / "evaluation.md", text)
+    print(
+        f"record and {len(sections)} pictures in {path / 'evaluation.md'}", flush=True
+    )
+
+
+def page(path: Path, run: Run, record: Record) -> str:
+    """Return the page of an evaluation without its pictures."""
+    return "\n".join(
+        [
+            f"# Evaluation of {literal(path.name)}, step {record['step']:,}",
+            fenced(plan_table(run.experiment)),
+            fenced(table(record["rules"])),
+        ]
+    )

@@ -13,10 +13,12 @@ from training.norm_statistics import (
     statistics_over,
     variance_shift,
 )
+from training.record.claim import check_no_links
+from training.record.files import write_atomically
 from training.restore import restore
 from training.runtime.compilation import compiled
 from training.scoring import make_evaluate_batch, scores_on
-from training.state import State
+from training.state import State, steps_done
 
 
 def recalibrate(workdir: str, data_dir: str = "", cache_dir: str = "") -> None:
@@ -42,8 +44,11 @@ def recalibrate(workdir: str, data_dir: str = "", cache_dir: str = "") -> None:
     before, after = (
         scores_on_test(experiment, each) for each in (state, state._replace(stats=met))
     )
-    found = {"variance_shift": shifts, "before": before, "after": after}
-    Path(workdir, "recalibrated.json").write_text(json.dumps(found, indent=2) + "\n")
+    scores = {"before": before, "after": after}
+    found = {"step": steps_done(state), "variance_shift": shifts, **scores}
+    check_no_links(Path(workdir))
+    text = json.dumps(found, indent=2) + "\n"
+    write_atomically(Path(workdir, "recalibrated.json"), text)
     print("\n".join(result_lines(found)))
 
 

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 from training.flag_text import parse_flag_lines
 from training.record.files import read_summary
-from training.record.metrics_log import read_metrics
+from training.record.metrics_log import read_finished, read_metrics
 
 TRAIN = Path(__file__).parent.parent / "train.py"
 COMPARED = ("steps", "skipped", "params_digest", "masks_digest")
-CIRCUMSTANCES = ("versions", "devices", "commit")
+CIRCUMSTANCES = ("versions", "devices", "commit", "data_digest")
 RECORD = ("run.flags", "summary.json", "metrics.jsonl")
 
 
@@ -60,6 +60,7 @@ def repeat(workdir: Path, again: Path, data_dir: str, cache_dir: str) -> None:
         ValueError: the record is damaged, or the run cannot be repeated.
     """
     matches(workdir)
+    read_finished(workdir)
     parse_flag_lines((workdir / "run.flags").read_text())
     moved = {"workdir": str(again), **({"data_dir": data_dir} if data_dir else {})}
     done = subprocess.run(

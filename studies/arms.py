@@ -66,9 +66,20 @@ def parse_arms(base: Config, plans: str, arms: str) -> list[Arm]:
     ]
     names = [arm.name for arm in found]
     for name in names:
+        check_printable("--arms", name)
         if names.count(name) > 1:
             raise ValueError(f"two arms are called {name!r}; expected different names.")
     return found
+
+
+def check_printable(flag: str, text: str) -> None:
+    """Check that a text is one line that a terminal and a page show as it is.
+
+    Raises:
+        ValueError: it has a character that is not printed, as one that moves a cursor.
+    """
+    if not text.isprintable():
+        raise ValueError(f"{flag}={text!r}: expected printable characters in one line.")
 
 
 def compared_arms(base: Config, plans: str, arms: str) -> list[Arm]:

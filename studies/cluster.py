@@ -7,9 +7,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from studies.populations import RECORD, train_members
+from studies.populations import train_members
+from studies.records import RECORD, whole
 from studies.tasks import Task, finished
 from training.config import Config
+from training.record.files import replacing
 from training.runtime.checkpoints import InUse
 from training.runtime.compilation import set_up_process
 
@@ -57,14 +59,15 @@ def train_there(task: Task, directory: Path) -> Records:
 
 
 def write_records(records: Records, directory: Path) -> None:
-    """Write the files that do not exist yet, the mark of a finished run last."""
+    """Write the files of the runs whose records are not whole here."""
+    runs = {name.partition("/")[0] for name in records}
+    missing = {run for run in runs if not whole(directory / run)}
     for name, content in records.items():
         path = directory / name
-        if not path.exists():
+        if name.partition("/")[0] in missing:
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(path.name + ".partial")
-            temporary.write_bytes(content)
-            temporary.replace(path)
+            with replacing(path) as temporary:
+                temporary.write_bytes(content)
 
 
 # Ray reuses a worker for many tasks, and JAX takes devices and XLA flags only once.

@@ -191,8 +191,8 @@ def _verdict(line: Line) -> str:
     assert line.test and line.corrected is not None
     difference = f"{_estimate(line.test.difference, 2, '+')} points"
     p = p_text(line.corrected)
-    found = f"{difference}, p {p if p[0] == '<' else f'= {p}'}"
+    found = f"{difference}, Holm's p {p if p[0] == '<' else f'= {p}'}"
     if line.corrected >= 0.05:
-        return f"no difference found ({found}) to"
+        return f"no difference in test error found ({found}) to"
     word = "lower" if line.test.difference.mean < 0 else "higher"
     return f"{word} test error ({found}) than"

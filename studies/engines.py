@@ -2,10 +2,10 @@
 
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
 from studies.cluster import run_on_ray
 from studies.populations import train_members
@@ -31,17 +31,26 @@ def run_tasks(
     tasks: list[Task], directory: Path, engine: str = "local", address: str = ""
 ) -> None:
     """Train tasks with an engine, and print the progress after each."""
-    progress = {"done": 0, "total": sum(len(task.trials) for task in tasks)}
-    ENGINES[engine](
-        tasks, directory, address, partial(_announce, progress, time.monotonic())
+    done: list[Task] = []
+    begin = time.monotonic()
+
+    def announce(task: Task) -> None:
+        done.append(task)
+        text = progress_line(done, tasks, time.monotonic() - begin)
+        CONSOLE.print(Text(text, overflow="fold"))
+
+    ENGINES[engine](tasks, directory, address, announce)
+
+
+def progress_line(done: list[Task], tasks: list[Task], seconds: float) -> str:
+    """Return how much is finished, the arms of the last program, and the time left.
+
+    The time left counts programs, not members: each is compiled, whatever its size.
+    """
+    members, total = (sum(len(task.trials) for task in some) for some in (done, tasks))
+    names = ", ".join(dict.fromkeys(trial.arm for trial in done[-1].trials))
+    left = seconds / len(done) * (len(tasks) - len(done)) / 60
+    return (
+        f"{members}/{total} members, {len(done)}/{len(tasks)} programs  {names}  "
+        f"{left:.1f} min left"
     )
-
-
-def _announce(progress: dict[str, int], begin: float, task: Task) -> None:
-    """Print how many runs are finished, the arms of the last, and the time left."""
-    progress["done"] += len(task.trials)
-    done, total = progress["done"], progress["total"]
-    names = ", ".join(dict.fromkeys(trial.arm for trial in task.trials))
-    left = (time.monotonic() - begin) / done * (total - done)
-    text = f"{done}/{total} members  {names}  {left / 60:.1f} min left"
-    CONSOLE.print(text, highlight=False, markup=False)

@@ -13,8 +13,11 @@ from evaluation.predictions import Run, load_runs
 from evaluation.scores import ScoresByName, Severities
 from evaluation.tables import ABSENT, score_names
 from studies.statistics import Estimate, interval, paired_t
+from training.record.claim import check_no_links
 from training.record.console import aligned
 from training.record.files import write_atomically
+from training.record.markdown import fenced, literal
+from training.record.pictures import save_picture
 from training.runtime.compilation import use_compilation_cache
 
 PLANS_PICTURE = "evaluation-plans.png"
@@ -39,9 +42,8 @@ def evaluate_workdirs(
             print("\n".join(["", plan, *over_runs([r["rules"] for r in records])]))
     if len(plans) > 1 and request.corruptions:
         path = Path(workdirs[0], PLANS_PICTURE)
-        plot_corrupted(by_plan_and_inference(plans, request.inferences)).savefig(
-            path, dpi=90
-        )
+        lines = by_plan_and_inference(plans, request.inferences)
+        save_picture(plot_corrupted(lines), path)
         print(f"plans against severity in {path}")
 
 
@@ -53,15 +55,16 @@ def evaluate_workdir(
     A population gets a page with the table over its members.
     """
     runs, records, paths = load_runs(workdir, data_dir, cache_dir), [], []
+    check_no_links(Path(workdir))
     use_compilation_cache(runs[0].experiment.config.cache_dir)
     for run, path in _runs_with_paths(workdir, runs):
         records.append(evaluate(run, path, request))
         paths.append(path.name)
     if len(records) > 1:
         lines = over_runs([record["rules"] for record in records])
-        page = [f"# Evaluation of {Path(workdir).name}", "```", *lines]
+        title = f"# Evaluation of {literal(Path(workdir).name)}"
         links = [f"- [{name}]({name}/evaluation.md)" for name in paths]
-        text = "\n".join([*page, "```", "", *links, ""])
+        text = "\n".join([title, fenced(lines), "", *links, ""])
         write_atomically(Path(workdir, "evaluation.md"), text)
     return records
 

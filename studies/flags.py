@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from absl import flags
 
+from studies.arms import check_printable
 from studies.engines import ENGINES
 from studies.study import StudyRequest
 from training.canonical import canonical
@@ -49,6 +50,7 @@ def given_study_request() -> StudyRequest:
     the number of its own members.
     """
     given, values = given_config(), flags.FLAGS
+    check_printable("--question", values.question)
     base = set_up(canonical(given), given_launch())
     return StudyRequest(
         base=replace(base, seeds="", mesh=given.mesh, workdir=""),

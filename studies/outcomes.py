@@ -1,5 +1,6 @@
 """Outcomes of trials: one row of measures each, read from the record of its run."""
 
+import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ from jaxtyping import Bool
 
 from evaluation.measures import expected_calibration_error, negative_log_likelihood
 from studies.arms import Trial
+from studies.records import RunRecord, read_predictions, read_record
 from training.config import Config
-from training.record.files import read_summary
-from training.record.metrics_log import Line, read_metrics
+from training.record.files import Damaged, one_at_a_time, replacing
+from training.record.metrics_log import Line
 
 IDENTITY = ("run", "arm", "stop")
 SETTINGS = tuple(f.name for f in fields(Config) if not f.metadata["resumable"])
@@ -27,15 +29,18 @@ def outcome(trial: Trial, directory: Path, target: float) -> dict[str, Any]:
     if it never does.
     """
     workdir = directory / trial.run
-    lines = read_metrics(workdir)
-    summary = read_summary(workdir)
-    measure = _at_the_end if trial.stop == "last" else _at_best_validation
+    record = read_record(workdir)
+    summary, lines = record.summary, record.lines
+    if trial.stop == "last":
+        measures = _at_the_end(record)
+    else:
+        measures = _at_best_validation(lines, workdir)
     return {
         "arm": trial.arm,
         "run": trial.run,
         "stop": trial.stop,
         **{name: getattr(trial.config, name) for name in SETTINGS},
-        **measure(lines, summary, workdir),
+        **measures,
         **_last_validation(lines),
         **_time_to(target, lines, summary, trial.config),
         "seconds": summary["seconds"],
@@ -44,19 +49,23 @@ def outcome(trial: Trial, directory: Path, target: float) -> dict[str, Any]:
 
 def correctly_classified(workdir: Path) -> Bool[np.ndarray, " n"]:
     """Return which test examples a finished run classifies right at its last step."""
-    found, labels = _predictions(workdir)
-    return found.argmax(-1) == labels
+    found = read_predictions(workdir)
+    return found.log_probabilities.argmax(-1) == found.labels
 
 
 def append(path: Path, rows: list[dict[str, Any]]) -> pl.DataFrame:
-    """Add rows to a Parquet file, in place of earlier rows of the same trials."""
+    """Add rows to a Parquet file, in place of earlier rows of the same trials.
+
+    A damaged file is written anew: all that it held is in the records of the runs.
+    """
     table = pl.DataFrame(rows, infer_schema_length=None)
-    if path.exists():
-        table = pl.concat([read_results(path), table], how="diagonal_relaxed")
-    table = table.unique(IDENTITY, keep="last", maintain_order=True)
-    temporary = path.with_name(path.name + ".partial")
-    table.write_parquet(temporary)
-    temporary.replace(path)
+    # Each of several shards reads, adds and writes.
+    with one_at_a_time(path.with_name("results.lock")):
+        if path.exists():
+            table = pl.concat([_earlier(path), table], how="diagonal_relaxed")
+        table = table.unique(IDENTITY, keep="last", maintain_order=True)
+        with replacing(path) as temporary:
+            table.write_parquet(temporary)
     return table
 
 
@@ -64,22 +73,29 @@ def read_results(path: Path) -> pl.DataFrame:
     """Return the rows of a study.
 
     Raises:
-        ValueError: the file is damaged.
+        Damaged: the file is damaged.
     """
     try:
         return pl.read_parquet(path)
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = str(error).partition("\n")[0]
-        raise ValueError(
+        raise Damaged(
             f"{path} is damaged ({reason}); expected the rows of a study. Move it "
             "away and rerun the study's command to write it again."
         ) from None
 
 
-def _at_the_end(
-    lines: list[Line], summary: dict[str, Any], workdir: Path
-) -> dict[str, Any]:
-    found, labels = _predictions(workdir)
+def _earlier(path: Path) -> pl.DataFrame:
+    """Return the rows written before; none of a damaged file, which is reported."""
+    try:
+        return read_results(path)
+    except Damaged as damaged:
+        print(str(damaged).partition(";")[0] + "; writing it anew.", file=sys.stderr)
+        return pl.DataFrame()
+
+
+def _at_the_end(record: RunRecord) -> dict[str, Any]:
+    summary, (found, labels, _) = record.summary, record.predictions
     return {
         "step": summary["steps"],
         "test_error": 1 - summary["test_accuracy"],
@@ -89,9 +105,7 @@ def _at_the_end(
     }
 
 
-def _at_best_validation(
-    lines: list[Line], summary: dict[str, Any], workdir: Path
-) -> dict[str, Any]:
+def _at_best_validation(lines: list[Line], workdir: Path) -> dict[str, Any]:
     """Return the measures at the step of lowest validation loss.
 
     The training accuracy is the mean over the epoch, under dropout.
@@ -136,8 +150,3 @@ def _time_to(
         "epochs_to_target": reached[0]["epoch"],
         "seconds_to_target": images / summary["images_per_second"],
     }
-
-
-def _predictions(workdir: Path) -> tuple[np.ndarray, np.ndarray]:
-    with np.load(workdir / "predictions.npz") as arrays:
-        return arrays["log_probabilities"], arrays["labels"]

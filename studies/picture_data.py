@@ -7,8 +7,10 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float
 
-from dropout import parse
+from dropout import Timeline, parse, resolve, scale_rates
+from training.record.curves import all_rate_curves
 from training.record.metrics_log import read_metrics
+from training.record.rates import RateCurve
 
 
 class Point(NamedTuple):
@@ -68,18 +70,14 @@ def response_curve(points: list[Point], family: str) -> list[Point]:
     return sorted(found, key=lambda point: point.rate)
 
 
-def rates_over_epochs(
-    rows: pl.DataFrame, directory: Path
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return epochs and rates at each site, in the arm's first run."""
-    lines = [
-        line
-        for line in read_metrics(directory / rows["run"][0])
-        if line["split"] == "train"
-    ]
-    epochs = np.array([line["epoch"] for line in lines])
-    return {
-        name.removeprefix("rate/"): (epochs, np.array([line[name] for line in lines]))
-        for name in lines[0]
-        if name.startswith("rate/")
-    }
+def rates_over_run(rows: pl.DataFrame, directory: Path) -> list[RateCurve]:
+    """Return the rates of an arm's first run: its schedules', and learned ones."""
+    lines = read_metrics(directory / rows["run"][0])
+    (train, *_) = [line for line in lines if line["split"] == "train"]
+    sites = tuple(n.removeprefix("rate/") for n in train if n.startswith("rate/"))
+    last = max(line["step"] for line in lines)
+    # The sites that have a rate resolve as they did among all sites of the network.
+    plan = resolve(parse(rows["dropout"][0]), sites)
+    rows_of_plan = scale_rates(plan, rows["rate_factor"][0])
+    timeline = Timeline(last, round(train["step"] / train["epoch"]))
+    return all_rate_curves([rows_of_plan], timeline, lines)

@@ -1,29 +1,31 @@
 """Pictures of a study: learning curves, rate response, rate by layer, schedules."""
 
+import textwrap
 from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter
 
 from studies.picture_data import (
     held_out_curves,
     plotted_arms,
-    rates_over_epochs,
+    rates_over_run,
     response_curve,
     response_points,
 )
 from studies.statistics import Estimate, interval
+from training.record.curves import plain_numbers, plot_rates
+from training.record.pictures import as_label, save_svg
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 COLOURS = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000",
 )  # fmt: skip
 MOST_CURVES = len(COLOURS)
+MOST_BANDS = 3  # More hide each other.
 
 
 class Picture(NamedTuple):
@@ -53,16 +55,18 @@ def learning_curves(table: pl.DataFrame, directory: Path) -> Picture | None:
     if all(len(lines[0]) < 2 for lines in curves.values()):
         return None
     figures, (loss, error) = zip(*(_panel() for _ in range(2)))
+    spread = _band if len(curves) <= MOST_BANDS else _bar_at_end
     for colour, (arm, (epochs, losses, errors)) in zip(COLOURS, curves.items()):
-        _band(loss, epochs, losses, colour, arm)
-        _band(error, epochs, 100 * errors, colour, arm)
+        for axes, values in ((loss, losses), (error, 100 * errors)):
+            axes.plot(epochs, values.mean(0), color=colour, label=_in_lines(arm))
+            if len(values) > 1:
+                spread(axes, epochs, values, colour)
     for figure, axes, quantity in zip(figures, (loss, error), ("loss", "error, %")):
         axes.set(xlabel="epoch", ylabel=quantity, yscale="log")
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
-        axes.tick_params(axis="y", which="minor", labelsize="x-small")
+        plain_numbers(axes)
+        axes.grid(alpha=0.3, which="both")
         _legend_below(figure, axes)
-    caption = "On held-out examples; bands are 95 % intervals over seeds."
+    caption = "On held-out examples; bands and bars are 95 % intervals over seeds."
     return Picture("curves", "Learning curves", caption, list(figures))
 
 
@@ -81,7 +85,7 @@ def rate_response(table: pl.DataFrame) -> Picture | None:
             [point.rate for point in found],
             [estimate.mean for estimate in estimates],
             np.transpose([_bar(estimate) for estimate in estimates]),
-            marker="o", capsize=3, color=colour, label=name,
+            marker="o", capsize=3, color=colour, label=_in_lines(name),
         )  # fmt: skip
     axes.set(xlabel="rate", ylabel="test error, %")
     axes.grid(alpha=0.3)
@@ -111,21 +115,17 @@ def rate_by_layer(table: pl.DataFrame) -> Picture | None:
 def schedules(table: pl.DataFrame, directory: Path) -> Picture | None:
     """Plot the rate at each site over the run, one panel per arm with dropout."""
     rates = {
-        arm: rates_over_epochs(table.filter(arm=arm), directory)
+        arm: rates_over_run(table.filter(arm=arm), directory)
         for arm in plotted_arms(table, MOST_CURVES)
     }
     rates = {arm: sites for arm, sites in rates.items() if sites}
     if not rates:
         return None
     figures = []
-    for arm, sites in rates.items():
+    for arm, curves in rates.items():
         figure, axes = _panel(height=2.8)
-        for colour, (site, (epochs, values)) in zip(COLOURS * 9, sites.items()):
-            axes.plot(epochs, values, color=colour, label=site)
-        axes.set_title(_short(arm), fontsize="small")
-        axes.set(xlabel="epoch", ylabel="rate", ylim=(-0.02, 1.02))
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize="x-small")
+        plot_rates(axes, curves)
+        axes.set_title(_in_lines(arm), fontsize="small")
         figures.append(figure)
     return Picture("schedules", "Rates over the run", "Rate at each site.", figures)
 
@@ -133,9 +133,8 @@ def schedules(table: pl.DataFrame, directory: Path) -> Picture | None:
 def save(picture: Picture, directory: Path) -> list[str]:
     """Write each figure as SVG, reproducibly, and return the names of the files."""
     names = [f"{picture.name}-{index}.svg" for index in range(len(picture.figures))]
-    with matplotlib.rc_context({"svg.hashsalt": "study"}):
-        for name, figure in zip(names, picture.figures):
-            figure.savefig(directory / name, metadata={"Date": None})
+    for name, figure in zip(names, picture.figures):
+        save_svg(figure, directory / name)
     return names
 
 
@@ -144,17 +143,22 @@ def _panel(height: float = 3.8) -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
-def _band(
-    axes: Axes, epochs: np.ndarray, values: np.ndarray, colour: str, label: str
-) -> None:
+def _band(axes: Axes, epochs: np.ndarray, values: np.ndarray, colour: str) -> None:
     estimates = [interval(column) for column in values.T]
-    means = [estimate.mean for estimate in estimates]
-    axes.plot(epochs, means, color=colour, label=_short(label))
-    if len(values) > 1:
-        low = [max(estimate.low, estimate.mean / 10) for estimate in estimates]
-        high = [estimate.high for estimate in estimates]
-        axes.fill_between(epochs, low, high, color=colour, alpha=0.15, linewidth=0)
-    axes.grid(alpha=0.3, which="both")
+    low = [max(estimate.low, estimate.mean / 10) for estimate in estimates]
+    high = [estimate.high for estimate in estimates]
+    axes.fill_between(epochs, low, high, color=colour, alpha=0.15, linewidth=0)
+
+
+def _bar_at_end(
+    axes: Axes, epochs: np.ndarray, values: np.ndarray, colour: str
+) -> None:
+    """Plot the last interval after the curve, each arm's beside those before it."""
+    last = interval(values[:, -1])
+    at = epochs[-1] * (1.02 + 0.015 * len(axes.containers))
+    low = min(last.mean - last.low, 0.9 * last.mean)
+    bounds = [[low], [last.high - last.mean]]
+    axes.errorbar([at], [last.mean], bounds, color=colour, capsize=2, marker=".")
 
 
 def _legend_below(figure: Figure, axes: Axes) -> None:
@@ -178,7 +182,7 @@ def _heat_map(
 ) -> None:
     image = axes.imshow(errors, cmap="viridis", aspect="auto")
     axes.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])
-    axes.set_yticks(range(len(layers)), layers)
+    axes.set_yticks(range(len(layers)), [_in_lines(layer) for layer in layers])
     axes.set_xlabel("rate")
     middle = np.nanmean([np.nanmin(errors), np.nanmax(errors)])
     for (row, column), value in np.ndenumerate(errors):
@@ -189,5 +193,6 @@ def _heat_map(
     figure.colorbar(image, label="test error, %")
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= 60 else f"{text[:59]}…"
+def _in_lines(text: str) -> str:
+    """Return the name of an arm in lines that fit a panel, its rate included."""
+    return as_label("\n".join(textwrap.wrap(text, 60)))

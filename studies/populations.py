@@ -1,18 +1,22 @@
 """Populations: the runs of a task trained together, each with a record of its own."""
 
 import hashlib
-import json
+import sys
+import time
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from math import gcd
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from studies.arms import Trial
+from studies.records import Predictions, write_record
 from studies.tasks import Task, finished, program, unit_plan
 from training.canonical import canonical
 from training.config import Config
@@ -21,24 +25,23 @@ from training.experiment import (
     Experiment,
     of_run,
     prepare,
-    start_state,
-    state_sharding,
 )
 from training.flag_text import flag_lines
 from training.members import Member, with_members
 from training.population import with_rates
+from training.record.claim import claim_data
 from training.record.console import describe
-from training.record.files import write_atomically
-from training.record.metrics_log import read_metrics
+from training.record.digests import data_digest
+from training.record.files import Damaged, make_directory, write_atomically
+from training.record.metrics_log import Line, read_finished
+from training.restore import saved_state
 from training.run import run
-from training.runtime.checkpoints import open_checkpoints, restore_latest
 from training.runtime.compilation import compiled
 from training.runtime.devices import parse_mesh, resolve_mesh
 from training.scoring import EVALUATION_BATCH, test_logits
-from training.state import State
+from training.state import State, steps_done
 
-# The files of a finished run; its predictions are written last, and mark it finished.
-RECORD = ("run.flags", "plan.txt", "metrics.jsonl", "summary.json", "predictions.npz")
+MEMBERS = "members.txt"  # In a population's workdir: the names of its runs.
 
 PredictTest = Callable[[State, Array | np.ndarray, Float[Array, " rows"]], Array]
 
@@ -47,7 +50,8 @@ def train_members(task: Task, directory: Path) -> None:
     """Train a task's runs as one population, and write a separate record of each.
 
     The population's workdir is `directory`/population-<digest of its runs>. The record
-    of a run, the files `RECORD`, is in `directory`/<its name>.
+    of a run, the files `RECORD`, is in `directory`/<its name>. A population whose own
+    record is damaged is moved aside and trained again.
 
     Raises:
         ValueError: as `training.run.run` does.
@@ -55,21 +59,74 @@ def train_members(task: Task, directory: Path) -> None:
     if all(finished(trial, directory) for trial in task.trials):
         return
     experiment = prepare(population(task, directory))
-    summary = run(experiment)
-    lines = read_metrics(Path(experiment.config.workdir))
-    for index, (log_probabilities, labels) in enumerate(predictions(experiment)):
-        config = task.trials[index].config
-        path = directory / task.trials[index].run
-        path.mkdir(exist_ok=True)
-        flags = flag_lines(replace(config, workdir=str(path)))
-        write_atomically(path / "run.flags", flags)
-        write_atomically(path / "plan.txt", describe(experiment.runs[index]) + "\n")
-        _write_lines(path, [line for line in lines if line["member"] == index])
-        record = member_summary(summary, index, config)
-        write_atomically(path / "summary.json", json.dumps(record, indent=2) + "\n")
-        temporary = path / "predictions.partial.npz"
-        np.savez(temporary, log_probabilities=log_probabilities, labels=labels)
-        temporary.replace(path / "predictions.npz")
+    names = [trial.run for trial in task.trials]
+    claim_data(directory / data_file(experiment.config), data_digest(experiment.data))
+    try:
+        found = trained(experiment, names)
+    except Damaged as damaged:
+        set_aside(Path(experiment.config.workdir), str(damaged))
+        found = trained(experiment, names)
+    for index, predicted in enumerate(predictions(experiment, found.state)):
+        if not finished(task.trials[index], directory):
+            trial = task.trials[index]
+            _write_member(directory, experiment, trial, index, found, predicted)
+
+
+class Trained(NamedTuple):
+    """A finished population: its summary, its metrics and its last state."""
+
+    summary: dict[str, Any]
+    lines: list[Line]
+    state: State
+
+
+def trained(experiment: Experiment, names: list[str]) -> Trained:
+    """Train a population, or take up what is there, and note the names of its runs.
+
+    Raises:
+        Damaged: its record is not whole.
+    """
+    workdir = make_directory("workdir", experiment.config.workdir)
+    write_atomically(workdir / MEMBERS, "\n".join(names) + "\n")
+    run(experiment)
+    return Trained(*read_finished(workdir), saved_state(experiment, workdir))
+
+
+def set_aside(workdir: Path, reason: str) -> None:
+    """Move a population's workdir out of the way, and say why in one line."""
+    aside = workdir.with_name(f"damaged-{workdir.name}-{time.time_ns()}")
+    workdir.rename(aside)
+    print(f"{reason} Moved to {aside}; training it again.", file=sys.stderr)
+
+
+def begun(directory: Path) -> list[list[str]]:
+    """Return the names of the runs of each population of a study, as far as begun."""
+    paths = sorted(directory.glob(f"population-*/{MEMBERS}"))
+    return [path.read_text(errors="replace").split() for path in paths]
+
+
+def data_file(config: Config) -> str:
+    """Return the name of the file with the digest of a data set, in a study."""
+    return f"data-{zlib.crc32(config.dataset.encode()):08x}.json"
+
+
+def _write_member(
+    directory: Path,
+    experiment: Experiment,
+    trial: Trial,
+    index: int,
+    population: Trained,
+    predicted: Predictions,
+) -> None:
+    workdir = directory / trial.run
+    config = replace(trial.config, workdir=str(workdir))
+    texts = {
+        "run.flags": flag_lines(config),
+        "plan.txt": describe(experiment.runs[index]) + "\n",
+    }
+    lines = [line for line in population.lines if line["member"] == index]
+    summary = member_summary(population.summary, index, trial.config)
+    write_record(workdir, texts, lines, summary, predicted)
 
 
 def population(task: Task, directory: Path) -> Config:
@@ -117,22 +174,18 @@ def member_summary(
         "seconds": summary["seconds"] / len(summary["members"]),
         "images_per_second": summary["images_per_second"],
         "versions": summary["versions"],
+        "data_digest": summary["data_digest"],
     }
 
 
-def predictions(
-    experiment: Experiment,
-) -> Iterator[tuple[Float[np.ndarray, "n classes"], Int[np.ndarray, " n"]]]:
-    """Yield each member's log-probabilities on the test split, and the labels."""
-    start = start_state(experiment)
-    with open_checkpoints(Path(experiment.config.workdir)) as checkpoints:
-        found = restore_latest(checkpoints, start, state_sharding(experiment))
-    assert found is not None, "a finished run has a checkpoint"
-    state = jax.device_get(found[0])
+def predictions(experiment: Experiment, state: State) -> Iterator[Predictions]:
+    """Yield what each member predicts for the test split at a state of all of them."""
+    step, state = steps_done(state), jax.device_get(state)
     predict = compiled(make_predict(experiment))
     for index, alone in enumerate(experiment.runs):
         rates = jnp.array([row.rate for row in alone.rows], jnp.float32)
-        yield predict_test(alone, of_run(experiment, state, index), predict, rates)
+        own = of_run(experiment, state, index)
+        yield Predictions(*predict_test(alone, own, predict, rates), step)
 
 
 def make_predict(experiment: Experiment) -> PredictTest:
@@ -163,8 +216,3 @@ def predict_test(
     found, labels = map(np.concatenate, zip(*jax.device_get(parts)))
     found, labels = found[: test.size], labels[: test.size]
     return found.reshape(-1, found.shape[-1]), labels.reshape(-1)
-
-
-def _write_lines(path: Path, lines: list[dict[str, Any]]) -> None:
-    text = "".join(json.dumps(line) + "\n" for line in lines)
-    write_atomically(path / "metrics.jsonl", text)

@@ -15,12 +15,15 @@ from studies.comparison import compare
 from studies.outcomes import read_results
 from studies.pictures import Picture, pictures, save
 from studies.study import RESULTS
-from studies.tables import literal, markdown
-from training.record.files import write_atomically
+from studies.tables import markdown
+from training.record.claim import check_no_links
+from training.record.files import replacing, write_atomically
+from training.record.markdown import fenced, literal
 
 STYLE = (Path(__file__).parent / "report.css").read_text()
 EVALUATION = "evaluation.md"
 STUDY = "study.json"
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 MEDIA = {".svg": "image/svg+xml", ".png": "image/png"}
 
 
@@ -59,7 +62,7 @@ def section(directory: Path, images: Path, prefix: str) -> str:
         f"## What was found\n\n{markdown(lines)}",
         *[_picture(picture, images) for picture in made],
         f"## Resolved plans\n\n{_plans(table, directory)}",
-        f"## How to repeat it\n\n```\n{record['command']}\n```",
+        f"## How to repeat it\n\n{fenced([record['command']])}",
         _versions(record["versions"]),
     ]
     return "\n\n".join(parts) + "\n"
@@ -67,10 +70,12 @@ def section(directory: Path, images: Path, prefix: str) -> str:
 
 def evaluated(directory: Path, images: Path, prefix: str) -> str:
     """Return the page that evaluate.py wrote, with its pictures copied to `images`."""
+    check_no_links(directory)  # A page with what a link points to may be passed on.
     text = (directory / EVALUATION).read_text()
     for picture in directory.glob("evaluation-*.png"):
         name = prefix + picture.name
-        shutil.copy(picture, images / name)
+        with replacing(images / name) as temporary:
+            shutil.copy(picture, temporary)
         text = text.replace(f"({picture.name})", f"({images.name}/{name})")
     return text + "\n"
 
@@ -91,7 +96,7 @@ def read_study(directory: Path) -> tuple[dict[str, Any], pl.DataFrame]:
             f"{directory / STUDY} is damaged ({error!r}); expected the record of a "
             "study. Rerun the study's command to write it again."
         ) from None
-    table = table.filter(pl.col("arm").is_in(order.categories), is_asked)
+    table = table.filter(pl.col("arm").is_in(order.categories.to_list()), is_asked)
     return record, table.sort(pl.col("arm").cast(order), "seed")
 
 
@@ -106,7 +111,8 @@ def _check_holds_results(directory: Path) -> None:
 
 def page(text: str, out: Path) -> str:
     """Return a page of HTML that contains its style and pictures."""
-    body = MarkdownIt("commonmark").enable("table").render(text)
+    # HTML in a text is shown, never run; the policy holds for links that it may have.
+    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
     body = body.replace("<table>", '<div class="wide"><table>')
     body = body.replace("</table>", "</table></div>")
     for suffix, media in MEDIA.items():
@@ -117,6 +123,7 @@ def page(text: str, out: Path) -> str:
     title = re.sub(r"\\(.)", r"\1", text.partition("\n")[0].removeprefix("# "))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>\n{STYLE}</style></head>\n"
         f"<body>\n{body}</body></html>\n"
@@ -138,7 +145,7 @@ def _plans(table: pl.DataFrame, directory: Path) -> str:
         run = table.filter(arm=arm)["run"][0]
         lines = (directory / run / "plan.txt").read_text().splitlines()
         acting = [line for line in lines if not line.endswith("  -")]
-        parts.append("\n".join([f"**{literal(str(arm))}**", "", "```", *acting, "```"]))
+        parts.append(f"**{literal(str(arm))}**\n\n{fenced(acting)}")
     return "\n\n".join(parts)
 
 

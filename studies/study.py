@@ -13,6 +13,7 @@ from studies.arms import Arm, Trial, trials
 from studies.comparison import compare
 from studies.engines import run_tasks
 from studies.outcomes import append, outcome
+from studies.populations import begun
 from studies.tables import markdown, show
 from studies.tasks import Task, finished, group, program, shard
 from training.config import Config
@@ -91,10 +92,17 @@ def pending(study: Study, most: int, part: str = "0/1") -> list[Task]:
     """Return the unfinished tasks of a part, `i/n`, with at most `most` runs each.
 
     The parts are those of the whole study, whatever of it is finished meanwhile.
+    Populations that were begun are taken up before others are made of the rest.
     """
     tasks = shard(group(study.trials, most), part)
-    own = (trial for task in tasks for trial in task.trials)
-    return group((t for t in own if not finished(t, study.directory)), most)
+    own = {trial.run: trial for task in tasks for trial in task.trials}
+    left = {n: t for n, t in own.items() if not finished(t, study.directory)}
+    resumed = []
+    for names in begun(study.directory):
+        if left.keys() & names and own.keys() >= set(names) and len(names) <= most:
+            resumed.append(Task(tuple(own[name] for name in names)))
+            left = {n: t for n, t in left.items() if n not in names}
+    return resumed + group(left.values(), most)
 
 
 def claim(study: Study) -> None:

@@ -9,7 +9,7 @@ import polars as pl
 
 from dropout import parse, resolve
 from studies.arms import Arm, trials
-from studies.comparison import Line, compare
+from studies.comparison import Line, compare, p_text
 from studies.engines import run_tasks
 from studies.outcomes import outcome
 from studies.tasks import group
@@ -149,10 +149,10 @@ def sentence(plan: str, lines: list[Line]) -> str:
     mean, low, high = line.test.difference
     text = (
         f"test error {mean:+.2f} points against none, 95 % [{low:+.2f}, {high:+.2f}], "
-        f"{line.seeds} seeds"
+        f"{line.seeds} seeds, p {p_text(line.test.p)}"
     )
     if line.test.p >= 0.05:
-        return f"no difference found between {plan!r} and none: {text}"
+        return f"no difference in test error found between {plan!r} and none: {text}"
     return f"{'use' if mean < 0 else 'no dropout is better than'} {plan!r}: {text}"
 
 

@@ -91,9 +91,9 @@ def _train_search(sweep: Sweep, request: StudyRequest) -> Study:
         )
     study = study_at(sweep, request, [])
     claim(study)
-    search = open_search(study.directory, base.seed)
-    while (done := len(completed(search))) < sweep.samples:
-        asked = ask(search, space, min(sweep.batch, sweep.samples - done))
+    search = open_search(study.directory)
+    while len(completed(search)) < sweep.samples:
+        asked = ask(search, space, sweep.batch, sweep.samples, base.seed)
         study = study_at(sweep, request, list(asked.values()))
         train_tasks(study, pending(study, request.members), request)
         for number, sample in asked.items():

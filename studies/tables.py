@@ -1,13 +1,12 @@
 """Tables of a comparison: on the terminal and in Markdown."""
 
-import re
-
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from studies.comparison import HEADER, NOTE, Line, cells, conclusion
+from training.record.markdown import literal
 
 
 def show(lines: list[Line], console: Console) -> None:
@@ -21,7 +20,7 @@ def show(lines: list[Line], console: Console) -> None:
     if _width(found) > console.width:
         labels = {name: str(number) for number, name in enumerate(names, 1)}
         for name, label in labels.items():
-            console.print(f"{label:>3}  {name}", highlight=False, markup=False)
+            console.print(Text(f"{label:>3}  {name}", overflow="fold"))
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column(HEADER[0])
     for name in HEADER[1:]:
@@ -30,7 +29,7 @@ def show(lines: list[Line], console: Console) -> None:
         table.add_section()
         table.add_row(f"[bold]{quantity}[/bold]")
         for name, *values in rows:
-            table.add_row(escape(labels[name]), *map(escape, values))
+            table.add_row(Text(labels[name]), *map(Text, values))
     console.print(table)
     for sentence in conclusion(lines):
         console.print(sentence, highlight=False, markup=False)
@@ -64,8 +63,3 @@ def markdown_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     lines = [header, ("---",) * len(header), *rows]
     escaped = [[literal(cell) for cell in line] for line in lines]
     return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
-
-
-def literal(text: str) -> str:
-    """Escape a text for Markdown: the stars of a plan are no emphasis."""
-    return re.sub(r"([\\`*_|\[\]])", r"\\\1", text)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from dropout import Plan, parse
 from studies.arms import Trial
+from studies.records import whole
 from training.config import Config
 from training.members import Member
 
@@ -73,5 +74,5 @@ def shard(tasks: list[Task], text: str) -> list[Task]:
 
 
 def finished(trial: Trial, directory: Path) -> bool:
-    """Return whether a trial's run is complete, including its predictions."""
-    return (directory / trial.run / "predictions.npz").exists()
+    """Return whether the record of a trial's run is complete, and nothing damaged."""
+    return whole(directory / trial.run)

@@ -168,6 +168,7 @@ def _do_due(
     if test:
         recorder.write(test_lines(experiment, programs, state, step))
         recorder.plot()
+    recorder.tell_epoch(step)
     if keep:
         save(checkpoints, state, recorder.position())
     return state

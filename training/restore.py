@@ -8,9 +8,12 @@ from training.config import Config
 from training.experiment import Experiment, prepare, start_state, state_sharding
 from training.flag_text import parse_flag_lines
 from training.members import members_of
-from training.runtime.checkpoints import open_checkpoints, restore_latest
+from training.record.claim import DATA, check_data
+from training.record.digests import data_digest
+from training.record.files import Damaged, read_summary
+from training.runtime.checkpoints import newest_whole, open_checkpoints
 from training.runtime.devices import resolve_mesh
-from training.state import State
+from training.state import State, steps_done
 
 
 def restore(
@@ -24,7 +27,8 @@ def restore(
         cache_dir: where decoded data and programs are kept; the user's cache if empty.
 
     Raises:
-        ValueError: the directory holds no run, or no checkpoint yet.
+        ValueError: the directory holds no run or no checkpoint yet, the data are not
+            those of the run, or the newest whole checkpoint is not that of its summary.
     """
     path = Path(workdir)
     if not (path / "run.flags").is_file():
@@ -38,13 +42,36 @@ def restore(
         )
     )
     experiment = prepare(replace(config, mesh=_mesh_here(config)))
-    with open_checkpoints(path) as checkpoints:
-        found = restore_latest(
+    check_data(path / DATA, data_digest(experiment.data))
+    return experiment, saved_state(experiment, path)
+
+
+def saved_state(experiment: Experiment, workdir: Path) -> State:
+    """Return the newest state that a run has saved; nothing is changed.
+
+    Raises:
+        Damaged: there is none, or it is not the one that the run's summary is about.
+    """
+    if not (workdir / "checkpoints").is_dir():
+        raise Damaged(f"{workdir} has no checkpoint yet.")
+    with open_checkpoints(workdir, read_only=True) as checkpoints:
+        saved = newest_whole(
             checkpoints, start_state(experiment), state_sharding(experiment)
         )
-    if found is None:
-        raise ValueError(f"{workdir} has no checkpoint yet.")
-    return experiment, found[0]
+    if saved is None:
+        raise Damaged(f"{workdir} has no checkpoint yet.")
+    _check_is_the_last(workdir, steps_done(saved.state))
+    return saved.state
+
+
+def _check_is_the_last(workdir: Path, step: int) -> None:
+    path = workdir / "summary.json"
+    if path.exists() and (last := read_summary(workdir)["steps"]) != step:
+        raise Damaged(
+            f"the newest whole checkpoint of {workdir} is that of step {step}, and its "
+            f"summary is about step {last}. Delete {path} and rerun the command of the "
+            "run: it trains the missing steps again."
+        )
 
 
 def _mesh_here(config: Config) -> str:

@@ -13,31 +13,29 @@ from training.lines import frozen_members
 from training.loop import run_steps
 from training.members import Member, with_members
 from training.programs import compile_step, programs_of
+from training.record.claim import check_no_links, claim
 from training.record.console import describe
+from training.record.digests import data_digest
 from training.record.files import (
-    claim,
     make_directory,
     read_summary,
     space_needed,
     write_atomically,
 )
-from training.record.metrics_log import truncate_metrics
-from training.record.recorder import open_recorder
+from training.record.metrics_log import metrics_text, text_digest, write_metrics
+from training.record.recorder import Announce, open_recorder, silent
 from training.record.summary import Summary, pace, results_of, write_summary
-from training.runtime.checkpoints import (
-    Position,
-    locked,
-    open_checkpoints,
-    restore_latest,
-)
+from training.runtime.checkpoints import locked, open_checkpoints, resume
 from training.runtime.devices import resolve_mesh
 from training.runtime.processes import check_same
 from training.runtime.signals import stop_requests
 from training.state import steps_done
 
 
-def run(experiment: Experiment) -> Summary:
+def run(experiment: Experiment, announce: Announce = silent) -> Summary:
     """Trains an experiment in its workdir, or finishes what was begun there.
+
+    `announce` gets one line after each epoch.
 
     Raises:
         ValueError: the workdir holds another run, or another process runs there.
@@ -46,12 +44,14 @@ def run(experiment: Experiment) -> Summary:
     """
     check_same(flag_lines(replace(experiment.config, data_dir="", cache_dir="")))
     workdir = make_directory("workdir", experiment.config.workdir)
+    data = data_digest(experiment.data)
+    check_no_links(workdir)
     with locked(workdir), space_needed(workdir):
-        claim(workdir, experiment.config)
+        claim(workdir, experiment.config, data)
         if (workdir / "summary.json").exists():
             return read_summary(workdir)
         write_atomically(workdir / "plan.txt", describe(experiment) + "\n")
-        return _train(experiment, workdir)
+        return _train(experiment, workdir, data, announce)
 
 
 def train_population(
@@ -67,19 +67,25 @@ def train_population(
     return run(prepare(replace(canonical(together), mesh=mesh)))
 
 
-def _train(experiment: Experiment, workdir: Path) -> Summary:
+def _train(
+    experiment: Experiment, workdir: Path, data: str, announce: Announce
+) -> Summary:
     begin = time.perf_counter()
     state = start_state(experiment)
     step, traces = compile_step(experiment, state)
     compile_seconds = time.perf_counter() - begin
     programs = programs_of(experiment, step)
     with stop_requests() as signals, open_checkpoints(workdir) as checkpoints:
-        found = restore_latest(checkpoints, state, state_sharding(experiment))
-        state, position = found or (state, Position())
-        truncate_metrics(workdir, position.metrics_bytes)
+        state, position = resume(checkpoints, state, state_sharding(experiment))
+        write_metrics(workdir, position.metrics)
         frozen = frozen_members(experiment, state)
         with open_recorder(
-            experiment, workdir, steps_done(state), begin - position.seconds, frozen
+            experiment,
+            workdir,
+            steps_done(state),
+            begin - position.seconds,
+            frozen,
+            announce,
         ) as recorder:
             state, timing = run_steps(
                 experiment, programs, state, recorder, checkpoints, signals
@@ -91,6 +97,8 @@ def _train(experiment: Experiment, workdir: Path) -> Summary:
         "seconds": recorder.seconds(),
         "compile_seconds": compile_seconds,
         "compilations": len(traces),
+        "data_digest": data,
+        "metrics_digest": text_digest(metrics_text(workdir)),
     }
-    write_summary(workdir, experiment.config, summary)
+    write_summary(workdir, experiment, summary)
     return summary

@@ -209,7 +209,7 @@ def test_a_run_whose_data_have_moved_is_recalibrated(moved_with_norms, capsys):
     workdir, data_dir, cache_dir = moved_with_norms
     recalibrate(str(workdir), data_dir, cache_dir)
     found = json.loads((workdir / "recalibrated.json").read_text())
-    assert set(found) == {"variance_shift", "before", "after"}
+    assert set(found) == {"step", "variance_shift", "before", "after"}
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) == len(found["variance_shift"]) + 2
 

@@ -66,7 +66,10 @@ def test_members_are_compared_one_by_one(finished, tmp_path):
     def population(digest):
         def members(text):
             one = {**json.loads(text), "member": 0}
-            return json.dumps({"members": [one, {**one, **digest, "member": 1}]})
+            steps = {"steps": one["steps"]}
+            return json.dumps(
+                {**steps, "members": [one, {**one, **digest, "member": 1}]}
+            )
 
         return members
 

@@ -17,11 +17,12 @@ from studies.tasks import finished, group
 from training.canonical import canonical
 
 
-def test_records_are_written_where_they_are_missing(tmp_path):
-    write_records({"a/summary.json": b"1", "a/predictions.npz": b"2"}, tmp_path)
-    write_records({"a/summary.json": b"3"}, tmp_path)
+def test_records_are_written_where_they_are_not_whole(tmp_path, monkeypatch):
+    write_records({"a/summary.json": b"1", "b/summary.json": b"2"}, tmp_path)
+    monkeypatch.setattr(cluster, "whole", lambda path: path.name == "a")
+    write_records({"a/summary.json": b"3", "b/summary.json": b"4"}, tmp_path)
     assert (tmp_path / "a" / "summary.json").read_bytes() == b"1"
-    assert (tmp_path / "a" / "predictions.npz").read_bytes() == b"2"
+    assert (tmp_path / "b" / "summary.json").read_bytes() == b"4"
 
 
 def test_without_ray_or_a_cluster_one_line_says_so(tmp_path):

@@ -2,13 +2,22 @@
 
 import json
 import re
+import shutil
+from html import escape
 
 import numpy as np
 import polars as pl
 import pytest
+from rich.console import Console
 
-from studies.pictures import rate_by_layer, rate_response, save
+from studies.arms import Trial, parse_arms
+from studies.comparison import compare, conclusion
+from studies.engines import progress_line
+from studies.pictures import rate_by_layer, rate_response, save, schedules
 from studies.report import read_study, write_report
+from studies.tables import show
+from studies.tasks import Task
+from training.config import Config
 
 ERRORS = {
     "none": (0.05, 0.07),
@@ -49,20 +58,22 @@ def written_run(directory, plan, seed, error):
     right = np.arange(1000) >= 1000 * error
     np.savez(
         path / "predictions.npz",
+        step=18,
         log_probabilities=np.stack([right, ~right], axis=1).astype(np.float32),
         labels=np.zeros(1000, int),
     )
     (path / "plan.txt").write_text(f"site  variant\nfc    {plan}\nout   -  -\n")
+    site = "conv1" if plan.startswith("conv") else "fc"
     lines = [
         {"step": 9 * epoch, "epoch": epoch, "split": split, "loss": 1 / epoch,
-         "accuracy": 1 - error, "rate/fc": 0.5 * (split == "train")}
+         "accuracy": 1 - error, f"rate/{site}": 0.5 * (split == "train")}
         for epoch in (1, 2) for split in ("train", "test")
     ]  # fmt: skip
     (path / "metrics.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
     return {
         "arm": plan, "run": path.name, "stop": "last", "dropout": plan, "seed": seed,
-        "validation_examples": 0, "test_error": error, "gap": 0.0, "nll": 1.0,
-        "ece": 0.01, "epochs_to_target": 1.0, "seconds_to_target": 2.5,
+        "rate_factor": 1.0, "validation_examples": 0, "test_error": error, "gap": 0.0,
+        "nll": 1.0, "ece": 0.01, "epochs_to_target": 1.0, "seconds_to_target": 2.5,
     }  # fmt: skip
 
 
@@ -123,3 +134,70 @@ def test_equal_pictures_are_equal_files(study, tmp_path):
         (file,) = save(picture._replace(name="p"), tmp_path / name)
         written.append((tmp_path / name / file).read_bytes())
     assert written[0] == written[1]
+
+
+def test_the_schedule_is_drawn_and_not_the_logged_rate(study):
+    """`early(until=0.5)` is 0.5 until epoch 1; the log of two epochs has 0.5 at both."""
+    figures = schedules(read_study(study)[1], study).figures
+    titles = [figure.axes[0].get_title() for figure in figures]
+    axes = figures[titles.index("fc:bernoulli:0.5@early(until=0.5)")].axes[0]
+    (line,) = axes.lines
+    assert line.get_xdata()[[0, 9, -1]].tolist() == [0, 1, 2]
+    assert line.get_ydata().tolist() == [0.5] * 9 + [0.0] * 10
+
+
+HOSTILE = "<script>alert(1)</script> $\\frac$ `*` <img src=x onerror=alert(2)> _x ```"
+
+
+def test_names_and_questions_are_shown_and_never_run(study, tmp_path):
+    directory = tmp_path / "study"
+    shutil.copytree(study, directory)
+    record = json.loads((directory / "study.json").read_text())
+    record = {**record, "question": HOSTILE, "command": f"{HOSTILE}\n```\n<b>"}
+    record["arms"][0]["name"] = HOSTILE
+    (directory / "study.json").write_text(json.dumps(record))
+    table = pl.read_parquet(directory / "results.parquet")
+    table = table.with_columns(pl.col("arm").replace("none", HOSTILE))
+    table.write_parquet(directory / "results.parquet")
+    page = write_report([directory], tmp_path / "out").read_text()
+    assert not re.search("<(script|img src=x|b>)", page)
+    assert f"<h1>{escape(HOSTILE)}</h1>" in page
+    assert f"<td>{escape(HOSTILE)}</td>" in page
+    assert f"<title>{escape(HOSTILE)}</title>" in page
+    assert page.count("<pre>") == len(record["arms"]) + 1
+    assert "Content-Security-Policy" in page
+
+
+def test_a_long_name_keeps_its_rate_at_80_columns(study, capsys):
+    directory = study
+    plan = "block1/branch:drop_path:0.1 " * 4 + "fc:bernoulli:0.123456"
+    table = read_study(directory)[1].with_columns(
+        pl.col("arm").cast(str).replace("conv*:bernoulli:0.5", plan)
+    )
+    show(compare(table, directory), Console(width=80))
+    shown = "".join(capsys.readouterr().out.split())
+    assert "".join(plan.split()) in shown
+
+
+def test_the_verdict_names_its_measure_and_its_p(study):
+    lines = compare(read_study(study)[1], study)
+    (text,) = [s for s in conclusion(lines) if s.startswith("conv*:bernoulli:0.2")]
+    assert re.fullmatch(
+        r"conv\*:bernoulli:0.2: no difference in test error found "
+        r"\(\+0\.05 ± [\d.]+ points, Holm's p = 1\) to none",
+        text,
+    )
+
+
+def test_the_time_left_counts_programs():
+    """One of three programs, with 8 of 10 members, took a minute: two minutes left."""
+    trial = Trial("a", Config(), "last")
+    tasks = [Task((trial,) * 8), Task((trial,)), Task((trial,))]
+    line = progress_line(tasks[:1], tasks, 60.0)
+    assert line == "8/10 members, 1/3 programs  a  2.0 min left"
+
+
+@pytest.mark.parametrize("name", ["a\x1b[31m", "a\tb", "a\u2028b", "a\rb"])
+def test_a_name_that_moves_the_cursor_is_refused(name):
+    with pytest.raises(ValueError, match="expected printable characters"):
+        parse_arms(Config(), "", f"'{name}' --dropout=none")

@@ -8,6 +8,7 @@ import sys
 import time
 
 import numpy as np
+import optuna
 import pytest
 from paths import ROOT
 
@@ -85,14 +86,66 @@ def test_a_sample_fills_the_plan_and_the_rest_are_flags():
 def test_a_search_goes_on_where_it_was_stopped(tmp_path):
     """A sample whose loss was not told is asked again, first, and nothing twice."""
     space = parse_space("rate=0..0.8; sites=fc, conv*")
-    asked = ask(open_search(tmp_path, 0), space, 3)
-    search = open_search(tmp_path, 0)
+    asked = ask(open_search(tmp_path), space, 3, 9, 0)
+    search = open_search(tmp_path)
     number = min(asked)
     tell(search, number, 0.5)
-    again = ask(open_search(tmp_path, 0), space, 3)
-    assert completed(open_search(tmp_path, 0)) == [asked.pop(number)]
-    assert list(again)[:2] == list(asked) and again.items() >= asked.items()
-    assert len(again) == 3 and number not in again
+    again = ask(open_search(tmp_path), space, 3, 9, 0)
+    assert completed(open_search(tmp_path)) == [asked.pop(number)]
+    assert again == asked and len(again) == 2
+    for number in again:
+        tell(search, number, 0.5)
+    assert list(ask(search, space, 3, 4, 0)) == [3]  # Four are all.
+
+
+class Killed(Exception):
+    """Stands for a signal that cannot be caught."""
+
+
+def searched(directory, stop=0):
+    """Twelve samples of a search, which is killed at the given call of optuna."""
+    calls = 0
+
+    def counted(function):
+        def call(*arguments, **options):
+            nonlocal calls
+            calls += 1
+            found = function(*arguments, **options)
+            if calls == stop:
+                raise Killed
+            return found
+
+        return call
+
+    space = parse_space("rate=0..0.8; learning_rate=log(1e-4..1e-2)")
+    with pytest.MonkeyPatch.context() as patch:
+        for owner, name in (
+            (optuna.Study, "ask"), (optuna.Study, "tell"),
+            (optuna.Study, "add_trial"), (optuna.Trial, "suggest_float"),
+        ):  # fmt: skip
+            patch.setattr(owner, name, counted(getattr(owner, name)))
+        search = open_search(directory)
+        while len(completed(search)) < 12:
+            for number, sample in ask(search, space, 2, 12, 7).items():
+                tell(search, number, (float(sample["rate"]) - 0.3) ** 2)
+    return completed(search)
+
+
+@pytest.mark.parametrize("stop", [1, 4, 5, 17, 54, 56])
+def test_a_search_that_is_killed_anywhere_tries_the_same_points(tmp_path, stop):
+    """While a sample is drawn, after one of two is added, between two losses ..."""
+    (tmp_path / "whole").mkdir()
+    expected = searched(tmp_path / "whole")
+    with pytest.raises(Killed):
+        searched(tmp_path, stop)
+    assert searched(tmp_path) == expected
+    assert len({tuple(sample.values()) for sample in expected}) == 12
+
+
+def test_a_damaged_search_is_named(tmp_path):
+    (tmp_path / "optuna.db").write_text("junk" * 1000)
+    with pytest.raises(ValueError, match="optuna.db is damaged"):
+        open_search(tmp_path)
 
 
 def sweep(workdir, dataset, *words):
@@ -141,4 +194,4 @@ def test_a_search_that_is_killed_goes_on(small, tmp_path):
     out, log = sweep(workdir, small.dataset, *words).communicate()
     assert "test error, %" in out, log
     assert all(path.stat().st_mtime_ns == at for path, at in before.items())
-    assert len(arms_of(workdir)) == 7 and len(completed(open_search(workdir, 0))) == 6
+    assert len(arms_of(workdir)) == 7 and len(completed(open_search(workdir))) == 6

@@ -50,17 +50,20 @@ def events_of(path):
 
 
 def test_the_events_are_the_metrics(finished):
-    (path,) = (finished[0] / "tensorboard").iterdir()
-    version, begin, *events = events_of(path)
-    assert version.file_version == "brain.Event:2"
-    assert begin.session_log.status == SessionLog.START and begin.step == 0
-    found = {
-        (event.step, value.tag): value.simple_value
-        for event in events
-        for value in event.summary.value
-    }
+    found = {}
+    for split in ("train", "test"):
+        (path,) = (finished[0] / "tensorboard" / split).iterdir()
+        version, begin, *events = events_of(path)
+        assert version.file_version == "brain.Event:2"
+        assert begin.session_log.status == SessionLog.START and begin.step == 0
+        found |= {
+            (event.step, split, value.tag): value.simple_value
+            for event in events
+            for value in event.summary.value
+        }
+    assert {tag for _, split, tag in found if split == "test"} == {"loss", "accuracy"}
     expected = {
-        (line["step"], f"{line['split']}/{name}"): value
+        (line["step"], line["split"], name): value
         for line in read_metrics(finished[0])
         for name, value in line.items()
         if name not in ("step", "epoch", "split")

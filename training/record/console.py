@@ -1,13 +1,18 @@
 """What a run prints: its resolved plan at the start, its result at the end."""
 
+import datetime
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from dropout import Timeline
 from training.experiment import Experiment
 from training.members import Member
+
+Latest = dict[str, dict[str, float]]  # By split: loss and accuracy.
 
 
 def describe(experiment: Experiment) -> str:
@@ -60,6 +65,19 @@ def _members(experiment: Experiment) -> list[str]:
     lists = {f"{name}s": getattr(config, f"{name}s") for name in Member._fields}
     given = [f"--{flag}={text}" for flag, text in lists.items() if text]
     return [f"{len(experiment.members)} members: {' '.join(given)}"]
+
+
+def epoch_line(timeline: Timeline, step: int, latest: Latest, left: float) -> str:
+    """Return the line after an epoch: the last scores of each split, the time left."""
+    epochs = math.ceil(timeline.total / timeline.steps_per_epoch)
+    epoch = math.ceil(step / timeline.steps_per_epoch)
+    scores = [
+        f"{split} loss {found['loss']:.4f}, accuracy {found['accuracy']:.2%}"
+        for split, found in latest.items()
+    ]
+    time = str(datetime.timedelta(seconds=round(left)))
+    where = f"epoch {epoch}/{epochs}, step {step:,}/{timeline.total:,}"
+    return "; ".join([where, *scores, f"{time} left"])
 
 
 def result_line(summary: dict[str, Any], workdir: Path) -> str:

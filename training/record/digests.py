@@ -11,6 +11,7 @@ from jaxtyping import Array, Key
 from dropout import Moment, Row, Timeline, bind, kind_of, rows_at
 from dropout.sites import Generator
 from models.layers import pool_2x2
+from training.data.splits import DataSet
 
 
 def digest(tree: Any) -> str:
@@ -21,6 +22,16 @@ def digest(tree: Any) -> str:
         found.update(f"{jax.tree_util.keystr(path)}{array.shape}{array.dtype}".encode())
         found.update(array.tobytes())
     return found.hexdigest()
+
+
+def data_digest(data: DataSet) -> str:
+    """Return a digest of the examples that a run is trained and tested on.
+
+    Of a split that is decoded as it is fetched, only the number of its examples and the
+    mean of a sample count: decoding all of it would take longer than many a run.
+    """
+    sizes = np.array([data.train.size, data.test.size])
+    return digest((data.train, data.test, data.mean, sizes))
 
 
 def masks_digest(

@@ -2,44 +2,24 @@
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
+import secrets
 import tempfile
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from training.config import Config
-from training.flag_text import differences, flag_lines, parse_flag_lines
 from training.runtime.processes import by_leader
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+SQLITE_FULL = "database or disk is full"
 
 
-def claim(workdir: Path, config: Config) -> None:
-    """Write `run.flags`, or check that the run recorded there is the same.
-
-    Raises:
-        ValueError: the workdir holds another run, is no directory, or can't be written.
-    """
-    path = workdir / "run.flags"
-    if not path.exists():
-        write_atomically(path, flag_lines(config))
-        return
-    try:
-        recorded = parse_flag_lines(path.read_text())
-    except ValueError as error:
-        raise ValueError(
-            f"cannot read {path}: {error} Expected the flags of a run of this version; "
-            "give another --workdir."
-        ) from None
-    changed = differences(recorded, config)
-    if changed:
-        raise ValueError(
-            f"--workdir={workdir} holds a different run: {'; '.join(changed)}. "
-            "Give its flags, or another --workdir."
-        )
+class Damaged(ValueError):
+    """A file of a record that is missing, cut short or not of this record."""
 
 
 @contextlib.contextmanager
@@ -52,14 +32,19 @@ def space_needed(workdir: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        # Orbax wraps what the system said in errors of its own, or only quotes it.
-        quoted = "\n".join(traceback.format_exception(error))
-        if any(os.strerror(code) in quoted for code in NO_SPACE):
+        if says_no_space(error):
             raise ValueError(
                 f"no space is left to write to {workdir}; what was saved before is "
                 "whole. Once there is space, rerun the same command to resume."
             ) from error
         raise
+
+
+def says_no_space(error: BaseException) -> bool:
+    """Return whether an error comes from a full disk, whichever library met it."""
+    # Libraries wrap what the system said in errors of their own, or only quote it.
+    quoted = "\n".join(traceback.format_exception(error))
+    return any(text in quoted for text in (*map(os.strerror, NO_SPACE), SQLITE_FULL))
 
 
 def make_directory(flag: str, path: str) -> Path:
@@ -79,33 +64,72 @@ def make_directory(flag: str, path: str) -> Path:
     return Path(path)
 
 
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a name to write to; the file then takes the place of `path`, whole.
+
+    Of processes that write the same file at once, the last one's file stays. A symbolic
+    link at `path` is replaced, and what it points to is left alone.
+    """
+    name = f".{path.stem}-{secrets.token_hex(8)}.partial{path.suffix}"
+    temporary = path.with_name(name)
+    try:
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # Not every file system can sync a directory.
+        _sync(path.parent)
+
+
 @by_leader
 def write_atomically(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_text(text)
+
+
+def _sync(path: Path) -> None:
+    """Wait until the disk has a file, which a power cut takes after its rename else."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+@contextlib.contextmanager
+def one_at_a_time(path: Path) -> Iterator[None]:
+    """Wait until no other process is in a block with the lock at `path`."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+    with open(os.open(path, flags, 0o666), "r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def read_summary(workdir: Path) -> dict[str, Any]:
     """Return the summary of a finished run.
 
     Raises:
-        ValueError: the file is damaged.
+        Damaged: the file is damaged, or says no step.
     """
     path = workdir / "summary.json"
-    return parse_object(path, read_text(path))
+    found = parse_object(path, read_text(path))
+    if "steps" not in found:
+        raise Damaged(f"{path} has no 'steps'; expected a finished run.")
+    return found
 
 
 def read_text(path: Path) -> str:
     """Return the text of a file of the record.
 
     Raises:
-        ValueError: the file is damaged.
+        Damaged: the file is missing or damaged.
     """
     try:
         return path.read_text()
-    except ValueError as error:
+    except (FileNotFoundError, ValueError) as error:
         raise _damaged(path, str(error)) from None
 
 
@@ -113,7 +137,7 @@ def parse_object(path: Path, text: str) -> dict[str, Any]:
     """Return the JSON object that a text of a file holds.
 
     Raises:
-        ValueError: the file is damaged.
+        Damaged: the file is damaged.
     """
     try:
         found = json.loads(text)
@@ -124,8 +148,8 @@ def parse_object(path: Path, text: str) -> dict[str, Any]:
     return found
 
 
-def _damaged(path: Path, reason: str) -> ValueError:
-    return ValueError(
+def _damaged(path: Path, reason: str) -> Damaged:
+    return Damaged(
         f"{path} is damaged ({reason}); expected JSON. Move it away and rerun the "
         "same command to write it again."
     )

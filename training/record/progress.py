@@ -13,11 +13,10 @@ from rich.progress import (
     TimeRemainingColumn,
     track,
 )
+from rich.table import Column
 from rich.text import Text
 
 Item = TypeVar("Item")
-
-NUMBERS = "loss {task.fields[loss]:.4f}  accuracy {task.fields[accuracy]:6.2%}"
 
 
 class Pace(ProgressColumn):
@@ -29,20 +28,28 @@ class Pace(ProgressColumn):
 
 
 def progress_bar() -> Progress:
-    """Return a bar over steps with loss, accuracy, images per second and the time left.
+    """Return a bar over steps with numbers, images per second and the time left.
 
-    A task has the fields `loss`, `accuracy` and `images`, those of a step.
+    A task has the fields `numbers`, a text, and `images`, those of a step. The bar
+    takes the width that the others leave, so that all fit in one line of a terminal.
     """
     console = Console(stderr=True)
     return Progress(
-        TextColumn("{task.completed}/{task.total} steps"),
-        BarColumn(),
-        TextColumn(NUMBERS),
-        Pace(),
-        TimeRemainingColumn(),
+        TextColumn("{task.completed}/{task.total}", table_column=Column(no_wrap=True)),
+        BarColumn(None, table_column=Column(ratio=1)),
+        TextColumn("{task.fields[numbers]}", table_column=Column(no_wrap=True)),
+        Pace(table_column=Column(no_wrap=True)),
+        TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True)),
         console=console,
+        expand=True,
         disable=not console.is_terminal,
     )
+
+
+def numbers_text(loss: float, accuracy: float, test: float | None) -> str:
+    """Return the numbers beside the bar: those of a step, and the last test's."""
+    tested = "" if test is None else f", test {test:.1%}"
+    return f"loss {loss:.3g}, accuracy {accuracy:.1%}{tested}"
 
 
 def steps_shown(items: Sequence[Item], description: str) -> Iterable[Item]:

@@ -4,7 +4,7 @@ import contextlib
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,14 +13,21 @@ from rich.progress import Progress, TaskID
 
 from training.experiment import Experiment
 from training.lines import Line
+from training.record.console import Latest, epoch_line
 from training.record.curves import plot_run
-from training.record.metrics_log import append_line, metrics_size
-from training.record.progress import progress_bar
+from training.record.metrics_log import append_line, metrics_text
+from training.record.progress import numbers_text, progress_bar
 from training.record.tensorboard import Add, open_events
 from training.runtime.checkpoints import Position
 from training.step import Metrics
 
 SECONDS_BETWEEN_PLOTS = 30.0
+
+Announce = Callable[[str], None]
+
+
+def silent(text: str) -> None:
+    """Announce nothing."""
 
 
 @dataclass
@@ -31,6 +38,9 @@ class Recorder:
         add_events: adds the values of a step, by their tags, for TensorBoard.
         begin: when the run began, less the time between its processes.
         frozen: members of which it is said that a step of theirs was not finite.
+        announce: gets one line after each epoch.
+        start: the steps that were done when this process took the run up.
+        latest: the last scores of each split.
         plotted: when the curves were last plotted, in seconds of the monotonic clock.
     """
 
@@ -41,24 +51,39 @@ class Recorder:
     task: TaskID
     begin: float
     frozen: set[int]
+    announce: Announce
+    start: int
+    latest: Latest = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
     plotted: float = field(default_factory=time.monotonic)
 
     def write(self, lines: Sequence[Line]) -> None:
         """Append lines to `metrics.jsonl`, and their values to TensorBoard's events."""
         for line in lines:
             append_line(self.workdir, _record_of(self.experiment, line))
-            split = line.split
-            tag = f"{split}/member{line.number}" if self.experiment.members else split
-            self.add_events(
-                {f"{tag}/{name}": value for name, value in line.values.items()},
-                line.step,
-            )
+            member = f"member{line.number}/" if self.experiment.members else ""
+            values = {f"{member}{name}": v for name, v in line.values.items()}
+            self.add_events(line.split, values, line.step)
+        for split in {line.split for line in lines}:
+            found = [line.values for line in lines if line.split == split]
+            self.latest[split] = {
+                name: float(np.mean([values[name] for values in found]))
+                for name in ("loss", "accuracy")
+            }
+
+    def tell_epoch(self, step: int) -> None:
+        """Announce the scores at the end of an epoch, and the time left."""
+        timeline = self.experiment.timeline
+        if step % timeline.steps_per_epoch == 0 or step == timeline.total:
+            pace = (time.monotonic() - self.started) / (step - self.start)
+            left = pace * (timeline.total - step)
+            self.announce(epoch_line(timeline, step, self.latest, left))
 
     def plot(self) -> None:
         """Plot the curves, but not more often than every half minute."""
         # A picture takes a third of a second, and short runs have it at their end.
         if time.monotonic() - self.plotted > SECONDS_BETWEEN_PLOTS:
-            plot_run(self.workdir, self.experiment.config)
+            plot_run(self.workdir, self.experiment)
             self.plotted = time.monotonic()
 
     def show(self, step: int, metrics: Metrics) -> None:
@@ -66,12 +91,13 @@ class Recorder:
         losses, accuracies, finite = (
             np.atleast_1d(metrics[name]) for name in ("loss", "accuracy", "finite")
         )
-        self.bar.update(
-            self.task,
-            completed=step + 1,
-            loss=losses[finite].mean() if finite.any() else math.nan,
-            accuracy=accuracies[finite].mean() if finite.any() else math.nan,
+        loss, accuracy = (
+            float(values[finite].mean()) if finite.any() else math.nan
+            for values in (losses, accuracies)
         )
+        test = self.latest["test"]["accuracy"] if "test" in self.latest else None
+        text = numbers_text(loss, accuracy, test)
+        self.bar.update(self.task, completed=step + 1, numbers=text)
 
     def tell_frozen(self, number: int, step: int, what: str) -> None:
         """Say once of a member that it stays as it is, and why."""
@@ -90,12 +116,17 @@ class Recorder:
 
     def position(self) -> Position:
         """Return where the record stands now."""
-        return Position(metrics_size(self.workdir), self.seconds())
+        return Position(metrics_text(self.workdir), self.seconds())
 
 
 @contextlib.contextmanager
 def open_recorder(
-    experiment: Experiment, workdir: Path, start: int, begin: float, frozen: set[int]
+    experiment: Experiment,
+    workdir: Path,
+    start: int,
+    begin: float,
+    frozen: set[int],
+    announce: Announce,
 ) -> Iterator[Recorder]:
     """Yield the recorder of a run that this process takes up at step `start`."""
     with progress_bar() as bar, open_events(workdir, start) as add_events:
@@ -103,11 +134,12 @@ def open_recorder(
             "",
             total=experiment.timeline.total,
             completed=start,
-            loss=0,
-            accuracy=0,
+            numbers="compiling",
             images=experiment.config.batch_size * len(experiment.runs),
         )
-        yield Recorder(experiment, workdir, add_events, bar, task, begin, frozen)
+        yield Recorder(
+            experiment, workdir, add_events, bar, task, begin, frozen, announce, start
+        )
 
 
 def _record_of(experiment: Experiment, line: Line) -> dict[str, float | int | str]:

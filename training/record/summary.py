@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from training.config import Config
 from training.dropout_parameters import compression
 from training.experiment import Experiment, mask_key, of_run
 from training.lines import frozen_members
@@ -110,8 +109,9 @@ def _masks(experiment: Experiment) -> str:
 
 
 @by_leader
-def write_summary(workdir: Path, config: Config, summary: Summary) -> None:
+def write_summary(workdir: Path, experiment: Experiment, summary: Summary) -> None:
     """Write `summary.json`, and the curves of the run's metrics beside it."""
-    plot_run(workdir, config)
+    # First what was measured: a picture can fail.
     text = json.dumps(summary, indent=2, sort_keys=True) + "\n"
     write_atomically(workdir / "summary.json", text)
+    plot_run(workdir, experiment)

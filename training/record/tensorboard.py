@@ -20,39 +20,50 @@ from training.runtime.processes import leads
 
 FLUSH_SECONDS = 10.0
 
-Add = Callable[[Mapping[str, float], int], None]
+Add = Callable[[str, Mapping[str, float], int], None]
 
 
 @contextlib.contextmanager
 def open_events(workdir: Path, start: int) -> Iterator[Add]:
-    """Yield a function that adds the values of a step, by their tags.
+    """Yield a function that adds the values of a split at a step, by their tags.
 
-    TensorBoard forgets what an earlier process wrote of later steps. Of many processes
-    the first writes.
+    Each split is one of TensorBoard's runs: train and test are curves of one picture,
+    as they have the same tags. TensorBoard forgets what an earlier process wrote of
+    later steps. Of many processes the first writes.
     """
     if not leads():
-        yield lambda values, step: None
+        yield lambda split, values, step: None
         return
-    directory = workdir / "tensorboard"
-    directory.mkdir(exist_ok=True)
-    path = directory / f"events.out.tfevents.{time.time():.0f}.{start}"
-    records, flushed = RecordWriter(str(path)), time.monotonic()
+    files: dict[str, RecordWriter] = {}
+    flushed = time.monotonic()
 
-    def write(event: Any) -> None:
-        event.wall_time = time.time()
-        records.write(event.SerializeToString())
-
-    def add(values: Mapping[str, float], step: int) -> None:
+    def add(split: str, values: Mapping[str, float], step: int) -> None:
         nonlocal flushed
+        if split not in files:
+            files[split] = _open_file(workdir / "tensorboard" / split, start)
         for tag, value in values.items():
-            write(Event(step=step, summary=scalar(tag, value)))
+            _write(files[split], Event(step=step, summary=scalar(tag, value)))
         if time.monotonic() - flushed > FLUSH_SECONDS:
-            records.flush()
+            for file in files.values():
+                file.flush()
             flushed = time.monotonic()
 
     try:
-        write(Event(file_version="brain.Event:2"))
-        write(Event(step=start, session_log={"status": "START"}))
         yield add
     finally:
-        records.close()
+        for file in files.values():
+            file.close()
+
+
+def _open_file(directory: Path, start: int) -> RecordWriter:
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f"events.out.tfevents.{time.time():.0f}.{start}"
+    file = RecordWriter(str(path))
+    _write(file, Event(file_version="brain.Event:2"))
+    _write(file, Event(step=start, session_log={"status": "START"}))
+    return file
+
+
+def _write(file: RecordWriter, event: Any) -> None:
+    event.wall_time = time.time()
+    file.write(event.SerializeToString())

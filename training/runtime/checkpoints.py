@@ -2,6 +2,8 @@
 
 import contextlib
 import fcntl
+import json
+import os
 import shutil
 import sys
 import time
@@ -10,11 +12,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from jax.sharding import Sharding
 
 from training.record.digests import digest
+from training.record.files import Damaged
 from training.runtime.processes import by_leader, leads
 from training.state import State, steps_done
 
@@ -29,26 +33,40 @@ class Position(NamedTuple):
     """Where the record stands when a state is saved.
 
     Attributes:
-        metrics_bytes: the length of the metrics file.
+        metrics: the text of the metrics file, which can be lost or cut short later.
         seconds: how long the run has taken.
     """
 
-    metrics_bytes: int = 0
+    metrics: str = ""
     seconds: float = 0.0
 
 
-def open_checkpoints(workdir: Path) -> ocp.CheckpointManager:
+class Saved(NamedTuple):
+    """The newest checkpoint that is whole, and the steps of those after it."""
+
+    state: State
+    position: Position
+    damaged: list[int]
+
+
+def open_checkpoints(workdir: Path, read_only: bool = False) -> ocp.CheckpointManager:
     """Return the manager of a workdir's checkpoints; saves in the background."""
-    options = ocp.CheckpointManagerOptions(max_to_keep=KEPT)
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=None if read_only else KEPT,
+        save_interval_steps=0 if read_only else 1,
+        create=not read_only,
+        read_only=read_only,
+    )
     return ocp.CheckpointManager((workdir / "checkpoints").absolute(), options=options)
 
 
 def save(checkpoints: ocp.CheckpointManager, state: State, position: Position) -> None:
-    """Save the state after `state.step` steps, with its digest and its position."""
+    """Save the state after `state.step` steps and its position, with their digest."""
     step = steps_done(state)
     if step in checkpoints.all_steps():
         return
-    record = {"digest": digest(state), "position": position._asdict()}
+    found = _digest(state, position)
+    record = {"digest": found, "position": position._asdict()}
     checkpoints.save(
         step,
         args=ocp.args.Composite(
@@ -57,32 +75,48 @@ def save(checkpoints: ocp.CheckpointManager, state: State, position: Position) -
     )
 
 
-def restore_latest(
+def resume(
     checkpoints: ocp.CheckpointManager, like: State, sharding: Sharding
-) -> tuple[State, Position] | None:
-    """Return the newest undamaged state with its position; None if none was saved.
+) -> tuple[State, Position]:
+    """Return the state to go on from: the newest that is whole, or else the first.
 
-    A damaged checkpoint is moved aside, to `damaged/`, and reported in one line.
+    Damaged checkpoints after it are moved to `damaged/`, so that their steps can be
+    saved again.
 
     Raises:
-        ValueError: there are checkpoints, and all are damaged.
+        Damaged: there are checkpoints, and all are damaged.
+    """
+    saved = newest_whole(checkpoints, like, sharding)
+    if saved is None:
+        return like, Position()
+    if saved.damaged:
+        _set_aside(Path(checkpoints.directory), saved.damaged)
+        multihost_utils.sync_global_devices("damaged checkpoints are set aside")
+        checkpoints.reload()
+    return saved.state, saved.position
+
+
+def newest_whole(
+    checkpoints: ocp.CheckpointManager, like: State, sharding: Sharding
+) -> Saved | None:
+    """Return the newest checkpoint that is whole; None where none was saved.
+
+    Nothing is changed; a damaged checkpoint is reported in one line.
+
+    Raises:
+        Damaged: there are checkpoints, and all are damaged.
     """
     steps = sorted(checkpoints.all_steps(), reverse=True)
     for step in steps:
         try:
-            found = _restore(checkpoints, step, like, sharding)
+            state, position = _restore(checkpoints, step, like, sharding)
         except Exception as error:  # A damaged file can raise anything.
             reason = (str(error).splitlines() or [repr(error)])[0][:200]
             print(f"checkpoint {step} is damaged ({reason})", file=sys.stderr)
             continue
-        damaged = [other for other in steps if other > step]
-        _set_aside(Path(checkpoints.directory), damaged)
-        if damaged:
-            multihost_utils.sync_global_devices("damaged checkpoints are set aside")
-            checkpoints.reload()
-        return found
+        return Saved(state, position, [other for other in steps if other > step])
     if steps:
-        raise ValueError(
+        raise Damaged(
             f"all checkpoints in {checkpoints.directory} are damaged: {steps}. Nothing "
             "was changed; give another --workdir to start anew."
         )
@@ -103,9 +137,16 @@ def _restore(
         ),
     )
     state, record = restored["state"], restored["record"]
-    if digest(state) != record["digest"]:
+    position = Position(**record["position"])
+    if _digest(state, position) != record["digest"]:
         raise ValueError("its digest differs from the one saved with it")
-    return state, Position(**record["position"])
+    return state, position
+
+
+def _digest(state: State, position: Position) -> str:
+    """Return a digest of all that a checkpoint holds."""
+    text = json.dumps(position).encode()
+    return digest((state, np.frombuffer(text, np.uint8)))
 
 
 @by_leader
@@ -129,7 +170,9 @@ def locked(workdir: Path) -> Iterator[None]:
     if not leads():
         yield
         return
-    with (workdir / "lock").open("w") as file:
+    # What a link points to is not of this run.
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+    with open(os.open(workdir / "lock", flags, 0o666), "r+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

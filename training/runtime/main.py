@@ -8,6 +8,7 @@ from pathlib import Path
 from absl import app, flags, logging
 from jax.errors import JaxRuntimeError
 
+from training.record.files import says_no_space
 from training.runtime.processes import leave
 from training.runtime.signals import Stopped
 
@@ -53,3 +54,7 @@ def with_errors_in_one_line(main: Callable[[list[str]], None], argv: list[str]) 
         sys.exit(f"{script}: {stopped}")
     except EXPECTED as error:
         leave(f"{script}: {error}")
+    except Exception as error:  # Each library has its own for a full disk.
+        if not says_no_space(error):
+            raise
+        leave(f"{script}: no space is left; once there is, rerun the same command.")

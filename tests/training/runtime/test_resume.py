@@ -222,7 +222,7 @@ def test_events_that_find_no_space_do_not_wait_for_ever(small_disk):
     full = pytest.raises(OSError, match="No space left")
     with full, open_events(small_disk, 0) as add:
         for step in range(10**4):
-            add({"train/loss": 0.0}, step)
+            add("train", {"loss": 0.0}, step)
 
 
 def test_checkpoints_and_records_hold_no_pickles(finished):

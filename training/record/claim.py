@@ -1,0 +1,86 @@
+"""A workdir belongs to one run, on one set of data, and holds its files itself."""
+
+import json
+import os
+from pathlib import Path
+
+from training.config import Config
+from training.flag_text import differences, flag_lines, parse_flag_lines
+from training.record.files import Damaged, parse_object, read_text, write_atomically
+
+DATA = "data.json"
+
+
+def claim(workdir: Path, config: Config, data: str) -> None:
+    """Write `run.flags` and the digest of the data, or check those recorded there.
+
+    Raises:
+        ValueError: the workdir holds another run, is no directory, or can't be written.
+    """
+    path = workdir / "run.flags"
+    if not path.exists():
+        write_atomically(path, flag_lines(config))
+    else:
+        check_flags(path, config)
+    claim_data(workdir / DATA, data)
+
+
+def check_flags(path: Path, config: Config) -> None:
+    """Check that a flagfile holds the flags of a run.
+
+    Raises:
+        ValueError: they differ, or the file cannot be read.
+    """
+    try:
+        recorded = parse_flag_lines(path.read_text())
+    except ValueError as error:
+        raise Damaged(
+            f"cannot read {path}: {error} Expected the flags of a run of this version; "
+            "give another --workdir."
+        ) from None
+    changed = differences(recorded, config)
+    if changed:
+        raise ValueError(
+            f"--workdir={path.parent} holds a different run: {'; '.join(changed)}. "
+            "Give its flags, or another --workdir."
+        )
+
+
+def claim_data(path: Path, data: str) -> None:
+    """Write the digest of the data into a file, or check the one recorded there.
+
+    Raises:
+        ValueError: the data differ.
+    """
+    check_data(path, data)
+    if not path.exists():
+        write_atomically(path, json.dumps({"sha256": data}) + "\n")
+
+
+def check_data(path: Path, data: str) -> None:
+    """Check that the data are those of a record; one of an earlier version says none.
+
+    Raises:
+        ValueError: they differ.
+    """
+    if path.exists() and parse_object(path, read_text(path)) != {"sha256": data}:
+        raise ValueError(
+            f"the data are not those with which {path.parent} began: their digest is "
+            f"{data[:16]}, and {path} has another. Restore the data, or give another "
+            "--workdir."
+        )
+
+
+def check_no_links(workdir: Path) -> None:
+    """Check that nothing that is written into a workdir ends up elsewhere.
+
+    Raises:
+        ValueError: it contains a symbolic link, as one that was unpacked can.
+    """
+    for directory, *names in os.walk(workdir):
+        for path in (Path(directory, name) for name in sum(names, [])):
+            if path.is_symlink():
+                raise ValueError(
+                    f"{path} is a symbolic link; expected a record without links, "
+                    "which would be followed when the run writes. Remove it."
+                )
