@@ -37,21 +37,23 @@ def parse_call(text: str) -> Call:
         ValueError: `text` has another form, or a value is not a literal.
     """
     try:
-        node = ast.parse(text.strip(), mode="eval").body
-        if isinstance(node, ast.Name):
-            return Call(node.id)
-        assert isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-        assert not node.args and all(keyword.arg for keyword in node.keywords)
-        options = {
-            str(keyword.arg): ast.literal_eval(keyword.value)
-            for keyword in node.keywords
-        }
-        assert len(options) == len(node.keywords)
-    except (AssertionError, SyntaxError, ValueError, TypeError, *TOO_DEEP):
+        return _call_of(ast.parse(text.strip(), mode="eval").body)
+    except (SyntaxError, ValueError, TypeError, *TOO_DEEP):
         raise ValueError(
             f"cannot read {text!r}: expected name or name(option=value, ...)."
         ) from None
-    return Call(node.func.id, tuple(sorted(options.items())))
+
+
+def _call_of(node: ast.expr) -> Call:
+    if isinstance(node, ast.Name):
+        return Call(node.id)
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+        raise ValueError("neither a name nor a call of one")
+    names = [keyword.arg for keyword in node.keywords if keyword.arg]
+    if node.args or len(set(names)) < len(node.keywords):
+        raise ValueError("an argument without a name, or an option given twice")
+    values = [ast.literal_eval(keyword.value) for keyword in node.keywords]
+    return Call(node.func.id, tuple(sorted(zip(names, values))))
 
 
 def split_outside(text: str, separator: str) -> list[str]:

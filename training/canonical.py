@@ -99,4 +99,10 @@ def _canonical_calls(config: Config) -> dict[str, str]:
 
 def _default_cache() -> Path:
     home = os.environ["XDG_CACHE_HOME"] if "XDG_CACHE_HOME" in os.environ else ""
-    return Path(home or Path.home() / ".cache") / "dropout-laboratory"
+    try:
+        return Path(home or Path.home() / ".cache") / "dropout-laboratory"
+    except RuntimeError:  # A container whose user has no name and no HOME.
+        raise ValueError(
+            "--cache_dir is empty, and this user has no home directory to put it in; "
+            "expected --cache_dir=DIRECTORY."
+        ) from None

@@ -31,6 +31,7 @@ from training.runtime.checkpoints import (
     restore_latest,
 )
 from training.runtime.devices import resolve_mesh
+from training.runtime.environment import claim_environment
 from training.runtime.processes import check_same
 from training.runtime.signals import stop_requests
 from training.state import steps_done
@@ -50,6 +51,7 @@ def run(experiment: Experiment) -> Summary:
         claim(workdir, experiment.config)
         if (workdir / "summary.json").exists():
             return read_summary(workdir)
+        claim_environment(workdir)
         write_atomically(workdir / "plan.txt", describe(experiment) + "\n")
         return _train(experiment, workdir)
 
