@@ -10,6 +10,8 @@ from models.convolution import Images, max_pool
 from models.layers import (
     ConvNorm,
     Dense,
+    Depth,
+    Size,
     rectify,
     require_one_of,
     require_widths,
@@ -70,8 +72,8 @@ def resnet(
     classes: int,
     key: Key[Array, ""],
     *,
-    depth: int = 20,
-    width: int = 16,
+    depth: Depth = 20,
+    width: Size = 16,
     norm: NormKind = "batch",
 ) -> ResNet:
     """Return the form for 32x32 images (published depths: 20, 32, 44, 56 and 110).
@@ -96,8 +98,8 @@ def resnet_imagenet(
     classes: int,
     key: Key[Array, ""],
     *,
-    depth: int = 50,
-    width: int = 64,
+    depth: Depth = 50,
+    width: Size = 64,
     norm: NormKind = "batch",
 ) -> ResNet:
     """Return the form for ImageNet: a 7x7 convolution and a pool before four stages.

@@ -11,10 +11,10 @@ from training.data.splits import ArraySplit, DataSet
 def data_lines(loaded: DataSet) -> list[str]:
     """Return how the images are read, the examples of each class, and what is odd."""
     height, width, channels = loaded.train.image_shape
-    plural = "s" if channels > 1 else ""
+    name, plural = Path(loaded.name).name, "s" if channels > 1 else ""
     lines = [
-        f"{Path(loaded.name).name}: {height}x{width} images of {channels} channel{plural} (height "
-        f"x width), {loaded.classes:,} classes, {loaded.train.size:,} examples to "
+        f"{name}: {height}x{width} images of {channels} channel{plural} "
+        f"(height x width), {loaded.classes:,} classes, {loaded.train.size:,} examples to "
         f"train and {loaded.test.size:,} to test"
     ]
     if not isinstance(loaded.train, ArraySplit):  # Labels are decoded with the images.

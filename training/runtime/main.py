@@ -11,7 +11,7 @@ from jax.errors import JaxRuntimeError
 from training.runtime.processes import leave
 from training.runtime.signals import Stopped
 
-EXPECTED = (ValueError, FloatingPointError, OSError, JaxRuntimeError)
+EXPECTED = (ValueError, ArithmeticError, OSError, JaxRuntimeError)
 LONGEST_MESSAGE = 800
 # EX_TEMPFAIL of sysexits.h: what was stopped on request goes on by the same command.
 TO_BE_CONTINUED = 75
