@@ -27,7 +27,8 @@ IMAGENET = {
     50: (BOTTLENECK, (3, 4, 6, 3)), 101: (BOTTLENECK, (3, 4, 23, 3)),
 }  # fmt: skip
 
-pool_3x3 = partial(max_pool, window=(3, 3), strides=(2, 2), padding="SAME")
+# A pixel on each side: XLA's SAME would pad even maps at the end alone.
+pool_3x3 = partial(max_pool, window=(3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
 
 
 class ResNet(nnx.Module):

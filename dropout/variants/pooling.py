@@ -54,8 +54,8 @@ def stochastic_pool(key: AnyKey, x: Maps, rate: Rate, pool: Pool) -> Pooled:
     """Picks one value of each window with a probability proportional to it.
 
     Formula: with probability `rate` y = a_i, i chosen with probability a_i / sum_j a_j;
-        else the largest value. A window of zeros gives 0; negative values are not
-        chosen while there is a positive one.
+        else the largest value. Negative values are not chosen, and a window without
+        a positive value gives its largest.
     Mask: one choice for each window and channel.
     At test: rate sum_i a_i^2 / sum_i a_i + (1 - rate) max_i a_i, which is E[y].
     Domain: rate in [0, 1]; 1 is the published form. For features that are not negative.
@@ -66,10 +66,12 @@ def stochastic_pool(key: AnyKey, x: Maps, rate: Rate, pool: Pool) -> Pooled:
     weights = _weights(values)
     cumulative = jnp.stack(list(accumulate(jnp.moveaxis(weights, -1, 0))), -1)
     lot = uniform(named_seeds(key, "choice", x.shape[0]), tuple(shape))
-    below = cumulative <= (lot * cumulative[..., -1])[..., None]
+    total = cumulative[..., -1]
+    below = cumulative <= (lot * total)[..., None]
     choice = jnp.minimum(below.sum(-1), count - 1)
     seeds = row_seeds(key, x.shape[0])
     largest = keep_mask(seeds, fixed_rate(rate), tuple(shape))
+    largest = largest | (total <= 0)
     choice = jnp.where(largest, values.argmax(-1), choice)[..., None]
     return jnp.take_along_axis(values, choice, axis=-1, mode="clip")[..., 0]
 
@@ -79,20 +81,22 @@ def expected_pool(x: Maps, rate: Rate, pool: Pool) -> Pooled:
     values, rate = windows(x, pool).astype(jnp.float32), fixed_rate(rate)
     weights = _weights(values)
     total = weights.sum(-1)
+    largest = values.max(-1)
     mean = (weights * values).sum(-1) / jnp.where(total > 0, total, 1)
-    return (rate * mean + (1 - rate) * values.max(-1)).astype(x.dtype)
+    mean = jnp.where(total > 0, mean, largest)
+    return (rate * mean + (1 - rate) * largest).astype(x.dtype)
 
 
 def windows(x: Maps, pool: Pool) -> Windows:
     """Return the values that each window of `pool` sees, along a last axis.
 
-    Values in the padding are 0. `window`, `strides` and `padding` are keywords of the
-    partial `pool`.
+    Values in the padding are 0. `window`, `strides` and `padding`, by name or as pixels
+    before and after, are keywords of the partial `pool`.
     """
     size, strides = pool.keywords["window"], pool.keywords["strides"]
-    padding = jax.lax.padtype_to_pads(
-        x.shape[1:3], size, strides, pool.keywords["padding"]
-    )
+    padding = pool.keywords["padding"]
+    if isinstance(padding, str):
+        padding = jax.lax.padtype_to_pads(x.shape[1:3], size, strides, padding)
     padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
     rows, columns = (
         (length - extent) // stride + 1

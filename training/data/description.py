@@ -14,7 +14,8 @@ def data_lines(loaded: DataSet) -> list[str]:
     name, plural = Path(loaded.name).name, "s" if channels > 1 else ""
     lines = [
         f"{name}: {height}x{width} images of {channels} channel{plural} "
-        f"(height x width), {loaded.classes:,} classes, {loaded.train.size:,} examples to "
+        f"(height x width), "
+        f"{loaded.classes:,} classes, {loaded.train.size:,} examples to "
         f"train and {loaded.test.size:,} to test"
     ]
     if not isinstance(loaded.train, ArraySplit):  # Labels are decoded with the images.

@@ -88,7 +88,10 @@ def test_a_message_names_a_few_of_many_examples(tmp_path):
 
 @pytest.mark.parametrize(
     ("numbers", "text"),
-    [([3], "3"), ([3, 4, 5, 9], "3 to 5, 9"), ([1, 3, 5, 7, 9, 10], "1, 3, 5, 7 and 2 more")],
+    [
+        ([3], "3"), ([3, 4, 5, 9], "3 to 5, 9"),
+        ([1, 3, 5, 7, 9, 10], "1, 3, 5, 7 and 2 more"),
+    ],
 )  # fmt: skip
 def test_numbers_are_shortened_to_ranges(numbers, text):
     assert shortened(np.array(numbers)) == text
