@@ -16,6 +16,19 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 TOO_DEEP = (MemoryError, RecursionError)
 
 
+HELD = "[-1e18, 1e18]"  # numbers that fit into 64 bits
+
+
+@dataclass(frozen=True)
+class Interval:
+    """The numbers that an option may be: `Annotated[float, Interval("[0, 1)")]`.
+
+    A round bracket leaves its bound out.
+    """
+
+    text: str
+
+
 @dataclass(frozen=True)
 class Call:
     """A name with its options, in canonical order; hashable, and text both ways."""
@@ -37,33 +50,34 @@ def parse_call(text: str) -> Call:
         ValueError: `text` has another form, or a value is not a literal.
     """
     try:
-        node = ast.parse(text.strip(), mode="eval").body
-        if isinstance(node, ast.Name):
-            return Call(node.id)
-        assert isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-        assert not node.args and all(keyword.arg for keyword in node.keywords)
-        options = {
-            str(keyword.arg): ast.literal_eval(keyword.value)
-            for keyword in node.keywords
-        }
-        assert len(options) == len(node.keywords)
-    except (AssertionError, SyntaxError, ValueError, TypeError, *TOO_DEEP):
+        return _call_of(ast.parse(text.strip(), mode="eval").body)
+    except (SyntaxError, ValueError, TypeError, *TOO_DEEP):
         raise ValueError(
             f"cannot read {text!r}: expected name or name(option=value, ...)."
         ) from None
-    return Call(node.func.id, tuple(sorted(options.items())))
+
+
+def _call_of(node: ast.expr) -> Call:
+    if isinstance(node, ast.Name):
+        return Call(node.id)
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+        raise ValueError("neither a name nor a call of one")
+    names = [keyword.arg for keyword in node.keywords if keyword.arg]
+    if node.args or len(set(names)) < len(node.keywords):
+        raise ValueError("an argument without a name, or an option given twice")
+    values = [ast.literal_eval(keyword.value) for keyword in node.keywords]
+    return Call(node.func.id, tuple(sorted(zip(names, values))))
 
 
 def split_outside(text: str, separator: str) -> list[str]:
     """Split at a one-character separator that stands outside parentheses."""
-    parts, depth = [""], 0
-    for character in text:
+    parts, depth, start = [], 0, 0
+    for index, character in enumerate(text):
         depth += (character == "(") - (character == ")")
         if character == separator and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += character
-    return parts
+            parts.append(text[start:index])
+            start = index + 1
+    return [*parts, text[start:]]
 
 
 def lookup(kind: str, name: str, registry: Mapping[str, Any]) -> Any:
@@ -94,7 +108,7 @@ def check_options(
 
     Raises:
         ValueError: an option that the function does not have, or a value of another
-            type.
+            type or outside the interval with which the option is annotated.
     """
     types_of = option_types(function)
     for option, value in call.options:
@@ -110,6 +124,27 @@ def check_options(
                 f"{call.name}({option}={value!r}): expected "
                 f"{_type_text(types_of[option])}."
             )
+        _check_numbers(f"{call.name}({option}={value!r})", value, types_of[option])
+
+
+def lies_in(number: int | float, interval: str) -> bool:
+    """Return whether a number lies in an interval, say `[0, 1)`; NaN lies in none."""
+    low, high = map(float, interval[1:-1].split(", "))
+    above = number >= low if interval.startswith("[") else number > low
+    return above and (number <= high if interval.endswith("]") else number < high)
+
+
+def _check_numbers(given: str, value: Any, kind: Any) -> None:
+    """Check each number of an option: its interval, and that arrays can hold it."""
+    if isinstance(value, tuple) and get_origin(kind) is tuple:
+        for item in value:
+            _check_numbers(given, item, get_args(kind)[0])
+    elif isinstance(value, (int, float)):
+        limits = get_args(kind)[1:] if get_origin(kind) is Annotated else ()
+        texts = [each.text for each in limits if isinstance(each, Interval)]
+        for text in (*texts, HELD):
+            if not lies_in(value, text):
+                raise ValueError(f"{given}: expected a number in {text}.")
 
 
 def option_types(function: Callable[..., Any]) -> dict[str, Any]:
@@ -141,4 +176,6 @@ def _type_text(expected: Any) -> str:
         return "one of " + ", ".join(map(repr, get_args(expected)))
     if get_origin(expected) is Annotated:
         expected = get_args(expected)[0]
+    if get_origin(expected) is tuple:
+        return f"tuple[{_type_text(get_args(expected)[0])}, ...]"
     return expected.__name__ if isinstance(expected, type) else str(expected)

@@ -83,6 +83,7 @@ def check_schedule(call: Call) -> None:
             check_schedule(parse_call(text))
     for name, value in plain:
         _check_time(call.name, name, value, unit, name in times)
+    _check_order(call)
     # Abstractly: a flag is read before JAX starts its devices, which flags choose.
     jax.eval_shape(lambda: factor_at(call, 0, Timeline(1000, 100)))
 
@@ -133,3 +134,9 @@ def _check_time(schedule: str, name: str, value, unit: TimeUnit, is_time: bool) 
                 f"{schedule}({name}={time!r}, unit={unit!r}): expected a time in "
                 f"{allowed}."
             )
+
+
+def _check_order(call: Call) -> None:
+    options = dict(call.options)
+    if {"start", "end"} <= options.keys() and options["start"] > options["end"]:
+        raise ValueError(f"{call}: expected a start that is no later than the end.")

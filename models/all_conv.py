@@ -9,6 +9,7 @@ from models.layers import (
     HE,
     Conv,
     ConvNorm,
+    Size,
     rectify,
     require_size,
     require_widths,
@@ -37,7 +38,7 @@ class AllConv(nnx.Module):
         classes: int,
         key: Key[Array, ""],
         *,
-        widths: tuple[int, ...] = (96, 192),
+        widths: tuple[Size, ...] = (96, 192),
         norm: NormKind = "none",
     ):
         require_widths("all_conv", widths, 2)

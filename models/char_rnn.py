@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Key
 
 from dropout import Drop, identity, named_key
 from models.convolution import Images
-from models.layers import GLOROT, Dense, require_widths
+from models.layers import GLOROT, Dense, Depth, Size, require_widths
 from models.recurrence import Recurrence
 
 
@@ -42,9 +42,9 @@ class CharRNN(nnx.Module):
         key: Key[Array, ""],
         *,
         cell: Literal["lstm", "gru"] = "lstm",
-        embedding: int = 64,
-        units: int = 128,
-        layers: int = 1,
+        embedding: Size = 64,
+        units: Size = 128,
+        layers: Depth = 1,
     ):
         require_widths("char_rnn", (embedding, units, layers), 3)
         self.names = tuple(f"{cell}{number}" for number in range(1, layers + 1))

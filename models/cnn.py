@@ -10,6 +10,7 @@ from models.convolution import Images, Padding, relu
 from models.layers import (
     Conv,
     Dense,
+    Size,
     flatten,
     pool_2x2,
     require_size,
@@ -33,8 +34,8 @@ class CNN(nnx.Module):
         classes: int,
         key: Key[Array, ""],
         *,
-        widths: tuple[int, ...] = (32, 64),
-        dense: int = 128,
+        widths: tuple[Size, ...] = (32, 64),
+        dense: Size = 128,
     ):
         require_size(self.name, image, self.smallest)
         require_widths("cnn", (*widths, dense), 3)

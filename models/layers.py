@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from dropout import Drop, named_key
+from dropout.grammar import Interval
 from models.convolution import (
     Images,
     Padding,
@@ -19,6 +21,9 @@ from models.convolution import (
 )
 from models.norms import NORMS, NormKind, RowWeights, normalise
 
+# Options of networks: above these bounds no machine holds the kernels.
+Size = Annotated[int, Interval("[1, 1048576]")]
+Depth = Annotated[int, Interval("[1, 4096]")]
 Initializer = jax.nn.initializers.Initializer
 
 GLOROT = jax.nn.initializers.glorot_uniform()

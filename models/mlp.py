@@ -5,7 +5,7 @@ from jaxtyping import Array, Float, Key
 
 from dropout import Drop, identity
 from models.convolution import Images, relu
-from models.layers import Dense, flatten, require_widths
+from models.layers import Dense, Size, flatten, require_widths
 
 
 class MLP(nnx.Module):
@@ -20,7 +20,7 @@ class MLP(nnx.Module):
         classes: int,
         key: Key[Array, ""],
         *,
-        widths: tuple[int, ...] = (1024, 1024),
+        widths: tuple[Size, ...] = (1024, 1024),
     ):
         require_widths("mlp", widths, len(widths))
         inputs = (image[0] * image[1] * image[2], *widths)

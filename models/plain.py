@@ -6,7 +6,7 @@ from jaxtyping import Array, Float, Key
 
 from dropout import Drop, identity
 from models.convolution import Images, relu
-from models.layers import Conv, Dense, pool_2x2, require_size
+from models.layers import Conv, Dense, Depth, Size, pool_2x2, require_size
 
 # He et al. 2015, eq. 10: fan-in keeps the variance of activations, as no norm does.
 HE_FAN_IN = jax.nn.initializers.he_normal()
@@ -25,8 +25,8 @@ class Plain(nnx.Module):
         classes: int,
         key: Key[Array, ""],
         *,
-        depth: int = 18,
-        width: int = 16,
+        depth: Depth = 18,
+        width: Size = 16,
     ):
         if depth < 3 or width < 1:
             raise ValueError(

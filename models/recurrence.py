@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,12 +30,15 @@ class Cell(NamedTuple):
         gates: the number of gates, which lie side by side in the kernels.
         states: the number of states; the first is the hidden state.
         forget: the index of the gate whose bias starts at 1, if any.
+        biases: the number of biases of each gate: one, or a second one that is added to
+            what the recurrent kernel gives.
     """
 
     step: Callable[[States, Gates, ToGates, Drop], States]
     gates: int
     states: int
     forget: int | None
+    biases: Literal[1, 2]
 
 
 class Recurrence(nnx.Module):
@@ -60,6 +63,8 @@ class Recurrence(nnx.Module):
         if cell.forget is not None:
             bias = bias.at[cell.forget].set(1)
         self.bias = nnx.Param(bias.reshape(-1))
+        if cell.biases == 2:
+            self.recurrent["bias"] = nnx.Param(jnp.zeros(width, jnp.float32))
 
     def __call__(
         self, x: Float[Array, "n time features"], drop: Drop
@@ -79,13 +84,19 @@ class Recurrence(nnx.Module):
         def step(states: States, now: tuple[Array, Array]) -> tuple[States, Units]:
             time, gates = now
             at_time = partial(_drop_in_layer, drop, self.name, time)
-            states = cell.step(states, gates, partial(_multiply, kernels), at_time)
+            to_gates = partial(_to_gates, kernels, self._recurrent_bias(gates))
+            states = cell.step(states, gates, to_gates, at_time)
             return states, states[0]
 
         start = (jnp.zeros((x.shape[0], recurrent.shape[0]), x.dtype),)
         now = (jnp.arange(x.shape[1]), jnp.swapaxes(gates, 0, 1))
         _, hidden = jax.lax.scan(step, start * cell.states, now)
         return jnp.swapaxes(hidden, 0, 1)
+
+    def _recurrent_bias(self, gates: Gates) -> Float[Array, "1 gates"] | float:
+        if "bias" not in self.recurrent:
+            return 0.0
+        return over_last_axis(self.recurrent["bias"][...], gates)
 
 
 def lstm_step(states: States, gates: Gates, to_gates: ToGates, drop: Drop) -> States:
@@ -110,7 +121,8 @@ def gru_step(states: States, gates: Gates, to_gates: ToGates, drop: Drop) -> Sta
     """Advance gated recurrent units by a step (Cho et al. 2014).
 
     The gates are reset, update, candidate: h_t = z h_(t-1) + (1 - z) candidate. The
-    reset gate multiplies what the recurrent kernel gives, as in cuDNN and PyTorch.
+    reset gate multiplies what the recurrent kernel and the second bias give, as in
+    cuDNN, PyTorch and Keras.
     """
     (hidden,) = states
     ours = jnp.split(gates, 3, axis=-1)
@@ -121,8 +133,8 @@ def gru_step(states: States, gates: Gates, to_gates: ToGates, drop: Drop) -> Sta
 
 
 CELLS = {
-    "lstm": Cell(lstm_step, gates=4, states=2, forget=1),
-    "gru": Cell(gru_step, gates=3, states=1, forget=None),
+    "lstm": Cell(lstm_step, gates=4, states=2, forget=1, biases=1),
+    "gru": Cell(gru_step, gates=3, states=1, forget=None, biases=2),
 }
 
 
@@ -139,5 +151,9 @@ def _drop_in_layer(
     return drop(f"{name}/{site}", x, *others, time=time, reader=reader)
 
 
-def _multiply(kernels: Float[Array, "copies units gates"], hidden: Units) -> Gates:
-    return jnp.matmul(hidden[:, None], kernels)[:, 0]
+def _to_gates(
+    kernels: Float[Array, "copies units gates"],
+    bias: Float[Array, "1 gates"] | float,
+    hidden: Units,
+) -> Gates:
+    return jnp.matmul(hidden[:, None], kernels)[:, 0] + bias

@@ -10,6 +10,8 @@ from models.convolution import Images, max_pool
 from models.layers import (
     ConvNorm,
     Dense,
+    Depth,
+    Size,
     rectify,
     require_one_of,
     require_widths,
@@ -25,7 +27,8 @@ IMAGENET = {
     50: (BOTTLENECK, (3, 4, 6, 3)), 101: (BOTTLENECK, (3, 4, 23, 3)),
 }  # fmt: skip
 
-pool_3x3 = partial(max_pool, window=(3, 3), strides=(2, 2), padding="SAME")
+# A pixel on each side: XLA's SAME would pad even maps at the end alone.
+pool_3x3 = partial(max_pool, window=(3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
 
 
 class ResNet(nnx.Module):
@@ -70,8 +73,8 @@ def resnet(
     classes: int,
     key: Key[Array, ""],
     *,
-    depth: int = 20,
-    width: int = 16,
+    depth: Depth = 20,
+    width: Size = 16,
     norm: NormKind = "batch",
 ) -> ResNet:
     """Return the form for 32x32 images (published depths: 20, 32, 44, 56 and 110).
@@ -96,8 +99,8 @@ def resnet_imagenet(
     classes: int,
     key: Key[Array, ""],
     *,
-    depth: int = 50,
-    width: int = 64,
+    depth: Depth = 50,
+    width: Size = 64,
     norm: NormKind = "batch",
 ) -> ResNet:
     """Return the form for ImageNet: a 7x7 convolution and a pool before four stages.

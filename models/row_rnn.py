@@ -7,7 +7,7 @@ from jaxtyping import Array, Float, Key
 
 from dropout import Drop, identity
 from models.convolution import Images
-from models.layers import Dense, require_widths
+from models.layers import Dense, Size, require_widths
 from models.recurrence import Recurrence
 
 
@@ -25,7 +25,7 @@ class RowRNN(nnx.Module):
         classes: int,
         key: Key[Array, ""],
         *,
-        units: int = 128,
+        units: Size = 128,
     ):
         cell = self.cell
         require_widths(cell, (units,), 1)

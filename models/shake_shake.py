@@ -7,7 +7,7 @@ from jaxtyping import Array, Float, Key
 
 from dropout import Drop, identity
 from models.convolution import Images, relu
-from models.layers import ConvNorm, Dense, rectify
+from models.layers import ConvNorm, Dense, Depth, Size, rectify
 from models.norms import NormKind, RowWeights
 from models.residual import HalvedShortcut, add_blocks, stages
 
@@ -102,8 +102,8 @@ class ShakeShake(nnx.Module):
         classes: int,
         key: Key[Array, ""],
         *,
-        depth: int = 26,
-        width: int = 32,
+        depth: Depth = 26,
+        width: Size = 32,
         norm: NormKind = "batch",
     ):
         if width < 2:

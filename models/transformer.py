@@ -30,7 +30,9 @@ class Attention(nnx.Module):
         query, key, value = jnp.moveaxis(heads, (2, 3), (0, 2))
         logits = jnp.matmul(query, key.mT) * query.shape[-1] ** -0.5
         logits = drop(f"{self.name}/logits", logits)
-        weights = drop(f"{self.name}/weights", jax.nn.softmax(logits))
+        # In float32, as norms are: in bfloat16 the sum over many keys loses digits.
+        weights = jax.nn.softmax(logits.astype(jnp.float32)).astype(x.dtype)
+        weights = drop(f"{self.name}/weights", weights)
         mixed = jnp.moveaxis(jnp.matmul(weights, value), 1, 2)
         return self.out(drop(self.name, mixed.reshape(n, tokens, width)), drop)
 

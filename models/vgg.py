@@ -14,7 +14,9 @@ from models.layers import (
     HE,
     ConvNorm,
     Dense,
+    Depth,
     NormRelu,
+    Size,
     flatten,
     rectify,
     require_one_of,
@@ -47,9 +49,9 @@ class VGG(nnx.Module):
         classes: int,
         key: Key[Array, ""],
         *,
-        depth: int = 16,
-        width: int = 64,
-        dense: int = 512,
+        depth: Depth = 16,
+        width: Size = 64,
+        dense: Size = 512,
         norm: NormKind = "batch",
     ):
         require_widths("vgg", (width, dense), 2)

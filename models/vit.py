@@ -7,7 +7,7 @@ from jaxtyping import Array, Float, Key
 
 from dropout import Drop, identity, named_key
 from models.convolution import Images
-from models.layers import Dense, require_widths
+from models.layers import Dense, Depth, Size, require_widths
 from models.norms import last_axis_norm, normalise
 from models.transformer import Block
 
@@ -30,10 +30,10 @@ class ViT(nnx.Module):
         classes: int,
         key: Key[Array, ""],
         *,
-        patch: int = 7,
-        width: int = 64,
-        depth: int = 4,
-        heads: int = 4,
+        patch: Size = 7,
+        width: Size = 64,
+        depth: Depth = 4,
+        heads: Size = 4,
     ):
         require_widths("vit", (patch, width, depth, heads), 4)
         require_divisors(image, patch, width, heads)
@@ -87,8 +87,8 @@ def vit_tiny(
     classes: int,
     key: Key[Array, ""],
     *,
-    patch: int = 4,
-    depth: int = 12,
+    patch: Size = 4,
+    depth: Depth = 12,
 ) -> ViT:
     """Return ViT-Ti (Touvron et al. 2021): width 192 and three heads.
 
@@ -102,8 +102,8 @@ def vit_small(
     classes: int,
     key: Key[Array, ""],
     *,
-    patch: int = 4,
-    depth: int = 12,
+    patch: Size = 4,
+    depth: Depth = 12,
 ) -> ViT:
     """Return ViT-S (Touvron et al. 2021): width 384 and six heads.
 

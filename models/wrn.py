@@ -7,7 +7,7 @@ from jaxtyping import Array, Float, Key
 
 from dropout import Drop, identity
 from models.convolution import Images
-from models.layers import HE, Conv, Dense, NormRelu, require_widths
+from models.layers import HE, Conv, Dense, Depth, NormRelu, Size, require_widths
 from models.norms import NormKind, RowWeights
 from models.residual import add_blocks, stages
 
@@ -67,8 +67,8 @@ class WRN(nnx.Module):
         classes: int,
         key: Key[Array, ""],
         *,
-        depth: int = 16,
-        width: int = 4,
+        depth: Depth = 16,
+        width: Size = 4,
         norm: NormKind = "batch",
     ):
         require_widths("wrn", (width,), 1)

@@ -2,3 +2,5 @@
 
 All of it is made from the registries of `dropout`.
 """
+
+import training  # noqa: F401  It chooses how matplotlib draws, and comes first.

@@ -35,8 +35,9 @@ ELSEWHERE = {("variational", "weight")}
 
 
 def max_pool(x, *, window, strides, padding):
+    pads = padding if isinstance(padding, str) else ((0, 0), *padding, (0, 0))
     return jax.lax.reduce_window(
-        x, -jnp.inf, jax.lax.max, (1, *window, 1), (1, *strides, 1), padding
+        x, -jnp.inf, jax.lax.max, (1, *window, 1), (1, *strides, 1), pads
     )
 
 

@@ -1,6 +1,7 @@
 """The checks of a configuration, and its canonical text."""
 
 import os
+import unicodedata
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -68,11 +69,20 @@ def _check_field(name: str, value, allowed: tuple) -> None:
     if isinstance(value, str):
         if allowed and value not in allowed:
             raise ValueError(f"--{name}={value}: expected {' or '.join(allowed)}.")
-        if "\n" in value:
-            raise ValueError(f"--{name}={value!r}: expected a single line.")
+        if any(map(_breaks_text, value)):
+            raise ValueError(
+                f"--{name}={value!r}: expected a single line, without control "
+                "characters."
+            )
     elif allowed and not allowed[0] <= value <= allowed[1]:
         low, high = allowed
         raise ValueError(f"--{name}={value}: expected a number in [{low}, {high}].")
+
+
+def _breaks_text(character: str) -> bool:
+    """Whether it ends a line somewhere, steers a terminal, or is no UTF-8."""
+    kind = unicodedata.category(character)
+    return kind in ("Cc", "Cs", "Zl", "Zp") and character != "\t"
 
 
 def _canonical_calls(config: Config) -> dict[str, str]:
@@ -99,4 +109,10 @@ def _canonical_calls(config: Config) -> dict[str, str]:
 
 def _default_cache() -> Path:
     home = os.environ["XDG_CACHE_HOME"] if "XDG_CACHE_HOME" in os.environ else ""
-    return Path(home or Path.home() / ".cache") / "dropout-laboratory"
+    try:
+        return Path(home or Path.home() / ".cache") / "dropout-laboratory"
+    except RuntimeError:  # A container whose user has no name and no HOME.
+        raise ValueError(
+            "--cache_dir is empty, and this user has no home directory to put it in; "
+            "expected --cache_dir=DIRECTORY."
+        ) from None

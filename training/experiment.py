@@ -32,6 +32,7 @@ from training.network import Network, build
 from training.objective import Objective
 from training.optimizer import Scalar, faster_dropout, learning_rate, make_optimizer
 from training.runtime.devices import make_mesh, over_members, put, replicated
+from training.runtime.environment import check_settings
 from training.shape_checks import check_loss, check_outputs
 from training.state import State, initial_state
 from training.telemetry import empty_sums
@@ -74,6 +75,7 @@ def prepare(config: Config) -> Experiment:
         ValueError: the configuration and the data, or the plan and the model, do not
             fit together.
     """
+    check_settings()
     loaded = sources.load(config.dataset, config.data_dir, config.cache_dir)
     runs = [
         assemble(member_config(config, member), loaded) for member in members_of(config)
@@ -97,7 +99,8 @@ def gather(config: Config, members: tuple[Experiment, ...]) -> Experiment:
 
 def assemble(config: Config, loaded: DataSet) -> Experiment:
     """Return the experiment of one run on data that are loaded."""
-    root = jax.random.key(config.seed)
+    # By name: the environment can choose another default.
+    root = jax.random.key(config.seed, impl="threefry2x32")
     keys = {name: named_key(root, name) for name in ("params", "data", "dropout")}
     train_ids, validation_ids = map(
         np.asarray,

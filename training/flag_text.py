@@ -6,6 +6,7 @@ from training.config import FIELDS, NEVER_STEPS, Config
 
 NEVER = "never"
 TRUE, FALSE = ("true", "t", "1"), ("false", "f", "0")  # as absl reads them
+COMMENTS = ("#", "//")  # as in absl's flagfiles
 # Each machine has its own: a record would carry one machine's directory to another.
 NOT_RECORDED = ("cache_dir",)
 
@@ -22,15 +23,18 @@ def flag_lines(config: Config) -> str:
 def parse_flag_lines(text: str) -> Config:
     """Return the configuration that `flag_lines` wrote.
 
-    The cache directory in a record of an earlier version is ignored.
+    The cache directory in a record of an earlier version is ignored, and so are blank
+    lines and comments.
 
     Raises:
         ValueError: a line that is no flag of this version.
     """
     values = {}
-    for line in text.splitlines():
-        name, _, value = line.removeprefix("--").partition("=")
-        values[name] = parse_value(name, value)
+    # Not `splitlines`, which also splits at characters that a value may hold.
+    for line in map(str.strip, text.split("\n")):
+        if line and not line.startswith(COMMENTS):
+            name, _, value = line.removeprefix("--").partition("=")
+            values[name] = parse_value(name, value)
     return Config(**{n: v for n, v in values.items() if n not in NOT_RECORDED})
 
 

@@ -3,6 +3,7 @@
 `training.run.train_population(config, members, workdir)` trains them together.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 from training.config import FIELDS, Config
 
 MOST = 4096
+SEED = re.compile("[0-9]{1,4000}")  # Python reads no more digits than 4,300.
 
 
 class Member(NamedTuple):
@@ -56,19 +58,17 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         ValueError: `text` has another form, or a range without a seed.
     """
     parts = [part.strip().split(":") for part in text.split(",")]
-    if not all(
-        len(part) <= 2 and all(bound.isdecimal() for bound in part) for part in parts
-    ):
+    if not all(len(part) <= 2 and all(map(SEED.fullmatch, part)) for part in parts):
         raise ValueError(
             f"--seeds={text}: expected START:STOP, as in 0:16, or seeds with commas "
             "between them, as in 0,3,5."
         )
-    ranges = [range(int(part[0]), int(part[-1]) + (len(part) == 1)) for part in parts]
-    if not all(ranges):
+    bounds = [(int(part[0]), int(part[-1]) + (len(part) == 1)) for part in parts]
+    if not all(start < stop for start, stop in bounds):
         raise ValueError(f"--seeds={text}: expected START:STOP with START < STOP.")
-    if sum(map(len, ranges)) > MOST:
+    if sum(stop - start for start, stop in bounds) > MOST:
         raise ValueError(f"--seeds={text}: expected at most {MOST} seeds.")
-    return tuple(seed for seeds in ranges for seed in seeds)
+    return tuple(seed for start, stop in bounds for seed in range(start, stop))
 
 
 def seeds_text(seeds: Sequence[int]) -> str:

@@ -1,7 +1,8 @@
 """Optimisers and learning-rate schedules, from optax, and the max-norm bound."""
 
+from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -9,13 +10,16 @@ import optax
 from jax.lax import optimization_barrier as materialize
 from jaxtyping import Float
 
-from dropout.grammar import Call
+from dropout.grammar import Call, Interval
 
 Params = Any
 # Names among the parameters of a network that are not its own layers.
 DROPOUT = "dropout"  # the parameters of learned dropout
 TELEMETRY = "telemetry"  # zeros, whose gradient is what telemetry sums
 Scalar = Float[jax.Array, ""] | float
+Fraction = Annotated[float, Interval("[0, 1]")]
+BelowOne = Annotated[float, Interval("[0, 1)")]
+Positive = Annotated[float, Interval("(0, 1e9]")]
 
 
 def constant(steps: int) -> optax.Schedule:
@@ -23,22 +27,30 @@ def constant(steps: int) -> optax.Schedule:
     return optax.constant_schedule(1.0)
 
 
-def cosine(steps: int, *, warmup: float = 0.05, end: float = 0.0) -> optax.Schedule:
+def cosine(
+    steps: int, *, warmup: BelowOne = 0.05, end: Fraction = 0.0
+) -> optax.Schedule:
     """Rise over the fraction `warmup` of the run, then fall to `end` times the peak."""
+    rising = round(warmup * steps)
     return optax.warmup_cosine_decay_schedule(
         init_value=0.0 if warmup else 1.0,
         peak_value=1.0,
-        warmup_steps=round(warmup * steps),
-        decay_steps=max(steps, 1),
+        warmup_steps=rising,
+        # In a short run all steps can be those of the warm-up.
+        decay_steps=max(steps, rising + 1),
         end_value=end,
     )
 
 
 def stepped(
-    steps: int, *, at: tuple[float, ...] = (0.5, 0.75), factor: float = 0.1
+    steps: int, *, at: tuple[Fraction, ...] = (0.5, 0.75), factor: Fraction = 0.1
 ) -> optax.Schedule:
-    """Multiply by `factor` at each fraction `at` of the run."""
-    bounds = {round(fraction * steps): factor for fraction in at}
+    """Multiply by `factor` at each fraction `at` of the run.
+
+    Fractions that fall on the same step multiply it by as many factors.
+    """
+    falls = Counter(round(fraction * steps) for fraction in at)
+    bounds = {step: factor**count for step, count in falls.items()}
     return optax.piecewise_constant_schedule(1.0, bounds)
 
 
@@ -46,9 +58,9 @@ def adam(
     rate: optax.Schedule,
     decay: Scalar,
     *,
-    b1: float = 0.9,
-    b2: float = 0.999,
-    eps: float = 1e-8,
+    b1: BelowOne = 0.9,
+    b2: BelowOne = 0.999,
+    eps: Positive = 1e-8,
 ) -> optax.GradientTransformation:
     """Return Adam (Kingma & Ba 2015) with coupled weight decay."""
     scaled = scale_by_adam(b1, b2, eps), optax.scale_by_learning_rate(rate)
@@ -59,9 +71,9 @@ def adamw(
     rate: optax.Schedule,
     decay: Scalar,
     *,
-    b1: float = 0.9,
-    b2: float = 0.999,
-    eps: float = 1e-8,
+    b1: BelowOne = 0.9,
+    b2: BelowOne = 0.999,
+    eps: Positive = 1e-8,
 ) -> optax.GradientTransformation:
     """Return Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
     scaled = scale_by_adam(b1, b2, eps), _coupled(decay)
@@ -97,7 +109,7 @@ def sgd(
     rate: optax.Schedule,
     decay: Scalar,
     *,
-    momentum: float = 0.9,
+    momentum: BelowOne = 0.9,
     nesterov: bool = False,
 ) -> optax.GradientTransformation:
     """Return stochastic gradient descent with momentum and coupled weight decay."""

@@ -27,6 +27,7 @@ from training.record.recorder import Announce, open_recorder, silent
 from training.record.summary import Summary, pace, results_of, write_summary
 from training.runtime.checkpoints import locked, open_checkpoints, resume
 from training.runtime.devices import resolve_mesh
+from training.runtime.environment import claim_environment
 from training.runtime.processes import check_same
 from training.runtime.signals import stop_requests
 from training.state import steps_done
@@ -50,6 +51,7 @@ def run(experiment: Experiment, announce: Announce = silent) -> Summary:
         claim(workdir, experiment.config, data)
         if (workdir / "summary.json").exists():
             return read_summary(workdir)
+        claim_environment(workdir)
         write_atomically(workdir / "plan.txt", describe(experiment) + "\n")
         return _train(experiment, workdir, data, announce)
 

@@ -90,13 +90,13 @@ def expected_pool(x: Maps, rate: Rate, pool: Pool) -> Pooled:
 def windows(x: Maps, pool: Pool) -> Windows:
     """Return the values that each window of `pool` sees, along a last axis.
 
-    Values in the padding are 0. `window`, `strides` and `padding` are keywords of the
-    partial `pool`.
+    Values in the padding are 0. `window`, `strides` and `padding`, by name or as pixels
+    before and after, are keywords of the partial `pool`.
     """
     size, strides = pool.keywords["window"], pool.keywords["strides"]
-    padding = jax.lax.padtype_to_pads(
-        x.shape[1:3], size, strides, pool.keywords["padding"]
-    )
+    padding = pool.keywords["padding"]
+    if isinstance(padding, str):
+        padding = jax.lax.padtype_to_pads(x.shape[1:3], size, strides, padding)
     padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
     rows, columns = (
         (length - extent) // stride + 1

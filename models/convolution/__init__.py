@@ -82,12 +82,16 @@ def max_pool(
     *,
     window: Pair = (2, 2),
     strides: Pair = (2, 2),
-    padding: Padding = "VALID",
+    padding: Padding | tuple[Pair, Pair] = "VALID",
 ) -> Images:
-    """Return the largest value in each window, by default 2x2 without overlap."""
+    """Return the largest value in each window, by default 2x2 without overlap.
+
+    `padding` may name the pixels before and after the map, which are never the largest.
+    """
     if not _is_fast(x) or (window, strides, padding) != ((2, 2), (2, 2), "VALID"):
+        pads = padding if isinstance(padding, str) else ((0, 0), *padding, (0, 0))
         return jax.lax.reduce_window(
-            x, -jnp.inf, jax.lax.max, (1, *window, 1), (1, *strides, 1), padding
+            x, -jnp.inf, jax.lax.max, (1, *window, 1), (1, *strides, 1), pads
         )
     if id(x) in _pooled:
         return materialize(_pooled[id(x)]())

@@ -97,3 +97,28 @@ def test_stochastic_pool_on_windows_of_zeros_and_of_one_value():
 
 def _total(rule, x):
     return rule(x, 1.0, POOLS["2x2"]).sum()
+
+
+@pytest.mark.parametrize("rate", [0.3, 1.0])
+def test_a_window_without_a_positive_value_gives_its_largest(rate):
+    """In training and at test: there is no probability in proportion to it."""
+    values = jnp.float32([[-3, -0.5, -2, -1], [0, -1, -2, 0], [-4, -4, -5, -6]])
+    x = values.reshape(3, 2, 2, 1)
+    expected = [-0.5, 0, -4]
+    for y in (
+        pooled("stochastic_pool", x, rate, POOLS["2x2"]),
+        at_test("stochastic_pool", x, rate, POOLS["2x2"]),
+    ):
+        np.testing.assert_allclose(y.ravel(), expected, rtol=1e-6)
+
+
+def test_pixels_of_padding_can_be_named():
+    x = jax.random.uniform(KEY, (2, 6, 6, 1))
+    named = partial(max_pool, window=(3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+    y = pooled("stochastic_pool", x, 0.0, named)
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    expected = [
+        [padded[:, i : i + 3, j : j + 3].max((1, 2)) for j in (0, 2, 4)]
+        for i in (0, 2, 4)
+    ]
+    np.testing.assert_array_equal(y, np.moveaxis(expected, 2, 0))

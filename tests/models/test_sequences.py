@@ -70,10 +70,12 @@ def gru_by_hand(params, images, zone=0.0):
         for kernel in (params["gru"]["kernel"], params["gru"]["recurrent"]["kernel"])
     ]
     bias = np.split(params["gru"]["bias"], 3)
+    second = np.split(params["gru"]["recurrent"]["bias"], 3)
     for row in np.moveaxis(rows, 1, 0):
         ours = [row @ kernel + b for kernel, b in zip(kernels[0], bias)]
-        r, z = (sigmoid(ours[k] + hidden @ kernels[1][k]) for k in (0, 1))
-        candidate = np.tanh(ours[2] + r * (hidden @ kernels[1][2]))
+        theirs = [hidden @ kernel + b for kernel, b in zip(kernels[1], second)]
+        r, z = (sigmoid(ours[k] + theirs[k]) for k in (0, 1))
+        candidate = np.tanh(ours[2] + r * theirs[2])
         new = z * hidden + (1 - z) * candidate
         hidden = zone * hidden + (1 - zone) * new
     return hidden @ params["out"]["kernel"] + params["out"]["bias"]

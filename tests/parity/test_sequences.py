@@ -42,16 +42,18 @@ def tanh_gelu(x):
 
 @pytest.mark.parametrize("kind", CELLS)
 def test_recurrent_layers_equal_those_of_torch(kind):
-    """PyTorch has two biases, which add up; a GRU's second one is left at 0."""
+    """PyTorch's LSTM has two biases, which add up: its second one is left at 0."""
     torch.manual_seed(1)
     theirs = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[kind](
         FEATURES, UNITS, batch_first=True
     )
-    torch.nn.init.zeros_(theirs.bias_hh_l0)
+    second = {"bias": array(theirs.bias_hh_l0)} if kind == "gru" else {}
+    if kind == "lstm":
+        torch.nn.init.zeros_(theirs.bias_hh_l0)
     ours = Recurrence(kind, kind, FEATURES, UNITS, jax.random.key(0))
     nnx.update(ours, {
         "kernel": array(theirs.weight_ih_l0).T,
-        "recurrent": {"kernel": array(theirs.weight_hh_l0).T},
+        "recurrent": {"kernel": array(theirs.weight_hh_l0).T, **second},
         "bias": array(theirs.bias_ih_l0),
     })  # fmt: skip
     x = inputs(2)

@@ -154,7 +154,7 @@ def test_flags_and_what_they_refuse():
     )
     for text, says in {
         "rdop": "unknown consistency 'rdop'; did you mean 'rdrop'",
-        "rdrop(alpha=-1)": r"alpha=-1.*expected at least 0",
+        "rdrop(alpha=-1)": r"alpha=-1.*expected a number in \[0, 1e9\]",
         "rdrop(beta=1)": "no option 'beta'",
     }.items():
         with pytest.raises(ValueError, match=says):

@@ -114,3 +114,19 @@ def test_adam_is_optaxs():
             *map(jax.tree.leaves, ((found, first), (expected, second)))
         ):
             np.testing.assert_allclose(mine, its, rtol=3e-5, atol=1e-7)
+
+
+def test_fractions_that_fall_on_one_step_multiply_it_by_a_factor_each():
+    """0.5 and 0.52 of 10 steps are both step 5: 0.1 * 0.1 from there on."""
+    schedule = learning_rate(parse_call("stepped(at=(0.5, 0.52, 0.8))"), 1.0, 10)
+    with jax.numpy_dtype_promotion("standard"):
+        rates = [float(schedule(step)) for step in (4, 5, 7, 8)]
+    assert rates == pytest.approx([1, 0.01, 0.01, 0.001])
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_a_warm_up_of_nearly_all_of_a_short_run(steps):
+    schedule = learning_rate(parse_call("cosine(warmup=0.99)"), 1.0, steps)
+    with jax.numpy_dtype_promotion("standard"):
+        rates = [float(schedule(step)) for step in range(steps)]
+    assert rates == pytest.approx([step / steps for step in range(steps)])

@@ -10,19 +10,28 @@ registry.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Int32, Key, Num
 
-from dropout.grammar import Call, check_options, lookup, parse_call, split_outside
+from dropout.grammar import (
+    Call,
+    Interval,
+    check_options,
+    lookup,
+    parse_call,
+    split_outside,
+)
 from dropout.keys import example_keys, fold, named_key
 
 AnyArray = Array | np.ndarray
 Image = Float[Array, "h w c"]
 Fraction = Float[Array, ""]
+Padding = Annotated[int, Interval("[0, 4096]")]
+Alpha = Annotated[float, Interval("(0, 1e6]")]
 Fetch = Callable[[Any], tuple[AnyArray, AnyArray]]
 
 
@@ -40,7 +49,7 @@ class AugmentationInputs(NamedTuple):
     partners: Partners | None
 
 
-def pad_crop(key: Key[Array, ""], image: Image, *, padding: int = 4) -> Image:
+def pad_crop(key: Key[Array, ""], image: Image, *, padding: Padding = 4) -> Image:
     """Shift by up to `padding` pixels in each direction and fill up with zeros.
 
     Source: He et al. 2016, "Deep Residual Learning for Image Recognition", section 4.2.
@@ -63,7 +72,7 @@ def flip(key: Key[Array, ""], image: Image) -> Image:
 
 
 def mixup(
-    key: Key[Array, ""], image: Image, partner: Image, *, alpha: float = 0.2
+    key: Key[Array, ""], image: Image, partner: Image, *, alpha: Alpha = 0.2
 ) -> tuple[Image, Fraction]:
     """Mix two images, and their labels alike: s image + (1 - s) partner.
 
@@ -78,7 +87,7 @@ def mixup(
 
 
 def cutmix(
-    key: Key[Array, ""], image: Image, partner: Image, *, alpha: float = 1.0
+    key: Key[Array, ""], image: Image, partner: Image, *, alpha: Alpha = 1.0
 ) -> tuple[Image, Fraction]:
     """Put a box of the partner into the image; labels are shared by area.
 

@@ -38,7 +38,7 @@ def open_prepared(dataset: str, data_dir: str) -> Prepared:
         builder: Any = tfds.builder_from_directory(directory)
         features = dict(builder.info.features)
         train, test = builder.as_data_source(["train", "test"])
-        assert train[0] and test[0]  # Files are opened when they are first read.
+        _ = train[0], test[0]  # Files are opened when they are first read.
     except Exception as error:  # Of protobuf, array_record, the file system ...
         raise ValueError(
             f"cannot read {str(directory)!r}: {str(error).partition(chr(10))[0]}; "

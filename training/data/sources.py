@@ -2,20 +2,18 @@
 
 import os
 import tempfile
-import zipfile
 from pathlib import Path
 
 import jax
 import numpy as np
 
+from training.data.npz import ARRAYS, check_splits, read_npz
 from training.data.prepared import open_prepared
 from training.data.splits import CHUNK, ArraySplit, DataSet, RecordSplit, statistics
 from training.data.text import ALICE, read_text
 from training.record.progress import steps_shown
 
-LARGEST_LABEL = 10**6
 IN_MEMORY_BYTES = 2**30  # Prepared data sets, decoded, up to this are kept as arrays.
-ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
 def load(
@@ -41,7 +39,9 @@ def load(
     if dataset == "digits":
         train, test, classes = *digits(), 10
     elif dataset.endswith(".npz"):
-        train, test = read_npz(_found(dataset, data_dir))
+        path = _found(dataset, data_dir)
+        train, test = read_npz(path)
+        check_splits(path, train, test)
         classes = 1 + int(max(train.labels.max(), test.labels.max()))
     else:
         train, test, classes, fingerprint = open_prepared(dataset, data_dir)
@@ -76,90 +76,6 @@ def digits() -> tuple[ArraySplit, ArraySplit]:
     labels = labels.astype(np.int32)
     train = ArraySplit(images[~test], labels[~test])
     return train, ArraySplit(images[test], labels[test])
-
-
-def read_npz(path: str | Path) -> tuple[ArraySplit, ArraySplit]:
-    """Return the train and test split of an .npz file with the four `ARRAYS`.
-
-    Images are uint8, or float (kept as float32), of shape (examples, height, width,
-    channels); labels are integers from 0.
-
-    Raises:
-        ValueError: the file cannot be read, or holds something else.
-    """
-    try:
-        # What is no archive np.load takes for a pickle, and advises to trust it.
-        zipfile.ZipFile(path).close()
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = [archive[name] for name in ARRAYS]
-    except Exception as error:  # Damage shows itself in a dozen kinds of error.
-        raise ValueError(
-            f"cannot read {str(path)!r}: {str(error).partition(chr(10))[0]}; expected "
-            f"an .npz file with the arrays {', '.join(ARRAYS)}."
-        ) from error
-    train = _array_split(f"{path}: train", *arrays[:2])
-    test = _array_split(f"{path}: test", *arrays[2:])
-    _check_labels(path, np.asarray(train.labels), np.asarray(test.labels))
-    _check_finite(path, np.asarray(train.images), np.asarray(test.images))
-    if train.image_shape != test.image_shape:
-        raise ValueError(
-            f"{path}: train images are {train.image_shape} and test images "
-            f"{test.image_shape}; expected one height, width and number of channels."
-        )
-    return train, test
-
-
-def _check_labels(path: str | Path, train: np.ndarray, test: np.ndarray) -> None:
-    if train.max() < 1:
-        raise ValueError(
-            f"{path}: train_labels has one class, 0; expected two or more."
-        )
-    if test.max() > train.max():
-        raise ValueError(
-            f"{path}: test_labels has {test.max()}; expected labels of train_labels, 0 "
-            f"to {train.max()}."
-        )
-
-
-def _check_finite(path: str | Path, train: np.ndarray, test: np.ndarray) -> None:
-    """Check test images only: training can skip steps (`--on_nan`), a score cannot."""
-    if test.dtype.kind == "f":
-        holes = np.flatnonzero(~np.isfinite(test).all((1, 2, 3))).tolist()
-        if holes:
-            raise ValueError(
-                f"{path}: test_images {holes} are not finite; expected finite pixels."
-            )
-    if train.dtype.kind == "f" and not np.isfinite(train).any():
-        raise ValueError(f"{path}: no pixel of train_images is finite; expected all.")
-
-
-def _array_split(name: str, images: np.ndarray, labels: np.ndarray) -> ArraySplit:
-    if (
-        images.ndim != 4
-        or 0 in images.shape[1:]
-        or not (images.dtype == np.uint8 or images.dtype.kind == "f")
-    ):
-        raise ValueError(
-            f"{name}_images is {images.dtype} of shape {images.shape}; expected uint8 "
-            "or float of shape (examples, height, width, channels)."
-        )
-    if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        raise ValueError(
-            f"{name}_labels is {labels.dtype} of shape {labels.shape}; expected "
-            "integers of shape (examples,)."
-        )
-    if not len(images) == len(labels) > 0:
-        raise ValueError(
-            f"{name} has {len(images)} images and {len(labels)} labels; expected as "
-            "many of both, and at least one."
-        )
-    if labels.min() < 0 or labels.max() > LARGEST_LABEL:
-        found = labels.min() if labels.min() < 0 else labels.max()
-        raise ValueError(f"{name}_labels has {found}; expected 0 to {LARGEST_LABEL}.")
-    if images.dtype != np.uint8:
-        with np.errstate(over="ignore"):  # What float32 cannot hold is infinite.
-            images = images.astype(np.float32)
-    return ArraySplit(images, labels.astype(np.int32))
 
 
 def _cached(

@@ -10,11 +10,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float32, Int32, Num
+from jaxtyping import Array, Float32, Float64, Int32, Num
 
 CHUNK = 1000  # Images that are decoded, or summed over, at a time.
 SAMPLE = 10_000  # Images that stand for a streamed split in its mean and std.
-STD_FLOOR = 1e-6  # A channel that never varies is divided by this.
+GREY_VALUES = 255  # A standard deviation is at least one of so many grey values.
 
 ShapedIds = Int32[Array, "*ids"] | Int32[np.ndarray, "*ids"]
 PerChannel = Float32[Array, " channels"] | Float32[np.ndarray, " channels"]
@@ -128,21 +128,37 @@ def statistics(split: Split) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and standard deviation of each channel, float32.
 
     uint8 images count in units of [0, 1] (255 is 1), others as they are. Summed in
-    float64, a chunk at a time, over the pixels that are finite. `std` is at least
-    `STD_FLOOR`.
+    float64, a chunk at a time, over the values that are finite. `std` is at least one
+    grey value, so that a channel that hardly varies does not turn a pixel of another
+    image into thousands of standard deviations: 1/255 of uint8 images, else 1/255 of
+    the channel's range, or of its mean where it never varies, or of 1.
     """
-    count, total, squares = 0, np.zeros(()), np.zeros(())
+    sums = np.zeros((3, 1))
+    low, high = np.full(1, np.inf), np.full(1, -np.inf)
     for images in split.image_chunks():
         pixels = images.reshape(-1, images.shape[-1]).astype(np.float64)
-        pixels = pixels[np.isfinite(pixels).all(1)]
-        count += len(pixels)
-        total = total + np.einsum("nc->c", pixels)
-        squares = squares + np.einsum("nc,nc->c", pixels, pixels)
-        unit = 255 if images.dtype == np.uint8 else 1
+        known = np.isfinite(pixels)
+        low = np.minimum(low, pixels.min(0, where=known, initial=np.inf))
+        high = np.maximum(high, pixels.max(0, where=known, initial=-np.inf))
+        pixels[~known] = 0
+        squares = np.einsum("nc,nc->c", pixels, pixels)
+        sums = sums + np.stack((known.sum(0), np.einsum("nc->c", pixels), squares))
+        whole = images.dtype == np.uint8
+    count, total, squares = sums
     mean = total / count
     std = np.sqrt(np.maximum(squares / count - mean**2, 0))
-    floored = np.maximum(std / unit, STD_FLOOR)
-    return (mean / unit).astype(np.float32), floored.astype(np.float32)
+    unit = GREY_VALUES if whole else 1
+    grey = 1.0 if whole else _range(low, high) / GREY_VALUES
+    std = np.maximum(std, grey)
+    return (mean / unit).astype(np.float32), (std / unit).astype(np.float32)
+
+
+def _range(
+    low: Float64[np.ndarray, " channels"], high: Float64[np.ndarray, " channels"]
+) -> Float64[np.ndarray, " channels"]:
+    """How far a channel's values reach: to each other, else from 0, else 1."""
+    apart, size = high - low, np.abs(high)
+    return np.select([apart > 0, size > 0], [apart, size], 1.0)
 
 
 def standardise(

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from dropout import Timeline
+from training.data.description import data_lines
 from training.experiment import Experiment
 from training.members import Member
 
@@ -21,6 +22,7 @@ def describe(experiment: Experiment) -> str:
     timeline = experiment.timeline
     return "\n".join(
         [
+            *data_lines(experiment.data),
             f"{experiment.config.model}: {parameters:,} parameters",
             f"{timeline.total:,} steps, {timeline.steps_per_epoch:,} an epoch, "
             f"{experiment.train_ids.shape[-1]:,} training examples",

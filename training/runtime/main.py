@@ -12,7 +12,10 @@ from training.record.files import says_no_space
 from training.runtime.processes import leave
 from training.runtime.signals import Stopped
 
-EXPECTED = (ValueError, FloatingPointError, OSError, JaxRuntimeError)
+EXPECTED = (ValueError, ArithmeticError, OSError, JaxRuntimeError)
+LONGEST_MESSAGE = 800
+# EX_TEMPFAIL of sysexits.h: what was stopped on request goes on by the same command.
+TO_BE_CONTINUED = 75
 HELP = ("--help", "-help", "-h", "--helpshort", "-?")
 
 
@@ -20,7 +23,8 @@ def run_main(main: Callable[[list[str]], None]) -> None:
     """Run `main(arguments)` with the flags of the command line read.
 
     An error that a user can mend ends the process with status 1 and one line that
-    begins with the name of the script; any other shows its traceback.
+    begins with the name of the script; any other shows its traceback. A run that was
+    stopped by a signal, and is saved, ends with status 75.
     """
     if any(argument in HELP for argument in sys.argv[1:]):
         print(help_text(main))
@@ -51,10 +55,23 @@ def with_errors_in_one_line(main: Callable[[list[str]], None], argv: list[str]) 
     try:
         main(argv[1:])
     except Stopped as stopped:
-        sys.exit(f"{script}: {stopped}")
+        print(f"{script}: {stopped}", file=sys.stderr)
+        sys.exit(TO_BE_CONTINUED)
     except EXPECTED as error:
-        leave(f"{script}: {error}")
+        leave(f"{script}: {brief(str(error))}")
     except Exception as error:  # Each library has its own for a full disk.
         if not says_no_space(error):
             raise
         leave(f"{script}: no space is left; once there is, rerun the same command.")
+
+
+def brief(message: str) -> str:
+    """Return the first line of a message, the middle of a long one left out.
+
+    What is wrong stands at the beginning, and what is allowed at the end.
+    """
+    line, half = message.partition("\n")[0], LONGEST_MESSAGE // 2
+    left_out = len(line) - LONGEST_MESSAGE
+    if left_out <= 0:
+        return line
+    return f"{line[:half]} ... ({left_out:,} characters) ... {line[-half:]}"

@@ -13,8 +13,9 @@ from paths import ROOT
 from tiny_data import feature, pixels, prepare
 
 from training.data import order, splits
+from training.data.npz import ARRAYS, read_npz
 from training.data.prepared import open_prepared
-from training.data.sources import ARRAYS, load, read_npz
+from training.data.sources import load
 
 KEY = jax.random.key(0)
 

@@ -1,0 +1,37 @@
+"""How scripts end: the status tells a stopped run from an error, the line is short."""
+
+import pytest
+
+from training.runtime.main import LONGEST_MESSAGE, brief, with_errors_in_one_line
+from training.runtime.signals import Stopped
+
+
+def ends(error):
+    """What a script that raises an error ends with."""
+
+    def main(arguments):
+        raise error
+
+    with pytest.raises(SystemExit) as ended:
+        with_errors_in_one_line(main, ["/of/scripts/train.py"])
+    return ended.value.code
+
+
+def test_a_stopped_run_has_a_status_of_its_own(capsys):
+    """EX_TEMPFAIL of sysexits.h, so that a scheduler's script can start it again."""
+    assert ends(Stopped("stopped by SIGTERM")) == 75
+    assert capsys.readouterr().err == "train.py: stopped by SIGTERM\n"
+
+
+def test_an_error_has_status_1_and_its_line():
+    # Python ends with status 1, and prints the text, where the code is a text.
+    assert ends(ValueError("wrong")) == "train.py: wrong"
+
+
+def test_a_long_message_keeps_its_beginning_and_its_end():
+    whole = f"cannot read {'x' * 10**6}: expected a name."
+    said = brief(whole)
+    assert len(said) < LONGEST_MESSAGE + 60
+    assert said.startswith("cannot read xxx") and said.endswith("x: expected a name.")
+    assert "(999,230 characters)" in said
+    assert brief("one\ntwo") == "one"
