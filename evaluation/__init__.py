@@ -1,1 +1,1 @@
-"""A trained network: inference rules, measures, corruptions, tables and pictures."""
+"""Evaluation of trained networks: inference rules, measures, tables and pictures."""
