@@ -1,1 +1,1 @@
-"""Many runs as one study: its arms, tasks, statistics, tables and report."""
+"""Studies, which compare many runs: arms, tasks, statistics, tables and reports."""

@@ -1,4 +1,4 @@
-"""Engines, which run tasks: here, one after another, or on a Ray cluster."""
+"""Engines, which run tasks one after another in this process, or on a Ray cluster."""
 
 import time
 from collections.abc import Callable
@@ -30,7 +30,7 @@ ENGINES = {"local": run_here, "ray": run_on_ray}
 def run_tasks(
     tasks: list[Task], directory: Path, engine: str = "local", address: str = ""
 ) -> None:
-    """Train tasks with an engine, and print the progress after each."""
+    """Train tasks with an engine, and print the progress after each task."""
     progress = {"done": 0, "total": sum(len(task.trials) for task in tasks)}
     ENGINES[engine](
         tasks, directory, address, partial(_announce, progress, time.monotonic())
@@ -38,7 +38,7 @@ def run_tasks(
 
 
 def _announce(progress: dict[str, int], begin: float, task: Task) -> None:
-    """Print how many runs are finished, the arms of the last, and the time left."""
+    """Print the number of finished runs, the last task's arms and the time left."""
     progress["done"] += len(task.trials)
     done, total = progress["done"], progress["total"]
     names = ", ".join(dict.fromkeys(trial.arm for trial in task.trials))

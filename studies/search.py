@@ -1,4 +1,4 @@
-"""Optuna's search, which learns from losses and is stored in SQLite."""
+"""Optuna's search, which learns from losses and is stored in an SQLite file."""
 
 import warnings
 from pathlib import Path
@@ -18,14 +18,14 @@ def open_search(directory: Path, seed: int) -> optuna.Study:
         search = optuna.create_study(
             storage=storage, study_name="search", load_if_exists=True
         )
-        # A resumed search must not draw the first random numbers again.
+        # A resumed search must not repeat the first random numbers.
         seed = seed + len(search.trials)
         search.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
     return search
 
 
 def ask(search: optuna.Study, space: Space, count: int) -> dict[int, Sample]:
-    """Return `count` samples by number, first those whose loss was never told."""
+    """Return `count` samples by number, beginning with those that have no loss yet."""
     left = search.get_trials(states=(TrialState.RUNNING,))
     asked = {trial.number: dict(trial.params) for trial in left}
     while len(asked) < count:
@@ -40,7 +40,7 @@ def ask(search: optuna.Study, space: Space, count: int) -> dict[int, Sample]:
 
 
 def tell(search: optuna.Study, number: int, loss: float) -> None:
-    """Tell the search the loss of a sample."""
+    """Report the loss of a sample to the search."""
     search.tell(number, loss)
 
 
