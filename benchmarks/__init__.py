@@ -1,1 +1,1 @@
-"""What dropout and training cost, beside others."""
+"""Measurements of what dropout and training cost, here and in other libraries."""
