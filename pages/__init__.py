@@ -1,4 +1,4 @@
 """The table of variants, and pictures of variants and schedules, for `docs/`.
 
-All of it is made from the registries of `dropout`.
+The registries of `dropout` determine all of them.
 """

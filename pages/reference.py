@@ -1,4 +1,4 @@
-"""The pages of the reference, each made from a registry of the code."""
+"""The pages of the reference, each generated from a registry of the code."""
 
 import ast
 import inspect
@@ -17,7 +17,7 @@ from pages.table import kinds, options, sections, table
 from training.config import Config, value_text
 
 ROOT = Path(__file__).parent.parent
-FRAMEWORKS = ("nnx", "linen", "equinox")  # modules of `dropout` that attach a plan
+FRAMEWORKS = ("nnx", "linen", "equinox")  # The modules that attach a plan.
 PARTS = ("Formula", "Mask", "At test", "Domain", "Source")
 SITE_OF_KIND = {
     "activation": "conv1",
@@ -50,7 +50,7 @@ def variants_page() -> str:
     lines = [
         "# Variants",
         "Every variant is a pure function `variant(key, x, rate)`, and is exported by "
-        "`dropout` under its name. [One table](../variants.md) has all of them.",
+        "`dropout` under its name. [One table](../variants.md) compares all of them.",
     ]
     for name, group in groupby(VARIANTS.values(), family):
         lines.append(f"## {FAMILIES[name] if name in FAMILIES else name}")
@@ -138,7 +138,7 @@ def flag_cells(item: Field) -> tuple[str, ...]:
 
 
 def allowed_text(allowed: tuple) -> str:
-    """Return what a flag allows: choices, or a range."""
+    """Return the values that a flag allows, as choices or a range."""
     if not allowed or isinstance(allowed[0], str):
         return ", ".join(f"`{choice}`" for choice in allowed)
     return f"{allowed[0]:,} to {allowed[1]:,}"
@@ -158,13 +158,13 @@ def scripts_page() -> str:
 
 
 def commands(paragraph: str) -> str:
-    """Return a paragraph of a docstring, as a block of code where it is commands."""
+    """Return a paragraph of a docstring, as a block of code if it has commands."""
     lines = inspect.cleandoc(paragraph)
     return f"```\n{lines}\n```" if lines.startswith("python ") else lines
 
 
 def api_page() -> str:
-    """Return the page on what `dropout` exports beside the variants."""
+    """Return the page on the other functions and classes that `dropout` exports."""
     lines = [
         "# API",
         "What `dropout` exports beside the [variants](variants.md) and "
