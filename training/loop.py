@@ -191,5 +191,5 @@ def _stopped(
     checkpoints.wait_until_finished()
     return Stopped(
         f"stopped by {signals[0].name} after step {steps_done(state)}, which is saved "
-        f"in {recorder.workdir}; the same command goes on from there."
+        f"in {recorder.workdir}; rerun the same command to resume."
     )
