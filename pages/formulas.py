@@ -1,7 +1,7 @@
 r"""Formulas in the plain text of docstrings, typeset as TeX.
 
 A docstring says `y = m x / q, m ~ Bernoulli(q)` between words. What reads as a formula
-is set as `$y = \frac{m x}{q}$`; words stay as they are. The grammar is that of the
+is set as `$y = \frac{m x}{q}$`; words stay as they are. The grammar is the one of the
 docstrings: a product is a space, `/` divides the products around it, and `_` and `^`
 start a subscript and an exponent.
 """

@@ -148,7 +148,7 @@ def scripts_page() -> str:
     """Return the page with the docstring of each script."""
     lines = [
         "# Scripts",
-        "Each script lists its flags with `--help`, and those of a study take every "
+        "Each script lists its flags with `--help`. The scripts of studies take every "
         "[flag of a run](flags.md) too.",
     ]
     for path in (ROOT / "train.py", *sorted((ROOT / "scripts").glob("*.py"))):
