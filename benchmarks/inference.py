@@ -1,6 +1,6 @@
-"""Monte-Carlo dropout against one plain evaluation, by the site of the dropout.
+"""The time of Monte-Carlo dropout and of one plain evaluation, by site.
 
-The network is untrained: its time is the time of a trained one.
+The network is untrained, which does not change its time.
 """
 
 import time
@@ -20,10 +20,10 @@ class InferenceRequest(NamedTuple):
     """The values of the flags of `scripts/bench_inference.py`.
 
     Attributes:
-        sites: where the dropout is, one site at a time; none stands for all.
-        samples: samples of Monte-Carlo.
-        examples: test images, 0 for all.
-        repeats: how often each time is taken; the shortest counts.
+        sites: the sites of the dropout, one at a time; empty for all.
+        samples: the number of Monte-Carlo samples.
+        examples: the number of test images; 0 for all.
+        repeats: how often each time is measured; the shortest counts.
     """
 
     dataset: str
@@ -36,10 +36,10 @@ class InferenceRequest(NamedTuple):
 
 
 def inference_times(request: InferenceRequest) -> list[str]:
-    """Return the table: seconds of the plain network and of Monte-Carlo, by site.
+    """Return a table of the seconds of the plain network and of Monte-Carlo, by site.
 
     Raises:
-        ValueError: an unknown data set, network or site.
+        ValueError: a data set, network or site does not exist.
     """
     plans = {name: f"{name}:bernoulli:0.5" for name in sites_to_time(request)}
     lines = [(n, *times_of(request, untrained(request, p))) for n, p in plans.items()]
@@ -51,7 +51,7 @@ def sites_to_time(request: InferenceRequest) -> tuple[str, ...]:
     """Return the requested sites, or all sites where bernoulli can act.
 
     Raises:
-        ValueError: a requested site that the network does not have.
+        ValueError: the network does not have a requested site.
     """
     sites = tuple(s.name for s in untrained(request, "none").experiment.network.sites)
     for name in request.sites:
@@ -78,7 +78,7 @@ def configuration(request: InferenceRequest, plan: str) -> Config:
     """Return the configuration of a network with a plan, on one device.
 
     Raises:
-        ValueError: a network or a plan that `train.py` does not accept.
+        ValueError: `train.py` does not accept the network or the plan.
     """
     config = Config(
         dataset=request.dataset,

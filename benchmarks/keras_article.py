@@ -1,9 +1,10 @@
-"""The founding article's Keras script, on data in an .npz: the peer of a whole run.
+"""The founding article's Keras script, with which whole runs are compared.
 
     python benchmarks/keras_article.py mnist.npz
 
-A program of its own, which imports nothing of ours: its time counts from the start of
-the process (`python scripts/bench_end_to_end.py --data_dir=DIR`).
+It reads data from an .npz file and imports nothing of this project, because its time
+counts from the start of the process
+(`python scripts/bench_end_to_end.py --data_dir=DIR`).
 """
 
 import sys

@@ -24,10 +24,10 @@ class Dense(NamedTuple):
 
 
 class Residual(NamedTuple):
-    """A branch added to its input, which follows its stride and is padded with zeros.
+    """A branch, and a shortcut that is strided, padded with zeros and added to it.
 
     Attributes:
-        more_channels: the channels of zeros that the shortcut gains.
+        more_channels: the number of channels of zeros added to the shortcut.
     """
 
     branch: tuple["Layer", ...]
@@ -35,20 +35,20 @@ class Residual(NamedTuple):
     more_channels: int
 
 
-# The words: norm and dense norm (batch norm), relu, pool (the largest of 2x2), mean
-# (over the map), flatten, dropout (0.5).
+# A text is one of: norm and dense norm (batch norm), relu, pool (2x2 max-pooling), mean
+# (over the map), flatten, dropout (rate 0.5).
 Layer = Convolution | Dense | Residual | str
 Layers = tuple[Layer, ...]
-Arrays = tuple[np.ndarray, np.ndarray]  # images and labels
+Arrays = tuple[np.ndarray, np.ndarray]  # Images and labels.
 
 
 def pooled(channels: int, size: int, padding: str, *between: str) -> Layers:
-    """Return a convolution and the pooling after it."""
+    """Return a convolution, further layers, and the pooling after them."""
     return (Convolution(channels, size, padding=padding), *between, "pool")
 
 
 def hidden(width: int, *between: str) -> Layers:
-    """Return a dense layer and its ReLU."""
+    """Return a dense layer, further layers, and the ReLU after them."""
     return (Dense(width), *between, "relu")
 
 
@@ -95,7 +95,7 @@ def all_conv() -> Layers:
     return (*(layer for each in body for layer in (each, "relu")), "mean")
 
 
-# By the text of `--model`.
+# The keys are values of `--model`.
 NETWORKS: dict[str, Layers] = {
     "cnn": (
         *pooled(32, 3, "VALID", "relu"), *pooled(64, 3, "VALID", "relu"),

@@ -1,4 +1,4 @@
-"""Dropout forward and backward, ours and others', against a multiplication."""
+"""The times of dropout, ours and Flax's, forward and backward."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -16,7 +16,7 @@ from benchmarks.with_torch import torch_dropouts
 from dropout import VARIANTS, Variant
 from training.runtime.compilation import compiled
 
-SHAPE = (26, 26, 32)  # of an example: what the first convolution of `cnn` puts out
+SHAPE = (26, 26, 32)  # The output of the first convolution of `cnn`, per example.
 TracedRate = Float[Array, ""]
 TimedOperation = Callable[[Key[Array, ""], TracedRate, Array], Array]
 
@@ -43,7 +43,7 @@ def operations(names: tuple[str, ...]) -> dict[str, TimedOperation]:
     dropout by hand, these with each of JAX's generators.
 
     Args:
-        names: the variants to include; none stands for all of `measurable`.
+        names: the variants to include; empty for all of `measurable`.
     """
     chosen = {n: v for n, v in measurable().items() if not names or n in names}
     return {
@@ -56,7 +56,7 @@ def operations(names: tuple[str, ...]) -> dict[str, TimedOperation]:
 
 
 def measurable() -> dict[str, Variant]:
-    """Return the variants that act on a feature map alone."""
+    """Return the variants that need no argument but a feature map."""
     maps = {"activation", "branch"}
     return {n: v for n, v in VARIANTS.items() if maps & set(v.kinds)}
 
@@ -64,7 +64,7 @@ def measurable() -> dict[str, Variant]:
 def apply_variant(
     variant: Variant, others: tuple, key: Key[Array, ""], rate: TracedRate, x: Array
 ) -> Array:
-    """Apply a variant with its default options, given what its site passes after x."""
+    """Apply a variant with default options; the site passes `others` after x."""
     return variant(key, x, rate, *others)
 
 
@@ -77,7 +77,7 @@ def linen_dropout(key: Key[Array, ""], rate: TracedRate, x: Array) -> Array:
 
 
 def forward_backward(function: TimedOperation, arguments: tuple) -> Calls:
-    """Return calls of a function and its derivative, compiled together.
+    """Return a function that calls `function` and its derivative, compiled together.
 
     The arguments are key, rate, x and the cotangent of the function's value.
     """
@@ -99,7 +99,7 @@ def forward_backward(function: TimedOperation, arguments: tuple) -> Calls:
 def bytes_kept(
     function: TimedOperation, key: Key[Array, ""], rate: TracedRate, x: Array
 ) -> int:
-    """Return the size of all arrays that the forward pass keeps for the backward."""
+    """Return the bytes of all arrays that the forward pass keeps for the backward."""
     backward = jax.eval_shape(
         lambda key, rate, x: jax.vjp(lambda x: function(key, rate, x), x)[1],
         key, rate, x,

@@ -1,4 +1,4 @@
-"""The training steps of `train.py` as calls to time, and its data for the peers."""
+"""The training steps of `train.py`, to be timed, and its data for other libraries."""
 
 from collections import deque
 
@@ -13,12 +13,13 @@ from training.data.batches import batches_from, one_ahead
 from training.experiment import Experiment, start_state
 from training.programs import compile_step, programs_of
 
-# At least so many for the peers: Keras is given all batches of a timing as one epoch.
+# Other libraries get at least this many examples, because Keras is given all batches of
+# a timing as one epoch.
 EXAMPLES = 32_768
 
 
 def our_training(experiment: Experiment) -> Calls:
-    """Return the steps of the training loop, with the fetching of its batches."""
+    """Return a function that runs steps of the training loop and fetches batches."""
     state = start_state(experiment)
     step = programs_of(experiment, compile_step(experiment, state)[0]).step
     batches = one_ahead(batches_from(experiment, 0))

@@ -1,4 +1,4 @@
-"""The parts of `scripts/bench.py` by their names, and the measuring of some of them."""
+"""The parts of `scripts/bench.py` by name, and a function that measures them."""
 
 from collections.abc import Callable, Iterator
 
@@ -29,7 +29,7 @@ def measure_parts(parts: list[str], request: Request) -> Iterator[tuple[str, Res
     """Yield the title and the results of each table of some parts.
 
     Raises:
-        ValueError: a name that does not exist, before anything is measured.
+        ValueError: a name does not exist. It is raised before anything is measured.
     """
     check(parts, request)
     for part in parts:
@@ -40,7 +40,7 @@ def check(parts: list[str], request: Request) -> None:
     """Check the names of parts, variants and networks.
 
     Raises:
-        ValueError: one does not exist; the message names it and those that do.
+        ValueError: a name does not exist; the message names those that do.
     """
     _check_names("parts", parts, PARTS)
     _check_names("variants", request.variants, measurable())

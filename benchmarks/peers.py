@@ -1,9 +1,9 @@
-"""The same training steps in plain Flax, PyTorch and Keras, as one first writes them.
+"""The same training steps in plain Flax, PyTorch and Keras, written as usual.
 
-Each maker takes a network, the training data and a batch size, and returns a function
-that trains a number of steps, fetches their data, and waits for the last. PyTorch and
-Keras are left out where they are not installed. On a GPU, PyTorch has its data there,
-and is compiled too.
+Each maker takes a network, the training data and a batch size. It returns a function
+that trains a number of steps, fetches their data, and waits for the last one. PyTorch
+and Keras are left out if they are not installed. On a GPU, PyTorch keeps its data there
+and is also timed compiled.
 """
 
 import importlib.util

@@ -1,4 +1,4 @@
-"""What `scripts/bench.py` is asked to measure, and the measuring of it."""
+"""The request that the flags of `scripts/bench.py` make, and its timing."""
 
 from typing import NamedTuple
 
@@ -12,18 +12,18 @@ class Request(NamedTuple):
     """The values of the flags of `scripts/bench.py`.
 
     Attributes:
-        models: networks of the training steps.
-        batch_sizes: batch sizes of the training steps.
-        microbatch: the largest micro-batch of our training steps; larger batches are
-            accumulated.
-        members: sizes of the populations.
-        variants: variants of the operations; none stands for all.
-        rows: examples in the array of the operations.
-        dtype: of the array of the operations.
+        models: the networks of the training steps.
+        batch_sizes: the batch sizes of the training steps.
+        microbatch: the largest micro-batch of our training steps, in examples; larger
+            batches are accumulated.
+        members: the sizes of the populations.
+        variants: the variants of the operations; empty for all.
+        rows: the number of examples in the array of the operations.
+        dtype: the dtype of the array of the operations.
         rounds: how often each contestant is timed.
         seconds: the length of one timing.
-        dataset: as in `train.py`.
-        data_dir: as in `train.py`.
+        dataset: the data set, as in `train.py`.
+        data_dir: the directory of the data, as in `train.py`.
     """
 
     models: tuple[str, ...] = ("cnn",)
@@ -40,7 +40,7 @@ class Request(NamedTuple):
 
 
 def positive_numbers(flag: str, texts: list[str]) -> tuple[int, ...]:
-    """Read the whole numbers of a list flag.
+    """Read a list flag of whole numbers.
 
     Raises:
         ValueError: an entry is not a whole number above 0.
@@ -52,18 +52,19 @@ def positive_numbers(flag: str, texts: list[str]) -> tuple[int, ...]:
 
 
 def timed(request: Request, title: str, contestants: dict[str, Calls]) -> Results:
-    """Time all contestants, for as many rounds and seconds as requested."""
+    """Time all contestants for the requested number of rounds and seconds."""
     return measure(title, contestants, request.rounds, request.seconds)
 
 
 def configuration(
     request: Request, model: str, batch_size: int, dropout: str
 ) -> Config:
-    """Return a run of `train.py` on one device, in micro-batches of at most the size
-    requested.
+    """Return the configuration of a run of `train.py` on one device.
+
+    Its micro-batches have at most the requested size.
 
     Raises:
-        ValueError: the request or the plan is not one that `train.py` accepts.
+        ValueError: `train.py` does not accept the request or the plan.
     """
     config = Config(
         dataset=request.dataset,

@@ -1,4 +1,4 @@
-"""Tables, JSON and charts of the times that `scripts/bench.py` measures."""
+"""Tables, a JSON file and charts of the times that `scripts/bench.py` measures."""
 
 import json
 import os
@@ -18,11 +18,11 @@ PACKAGES = ("jax", "flax", "torch", "tensorflow", "keras")
 
 
 class Measured(NamedTuple):
-    """The times of one contestant in milliseconds: quartiles over the rounds.
+    """The times of one contestant, as quartiles over the rounds, in milliseconds.
 
     Attributes:
-        ratio: the median over the first contestant's median.
-        kept: bytes that its forward pass keeps for the backward pass, if known.
+        ratio: the median divided by the first contestant's median.
+        kept: the bytes that the forward pass keeps for the backward pass, if known.
     """
 
     lower: float
@@ -32,11 +32,11 @@ class Measured(NamedTuple):
     kept: int | None = None
 
 
-Results = dict[str, Measured]  # by contestant
+Results = dict[str, Measured]  # The keys are the names of the contestants.
 
 
 def machine() -> dict[str, str | int]:
-    """Return what the numbers depend on: date, device, processor and versions."""
+    """Return the date, device, processor and versions, on which the times depend."""
     return {
         "date": date.today().isoformat(),
         "device": jax.devices()[0].device_kind,

@@ -1,4 +1,4 @@
-"""Times contestants in turn: interleaved rounds, medians with their quartiles."""
+"""Timing of contestants in interleaved rounds, with medians and quartiles."""
 
 import random
 import time
@@ -10,7 +10,7 @@ from rich.progress import track
 
 from benchmarks.tables import Measured, Results
 
-# Makes a number of calls, or of steps, and waits for the last one.
+# Such a function makes a number of calls, or steps, and waits for the last one.
 Calls = Callable[[int], None]
 
 
@@ -31,14 +31,14 @@ def measure(
 def shuffled(names: list[str], order: random.Random) -> list[str]:
     """Return the names in the order of the next round.
 
-    The order changes, so that what a contestant leaves in the processor's caches does
-    not meet the same next one in every round.
+    The order changes from round to round, so that no contestant always finds the
+    processor's caches as the same other one has left them.
     """
     return order.sample(names, len(names))
 
 
 def compared(times: dict[str, list[float]]) -> Results:
-    """Return the quartiles of each contestant's times, and the ratio to the first."""
+    """Return the quartiles of each contestant's times, and its ratio to the first."""
     quartiles = {
         n: np.quantile(t, [0.25, 0.5, 0.75]).tolist() for n, t in times.items()
     }
@@ -50,7 +50,7 @@ def compared(times: dict[str, list[float]]) -> Results:
 
 
 def calls_to_time(run: Calls, seconds: float) -> int:
-    """Return how many calls take about `seconds`, after some that compile."""
+    """Return how many calls take about `seconds`, once everything is compiled."""
     run(2)
     return max(2, round(seconds / (elapsed(run, 10) / 10)))
 

@@ -1,4 +1,4 @@
-"""Whole training steps: beside others', by site, watched, and in populations."""
+"""The times of training steps: by library and site, with telemetry, in populations."""
 
 import itertools
 from collections.abc import Iterable, Iterator
@@ -14,11 +14,11 @@ from dropout.kinds import ACTIVATIONS
 from training.canonical import canonical
 from training.experiment import prepare
 
-SITES_BATCH = 128  # the batch size of `measure_sites`
+SITES_BATCH = 128  # The batch size of `measure_sites`.
 
 
 def measure_steps(request: Request) -> Iterator[tuple[str, Results]]:
-    """Time training steps, data included, beside plain Flax, PyTorch and Keras."""
+    """Time training steps, with their data, here and in Flax, PyTorch and Keras."""
     for model, batch_size in itertools.product(request.models, request.batch_sizes):
         dropout = "fc*:bernoulli:0.5" if "dropout" in NETWORKS[model] else "none"
         experiment = prepare(configuration(request, model, batch_size, dropout))
@@ -31,7 +31,7 @@ def measure_steps(request: Request) -> Iterator[tuple[str, Results]]:
 
 
 def measure_sites(request: Request) -> Iterator[tuple[str, Results]]:
-    """Time training steps with dropout at every activation or one, beside none."""
+    """Time training steps with dropout at every activation, at one, and at none."""
     for model in request.models:
         configs = {
             name: configuration(request, model, SITES_BATCH, plan)
@@ -52,7 +52,7 @@ def activations(request: Request, model: str) -> list[str]:
 
 
 def plans_by_site(sites: list[str]) -> dict[str, str]:
-    """Return the plans to compare: at no site, at all, at some, and at each one."""
+    """Return the plans to compare: dropout at no, all, some, and each single site."""
     after_convolutions = [site for site in sites if site.startswith("conv")]
     others = [site for site in sites if site not in after_convolutions]
     return {
@@ -69,7 +69,7 @@ def bernoulli_plan(sites: Iterable[str]) -> str:
 
 
 def measure_telemetry(request: Request) -> Iterator[tuple[str, Results]]:
-    """Time training steps with telemetry at every site with a rule, beside without."""
+    """Time training steps with and without telemetry at every site that has a rule."""
     for model, batch_size in itertools.product(request.models, request.batch_sizes):
         plan = "fc*:bernoulli:0.5 *:bernoulli:0.1"
         plain = configuration(request, model, batch_size, plan)
@@ -82,7 +82,7 @@ def measure_telemetry(request: Request) -> Iterator[tuple[str, Results]]:
 
 
 def measure_populations(request: Request) -> Iterator[tuple[str, Results]]:
-    """Time a member's step in populations, beside the step of a solo run."""
+    """Time the step of a member of a population, and the step of a run of its own."""
     counts = {f"one of {count}": count for count in request.members}
     for model, batch_size in itertools.product(request.models, request.batch_sizes):
         solo = configuration(request, model, batch_size, "fc*:bernoulli:0.5")
@@ -98,6 +98,6 @@ def measure_populations(request: Request) -> Iterator[tuple[str, Results]]:
 
 
 def per_member(measured: Measured, members: int) -> Measured:
-    """Return the times of one member of a population that was timed as a whole."""
+    """Return the times per member of a population that was timed as a whole."""
     lower, median, upper, ratio = (value / members for value in measured[:4])
     return Measured(lower, median, upper, ratio)

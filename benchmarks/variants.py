@@ -1,7 +1,7 @@
-"""Each variant at the first kind of site that it acts at, against the plain network.
+"""The time of each variant at its first kind of site, and of the plain network there.
 
-The plain network is given the array times a constant, so that a ratio of 1 means that a
-mask costs what a multiplication costs.
+The plain network gets the array times a constant, so that a ratio of 1 means that a
+mask costs as much as a multiplication.
 """
 
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ SHAPES = {
 
 
 def measure_variants(request: Request) -> Iterator[tuple[str, Results]]:
-    """Time every variant at a site of its kind, beside the plain network there."""
+    """Time every variant at a site of its kind, and the plain network there."""
     key = jax.random.key(0)
     for kind, functions in groups():
         shape = SHAPES[kind]
@@ -61,7 +61,7 @@ def groups() -> Iterator[tuple[str, dict[str, TimedOperation]]]:
 
 
 def others_at(kind: str, shape: tuple[int, ...]) -> tuple:
-    """Return what a site of this kind passes after x; at a kernel, x is the kernel."""
+    """Return the arguments after x at a site of this kind; at a kernel, x is it."""
     if kind == "window":
         return (pool_2x2,)
     second = jax.random.uniform(jax.random.key(1), shape)
@@ -69,7 +69,7 @@ def others_at(kind: str, shape: tuple[int, ...]) -> tuple:
 
 
 def layer_of(variant: Variant, kind: str) -> tuple:
-    """Return a kernel of one weight and its product, for a variant that needs them."""
+    """Return a kernel of one weight and its operation, for variants that need them."""
     if kind != "kernel" or variant.kernel_form != "product":
         return ()
     return jnp.ones((1,) * len(SHAPES[kind])), jnp.multiply
@@ -78,6 +78,6 @@ def layer_of(variant: Variant, kind: str) -> tuple:
 def plain(
     kind: str, others: tuple, key: Key[Array, ""], rate: Float[Array, ""], x: Array
 ) -> Array:
-    """Return what the plain network computes from x times a constant."""
+    """Return the plain network's result for x times a constant."""
     scaled = x * jnp.asarray(0.5, x.dtype)
     return scaled if kind == "kernel" else PLAIN[kind](scaled, *others)

@@ -1,7 +1,8 @@
 """Whole runs, timed from the start of the process to its last line.
 
 Import, data, compilation, training and evaluation all count. `train.py` runs with an
-empty cache (cold) and with the cache that this leaves (warm), in turn with Keras.
+empty cache (cold), and again with the cache that this run leaves (warm), alternating
+with Keras.
 """
 
 import statistics
@@ -22,14 +23,14 @@ OURS = ("cold", "warm")
 
 
 def measure_runs(data_dir: str, rounds: int) -> Iterator[str]:
-    """Yield a line per run of each round, then the medians and their ratios to Keras.
+    """Yield a line for each run of each round, then medians and ratios to Keras.
 
     Raises:
-        ValueError: Keras is not installed, the data set is not there, or a run fails.
+        ValueError: Keras is not installed, the data set is missing, or a run fails.
     """
     if not find_spec("tensorflow"):
         raise ValueError(
-            "Keras, which this compares with, is not installed: first run "
+            "This compares runs with Keras, which is not installed: first run "
             "pip install -e '.[bench]'."
         )
     seconds: dict[str, list[float]] = {name: [] for name in (*OURS, "Keras")}
@@ -42,7 +43,7 @@ def measure_runs(data_dir: str, rounds: int) -> Iterator[str]:
 
 
 def medians(seconds: dict[str, list[float]]) -> Iterator[str]:
-    """Yield a line for each of our runs: its median, and its ratio to Keras' median."""
+    """Yield a line for each of our runs, with its median and the ratio to Keras."""
     peer = statistics.median(seconds["Keras"])
     for name in OURS:
         own = statistics.median(seconds[name])
@@ -50,7 +51,7 @@ def medians(seconds: dict[str, list[float]]) -> Iterator[str]:
 
 
 def commands(scratch: Path, data_dir: str) -> dict[str, list[str]]:
-    """Return the three commands in their order, and write the arrays for Keras."""
+    """Write the arrays for Keras, and return the three commands in their order."""
     ours = [
         sys.executable, "train.py", "--flagfile=configs/cnn_mnist.flags", "--epochs=5",
         "--batch_size=32", f"--data_dir={data_dir}", f"--cache_dir={scratch / 'cache'}",
@@ -65,7 +66,7 @@ def commands(scratch: Path, data_dir: str) -> dict[str, list[str]]:
 
 
 def write_arrays(path: Path, data_dir: str) -> None:
-    """Write MNIST as Keras' own loader has it on disk."""
+    """Write MNIST in the format of the file that Keras' own loader reads."""
     found = load("mnist", data_dir, str(path.parent / "decoded"))
     arrays = {}
     for name, split in {"train": found.train, "test": found.test}.items():
@@ -78,7 +79,7 @@ def wall_time(command: list[str]) -> float:
     """Return the seconds from the start of a process to its end.
 
     Raises:
-        ValueError: it fails; the message ends with the last line that it printed.
+        ValueError: the process fails; the message ends with the last line it printed.
     """
     begin = time.perf_counter()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""Training steps in plain Flax, as one first writes them."""
+"""Training steps in plain Flax, written as usual."""
 
 import itertools
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Training steps in Keras, where it is installed."""
+"""Training steps in Keras, if it is installed."""
 
 from functools import partial
 
@@ -7,7 +7,10 @@ from benchmarks.timing import Calls
 
 
 def keras_training(layers: Layers, data: Arrays, batch_size: int) -> Calls:
-    """Return Keras' own `model.fit` on arrays in memory, one epoch per timing."""
+    """Return training with Keras' own `model.fit` on arrays in memory.
+
+    Each timing is one epoch.
+    """
     import keras  # pyright: ignore[reportMissingImports]
 
     keras.utils.set_random_seed(0)

@@ -1,4 +1,4 @@
-"""Dropout and training steps in PyTorch, on a GPU where there is one."""
+"""Dropout and training steps in PyTorch, on a GPU if there is one."""
 
 import importlib.util
 from collections.abc import Callable
@@ -18,14 +18,14 @@ from benchmarks.timing import Calls
 
 
 def torch_transforms() -> dict[str, Callable[[Callable], Callable]]:
-    """Return the ways to run a PyTorch function here, by name; none without PyTorch."""
+    """Return the ways to run a function in PyTorch by name; none if not installed."""
     if not importlib.util.find_spec("torch"):
         return {}
     import torch  # pyright: ignore[reportMissingImports]
 
     if not torch.cuda.is_available():
         return {"pytorch": lambda function: function}
-    # JAX multiplies float32 in TF32 by default on the same card.
+    # TF32, since JAX multiplies float32 in TF32 by default on the same card.
     torch.set_float32_matmul_precision("high")
     return {
         "pytorch": lambda function: function,
@@ -35,14 +35,14 @@ def torch_transforms() -> dict[str, Callable[[Callable], Callable]]:
 
 
 def torch_device() -> str:
-    """Return the device that PyTorch computes on: the GPU if there is one."""
+    """Return the device on which PyTorch computes: the GPU if there is one."""
     import torch  # pyright: ignore[reportMissingImports]
 
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def torch_wait() -> None:
-    """Wait for the GPU, where there is one."""
+    """Wait for the GPU, if there is one."""
     import torch  # pyright: ignore[reportMissingImports]
 
     if torch.cuda.is_available():
@@ -61,7 +61,7 @@ def torch_training(
     images = torch.from_numpy(pixels).to(device)
     labels = torch.from_numpy(data[1].astype(np.int64)).to(device)
     model = torch.nn.Sequential(*map(torch_layer, layers)).to(device)
-    model(images[:2])  # Lazy layers take their sizes.
+    model(images[:2])  # The lazy layers take their sizes in this call.
     optimizer = torch.optim.Adam(model.parameters(), fused=device == "cuda")
 
     @transform
@@ -119,7 +119,7 @@ def torch_residual(branch: Layers, stride: int, more: int):
 
 
 def torch_dropouts(shape: tuple[int, ...], dtype: str) -> dict[str, Calls]:
-    """Return PyTorch's dropout, run in each of the ways that are available here."""
+    """Return PyTorch's dropout in each of the ways to run it that are available."""
     return {
         f"{name} dropout": torch_dropout(transform, shape, dtype)
         for name, transform in torch_transforms().items()
@@ -127,7 +127,7 @@ def torch_dropouts(shape: tuple[int, ...], dtype: str) -> dict[str, Calls]:
 
 
 def torch_dropout(transform: Callable, shape: tuple[int, ...], dtype: str) -> Calls:
-    """Return calls of PyTorch's dropout and its derivative."""
+    """Return a function that calls PyTorch's dropout and its derivative."""
     import torch  # pyright: ignore[reportMissingImports]
 
     options = {"device": torch_device(), "dtype": getattr(torch, dtype)}

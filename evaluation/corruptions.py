@@ -1,11 +1,11 @@
 """Corruptions of test images at five severities, each a function of an example's key.
 
-They act on one image with values in [0, 1], after Hendrycks & Dietterich 2019
+Each acts on one image with values in [0, 1], after Hendrycks & Dietterich 2019
 ("Benchmarking Neural Network Robustness to Common Corruptions and Perturbations",
-ICLR). The strengths are our own, for images of about 28 to 32 pixels: compare arms on
-them, not with published numbers. An example has the same noise, and moves in the same
-direction, at every severity. To add a corruption, write a function and a line with its
-strengths in `CORRUPTIONS`.
+ICLR). The strengths are our own, chosen for images of about 28 to 32 pixels: use them
+to compare arms, not to compare with published numbers. An example has the same noise,
+and moves in the same direction, at every severity. To add a corruption, write a
+function and add a line with its strengths to `CORRUPTIONS`.
 """
 
 from collections.abc import Callable
@@ -24,9 +24,9 @@ Strength = float
 
 
 class Corruption(NamedTuple):
-    """A function `apply(key, image, strength) -> image` with five strengths.
+    """A function `apply(key, image, strength) -> image`, and a strength per severity.
 
-    The strengths belong to severities 1 to 5.
+    The five strengths belong to severities 1 to 5.
     """
 
     apply: Callable[[Key[Array, ""], Image, Strength], Image]
@@ -39,13 +39,13 @@ def gaussian_noise(key: Key[Array, ""], image: Image, strength: Strength) -> Ima
 
 
 def shot_noise(key: Key[Array, ""], image: Image, strength: Strength) -> Image:
-    """Add the noise of counting photons, 1 / strength of them at full brightness."""
+    """Add the noise of a photon count; full brightness is 1 / strength photons."""
     counts = jax.random.poisson(key, image / strength)
     return counts.astype(jnp.float32) * strength
 
 
 def impulse_noise(key: Key[Array, ""], image: Image, strength: Strength) -> Image:
-    """Set a fraction of the values, the strength, to 0 or 1."""
+    """Set a random fraction of the values to 0 or 1; the strength is the fraction."""
     lot = jax.random.uniform(key, image.shape)
     salted = jnp.where(lot > 1 - strength / 2, 1.0, image)
     return jnp.where(lot < strength / 2, 0.0, salted)
@@ -62,24 +62,24 @@ def blur(key: Key[Array, ""], image: Image, strength: Strength) -> Image:
 
 
 def rotation(key: Key[Array, ""], image: Image, strength: Strength) -> Image:
-    """Rotate about the centre by the strength in degrees, one way or the other."""
+    """Rotate about the centre by the strength in degrees, in a random direction."""
     return rotate(image, _sign(key) * strength)
 
 
 def translation(key: Key[Array, ""], image: Image, strength: Strength) -> Image:
-    """Shift in any direction; the strength is a fraction of the side."""
+    """Shift in a random direction; the strength is a fraction of the side."""
     angle = jax.random.uniform(key, maxval=2 * jnp.pi)
     sides = jnp.asarray(image.shape[:2], jnp.float32)
     return warp(image, jnp.eye(2), strength * sides * _direction(angle))
 
 
 def scale(key: Key[Array, ""], image: Image, strength: Strength) -> Image:
-    """Scale about the centre by the strength: below 1 things become smaller."""
+    """Scale about the centre by the strength; below 1, objects become smaller."""
     return warp(image, jnp.eye(2) / strength, jnp.zeros(2))
 
 
 def shear(key: Key[Array, ""], image: Image, strength: Strength) -> Image:
-    """Shift each row sideways by the strength times its height over the centre."""
+    """Shift each row sideways by the strength times its height above the centre."""
     slant = jnp.asarray([[0.0, 0.0], [strength, 0.0]])
     return warp(image, jnp.eye(2) + _sign(key) * slant, jnp.zeros(2))
 
@@ -90,13 +90,13 @@ def brightness(key: Key[Array, ""], image: Image, strength: Strength) -> Image:
 
 
 def contrast(key: Key[Array, ""], image: Image, strength: Strength) -> Image:
-    """Shrink the distance to each channel's mean to the strength, a fraction."""
+    """Multiply the distance to each channel's mean by the strength, a fraction."""
     mean = image.mean((0, 1), keepdims=True)
     return mean + strength * (image - mean)
 
 
 def pixelate(key: Key[Array, ""], image: Image, strength: Strength) -> Image:
-    """Reduce the resolution to the strength, a fraction, and repeat the pixels."""
+    """Reduce the resolution to a fraction, the strength, and repeat the pixels."""
     height, width, channels = image.shape
     small = (round(height * strength), round(width * strength), channels)
     coarse = jax.image.resize(image, small, "linear")
@@ -104,7 +104,7 @@ def pixelate(key: Key[Array, ""], image: Image, strength: Strength) -> Image:
 
 
 def occlusion(key: Key[Array, ""], image: Image, strength: Strength) -> Image:
-    """Cover a grey square wholly inside the image; its side is a fraction of it."""
+    """Cover a square inside the image with grey; the strength is its relative side."""
     inside = jnp.ones((), bool)
     for axis, part in enumerate(jax.random.uniform(key, (2,))):
         length = image.shape[axis]
@@ -170,13 +170,13 @@ def corrupt(
 def rotate(image: Image, degrees: Float[Array, ""] | float) -> Image:
     """Rotate an image counter-clockwise about its centre."""
     sine, cosine = _direction(jnp.deg2rad(degrees))
-    # The matrix leads from a pixel to where its value comes from: rows run down.
+    # The matrix maps a pixel to the position that its value comes from; rows run down.
     turn = jnp.asarray([[cosine, sine], [-sine, cosine]])
     return warp(image, turn, jnp.zeros(2))
 
 
 def warp(image: Image, matrix: Float[Array, "2 2"], shift: Float[Array, " 2"]) -> Image:
-    """Map an image affinely: pixel p shows what lay at `matrix @ p - shift`.
+    """Transform an image affinely: pixel p gets the value at `matrix @ p - shift`.
 
     Positions are (row, column) from the centre. The interpolation is bilinear, and
     beyond the edge the values of the edge are repeated.

@@ -42,8 +42,8 @@ TITLES = {
     "corruptions": "Accuracy and calibration under corruption",
 }
 ANGLES = np.linspace(0, 165, 12)
-ROTATION_SAMPLES = 100  # For each angle.
-ROTATED_CLASS = 1  # As in the published figure.
+ROTATION_SAMPLES = 100  # The number of samples for each angle.
+ROTATED_CLASS = 1  # The published figure rotates a one.
 
 Record = dict[str, Any]
 
@@ -69,7 +69,7 @@ class EvaluationRequest(NamedTuple):
 
 
 class InferenceResult(NamedTuple):
-    """The results of one inference rule: scores, and the samples behind them."""
+    """The results of one inference rule: scores, and the samples they come from."""
 
     scores: ScoresByName
     corrupted: Severities
@@ -78,7 +78,7 @@ class InferenceResult(NamedTuple):
 
 
 def evaluate(run: Run, path: Path, request: EvaluationRequest) -> Record:
-    """Evaluate one run, write everything into `path`, print the table."""
+    """Evaluate one run, write all results into `path`, and print the table."""
     test = held_out(run, "test", request.examples)
     results = {
         inference: evaluate_inference_rule(run, inference, test, request)
@@ -104,7 +104,7 @@ def evaluate(run: Run, path: Path, request: EvaluationRequest) -> Record:
 def evaluate_inference_rule(
     run: Run, inference: str, test: Part, request: EvaluationRequest
 ) -> InferenceResult:
-    """Evaluate one inference rule on everything that was asked for."""
+    """Evaluate one inference rule on every data set and corruption requested."""
     predict = prepare_inference(run, inference, request.samples)
     samples, outside = predict_part(run, predict, test), None
     found = scores.score(samples, test.labels)
@@ -129,7 +129,7 @@ def plot_all(
     results: dict[str, InferenceResult],
     request: EvaluationRequest,
 ) -> Iterator[tuple[str, Figure]]:
-    """Yield every picture that the results allow, with its name."""
+    """Yield the name and the figure of every picture that the results allow."""
     by_inference = {inference: result.test for inference, result in results.items()}
     predictions = Predictions(test.images, test.labels, by_inference)
     sampled = [inference for inference in results if inference in SAMPLED]
@@ -150,7 +150,7 @@ def plot_all(
 
 
 def plot_rotation(run: Run, test: Part, inference: str) -> Figure:
-    """Plot how predictions change while the first test image of a class rotates."""
+    """Plot the predictions for the first test image of a class as it rotates."""
     image = jnp.asarray(
         test.images[int(np.argmax(test.labels == ROTATED_CLASS))], jnp.float32
     )

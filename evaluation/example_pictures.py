@@ -1,4 +1,4 @@
-"""Pictures of test images: one that is rotated, and the most uncertain ones."""
+"""Pictures of test images: a rotated one, and those with the largest uncertainty."""
 
 import numpy as np
 from jaxtyping import Float, Num
@@ -19,9 +19,9 @@ def plot_rotated(
     degrees: Float[np.ndarray, " angles"],
     samples: Samples,
 ) -> Figure:
-    """Plot the class probabilities of every sample while an image rotates.
+    """Plot the class probabilities of every sample as an image rotates.
 
-    After Gal & Ghahramani 2016, figure 4.
+    The plot follows figure 4 of Gal & Ghahramani 2016.
     """
     probabilities = np.exp(samples)
     likely = probabilities.mean(0).max(0).argsort()[::-1][:CLASSES]
@@ -45,7 +45,7 @@ def plot_rotated(
 
 
 def plot_most_uncertain(predictions: Predictions, inference: str) -> Figure:
-    """Plot the test images of largest predictive entropy with their predictions."""
+    """Plot the test images with the largest predictive entropy, and the predictions."""
     predicted = measures.averaged(predictions.by_inference[inference])
     entropy = measures.entropy(predicted)
     figure = Figure(figsize=(10, 5), layout="constrained")

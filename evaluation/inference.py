@@ -2,7 +2,7 @@
 
 | inference rule | at a site with dropout |
 |---|---|
-| `plain` | the plain network, whatever the plan says |
+| `plain` | the plain network, without dropout |
 | `scaling` | weight scaling: the plain network where dropout scales in training, the largest value times 1 - rate in max-pooling dropout |
 | `pooling` | each variant's own evaluation: probabilistic weighted pooling at windows, weight scaling elsewhere |
 | `mc` | Monte-Carlo: a mask for each example and sample |
@@ -39,21 +39,21 @@ MODES: dict[str, Mode] = {
     "gaussian": "gaussian",
 }
 SAMPLED = ("mc", "shared_mc", "gaussian")
-MEMORY = 2**29  # Bytes that a chunk of images may take on an accelerator.
-# On a CPU, chunks that stay in its cache take half the time:
-# `python scripts/bench_inference.py`.
+MEMORY = 2**29  # The bytes that a chunk of images may take on an accelerator.
+# On a CPU, prediction takes half the time if chunks stay in the cache
+# (`python scripts/bench_inference.py`).
 CACHE = 2**22
-CHUNK = 512  # Images per chunk, where they fit.
+CHUNK = 512  # The number of images per chunk, if that many fit.
 
 PredictSamples = Callable[..., Float[Array, "samples n classes"]]
 Predict = Callable[[State, Key[Array, ""], Any, Any], Samples]
 
 
 def check_inference_rule(inference: str, rows: tuple[Row, ...]) -> None:
-    """Check that an inference rule exists and that the plan has what it acts on.
+    """Check that an inference rule exists and that the plan has sites for it.
 
     Raises:
-        ValueError: it does not; the message says what is allowed.
+        ValueError: the rule does not exist, or the plan has no site for it.
     """
     if inference not in MODES:
         raise ValueError(f"--rule={inference}: expected one of {', '.join(MODES)}.")
@@ -76,9 +76,9 @@ def make_predict_samples(
 ) -> PredictSamples:
     """Return a function (state, key, images, examples) -> log-probabilities, to jit.
 
-    Sample t of an example is a function of the key, t and the example's id. What comes
-    before the first site with dropout does not depend on t and is computed once. The
-    rates are those of the last step done. Inference rules without masks have one
+    Sample t of an example is a function of the key, t and the example's id. The layers
+    before the first site with dropout do not depend on t and are computed once. The
+    rates are those of the last completed step. Inference rules without masks have one
     sample.
     """
     draws = jnp.arange(samples if inference in SAMPLED else 1, dtype=jnp.int32)
@@ -110,8 +110,8 @@ def compile_predict(
 ) -> Predict:
     """Compile an inference rule once, for chunks of `most` images or as many as fit.
 
-    The function that it returns takes (state, key, images, examples), arrays of any
-    length, shows its progress, and gives log-probabilities in NumPy.
+    The returned function takes (state, key, images, examples), with arrays of any
+    length, shows its progress, and returns log-probabilities as a NumPy array.
     """
     mesh = experiment.mesh
     rows = NamedSharding(mesh, PartitionSpec("data"))
@@ -133,7 +133,7 @@ def compile_predict(
 def _fitting_program(
     experiment: Experiment, state: State, inference: str, samples: int, most: int
 ) -> tuple[Any, int]:
-    """Return the compiled program and for how many images at a time it is."""
+    """Return the compiled program and the number of images that it takes at a time."""
     image, _ = experiment.data.test.fetch(np.zeros(1, np.int32))
     jitted = compiled(make_predict_samples(experiment.objective, inference, samples))
     rows = NamedSharding(experiment.mesh, PartitionSpec("data"))

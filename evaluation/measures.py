@@ -2,10 +2,11 @@
 
 Predictions are log-probabilities in NumPy, of shape (n, classes), or (samples, n,
 classes) where a network predicts each example several times; `averaged` turns the
-second into the first. All sums are in float64. AUROC is scikit-learn's, the minimiser
-of temperature scaling SciPy's. The rest is written here and tested against scikit-learn
-where it has the measure: its log loss clips probabilities near 0, its Brier score warns
-of the rounding of float32, and it has no calibration errors and no risk-coverage curve.
+second into the first. All sums are in float64. AUROC comes from scikit-learn, and the
+minimiser of temperature scaling from SciPy. The other measures are written here, since
+scikit-learn's log loss clips probabilities near 0, its Brier score warns of float32
+rounding, and it has no calibration errors and no risk-coverage curve. They are tested
+against scikit-learn where it has the measure.
 """
 
 from collections.abc import Callable
@@ -66,10 +67,10 @@ def equal_mass(confidence: PerExample) -> Float[np.ndarray, " edges"]:
 def expected_calibration_error(
     log_probabilities: LogProbabilities, labels: Labels, edges: Edges = equal_width
 ) -> float:
-    """Return the mean gap between accuracy and confidence, over binned examples.
+    """Return the mean gap between accuracy and confidence over binned examples.
 
-    It is sum_b (n_b / n) |accuracy_b - confidence_b| over bins (low, high] of the
-    largest probability (Guo et al. 2017, eq. 3).
+    The formula is sum_b (n_b / n) |accuracy_b - confidence_b| over bins (low, high] of
+    the largest probability (Guo et al. 2017, eq. 3).
     """
     return _calibration_gap(*_confidences(log_probabilities, labels), edges)
 
@@ -120,20 +121,20 @@ def entropy(
 
 
 def expected_entropy(samples: Samples) -> PerExample:
-    """Return the mean entropy of the samples, which more samples do not reduce."""
+    """Return the mean entropy of each sample's own probabilities, in nats."""
     return entropy(samples).mean(0)
 
 
 def mutual_information(samples: Samples) -> PerExample:
-    """Return how much samples disagree: predictive minus expected entropy (BALD).
+    """Return the predictive minus the expected entropy: how much samples disagree.
 
-    It lies in [0, log(min(samples, classes))] (Houlsby et al. 2011, eq. 2).
+    This is BALD (Houlsby et al. 2011, eq. 2), in [0, log(min(samples, classes))].
     """
     return np.maximum(entropy(averaged(samples)) - expected_entropy(samples), 0)
 
 
 def variation_ratio(samples: Samples) -> PerExample:
-    """Return the fraction of samples that do not vote for the most voted class."""
+    """Return the fraction of samples that do not vote for the class with most votes."""
     votes = np.eye(samples.shape[-1])[samples.argmax(-1)].sum(0)
     return 1 - votes.max(-1) / len(samples)
 
@@ -143,8 +144,8 @@ def risk_coverage(
 ) -> tuple[PerExample, PerExample]:
     """Return coverages 1/n, ..., 1 and the error among the most confident examples.
 
-    Equally confident examples count as in the mean over random orders (El-Yaniv &
-    Wiener 2010).
+    Among equally confident examples, the error is the mean over all their orders
+    (El-Yaniv & Wiener 2010).
     """
     levels, level = np.unique(-confidence, return_inverse=True)
     wrong = np.bincount(level, ~correct, len(levels)) / np.bincount(level)
@@ -162,11 +163,11 @@ def area_under_risk_coverage(
 def out_of_distribution_auroc(
     inside: PerExample, outside: Float[np.ndarray, " others"]
 ) -> float:
-    """Return how often an outside example has the larger score.
+    """Return how often an outside example scores higher than a test example (AUROC).
 
-    0.5 is chance, 1 is perfect separation.
+    0.5 is chance, and 1 is perfect separation.
     """
-    # Takes a second or more to import, and few need it.
+    # The import takes a second or more, and few callers need it.
     from sklearn.metrics import roc_auc_score
 
     is_outside = np.repeat([False, True], [len(inside), len(outside)])
@@ -178,15 +179,16 @@ def temper(
 ) -> Float[np.ndarray, "*dims classes"]:
     """Return the log-softmax of logits / temperature.
 
-    Log-probabilities may stand for logits: they differ by a constant per example.
+    Log-probabilities can be used as logits, since the two differ by a constant per
+    example.
     """
     return log_softmax(log_probabilities.astype(np.float64) / temperature, axis=-1)
 
 
 def fit_temperature(samples: Samples, labels: Labels) -> float:
-    """Return the temperature within `TEMPERATURES` of the largest likelihood.
+    """Return the temperature within `TEMPERATURES` that maximises the likelihood.
 
-    Each sample is tempered before all are averaged (Guo et al. 2017, section 4.2).
+    Each sample is tempered before the average is taken (Guo et al. 2017, section 4.2).
     """
 
     def loss(logarithm: float) -> float:
@@ -207,7 +209,7 @@ def _probabilities(
 def _confidences(
     log_probabilities: LogProbabilities, labels: Labels
 ) -> tuple[PerExample, Bool[np.ndarray, " n"]]:
-    """Return each example's largest probability, and whether its class is the label."""
+    """Return the largest probability of each example, and whether it is right."""
     confidence = _probabilities(log_probabilities).max(-1)
     return confidence, log_probabilities.argmax(-1) == labels
 

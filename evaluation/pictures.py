@@ -23,7 +23,7 @@ ORDERS = 20
 
 
 def plot_reliability(predictions: Predictions) -> Figure:
-    """Plot accuracy against confidence in each bin, above how confidence is spread."""
+    """Plot accuracy against confidence in each bin, above a histogram of confidence."""
     count = len(predictions.by_inference)
     figure = Figure(figsize=(1 + 3.1 * count, 4.2), layout="constrained")
     grid = figure.subplots(
@@ -69,8 +69,8 @@ def plot_risk_coverage(predictions: Predictions) -> Figure:
 def plot_error_by_samples(predictions: Predictions, sampled: str) -> Figure:
     """Plot error and likelihood of a sampled inference rule by number of samples.
 
-    Inference rules with one sample are horizontal lines. After Srivastava et al. 2014,
-    figure 11.
+    Inference rules with one sample are horizontal lines. The plot follows figure 11 of
+    Srivastava et al. 2014.
     """
     samples = predictions.by_inference[sampled]
     counts = sorted({*np.geomspace(1, len(samples), 16).round().astype(int).tolist()})
@@ -94,7 +94,7 @@ def plot_error_by_samples(predictions: Predictions, sampled: str) -> Figure:
 
 
 def plot_entropies(inside: Samples, outside: Samples, names: tuple[str, str]) -> Figure:
-    """Plot how uncertainties are spread on the run's test set and on another."""
+    """Plot histograms of the uncertainties on the run's test set and on another."""
     uncertainties: dict[str, Callable] = {
         "predictive entropy": lambda samples: measures.entropy(
             measures.averaged(samples)
@@ -122,9 +122,9 @@ def plot_corrupted(lines: dict[str, list[Severities]]) -> Figure:
     """Plot accuracy and calibration error of each corruption against its severity.
 
     Args:
-        lines: the scores of one run or several, by their label in the legend: an
-            inference rule, or a plan and an inference rule. Of several runs the mean
-            and the range are plotted.
+        lines: the scores of one run or several, by their label in the legend, which is
+            an inference rule, or a plan and an inference rule. If there are several
+            runs, their mean and range are plotted.
     """
     names = list(next(iter(lines.values()))[0])
     columns = min(len(names), 6)

@@ -1,4 +1,4 @@
-"""Predictions of a finished run: its newest state, and examples to predict."""
+"""Predictions of a finished run, from its newest state on chosen examples."""
 
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ StoredImages = Num[np.ndarray, "n height width channels"]
 
 
 class Run(NamedTuple):
-    """A trained network with everything that it was made of."""
+    """A trained network: the experiment of its run, and its newest state."""
 
     experiment: Experiment
     state: State
@@ -44,7 +44,7 @@ class Part(NamedTuple):
 
 
 class Predictions(NamedTuple):
-    """Labelled images, and what each inference rule predicts for them."""
+    """Labelled images, and the predictions of each inference rule for them."""
 
     images: StoredImages
     labels: Labels
@@ -56,11 +56,11 @@ def load_runs(workdir: str, data_dir: str = "", cache_dir: str = "") -> list[Run
 
     Args:
         workdir: the directory of the run.
-        data_dir: the directory of the data now; as recorded if empty.
-        cache_dir: where decoded data are kept; the user's cache if empty.
+        data_dir: the directory of the data now; if empty, the recorded one.
+        cache_dir: the directory of decoded data; if empty, the user's cache.
 
     Raises:
-        ValueError: no run, no checkpoint, no data, or a run on text.
+        ValueError: there is no run, checkpoint or data, or the run is on text.
     """
     experiment, state = restore(workdir, data_dir, cache_dir)
     if np.ndim(experiment.data.test.fetch(np.zeros(1, np.int32))[1]) > 1:

@@ -1,4 +1,4 @@
-"""Batch-norm statistics estimated anew with dropout off, and what they change."""
+"""Batch-norm statistics, estimated again without dropout, and their effect."""
 
 import json
 from pathlib import Path
@@ -22,13 +22,13 @@ from training.state import State, steps_done
 
 
 def recalibrate(workdir: str, data_dir: str = "", cache_dir: str = "") -> None:
-    """Estimate a run's statistics without dropout, print and write what changes.
+    """Estimate a run's statistics without dropout; print and write the effect.
 
-    `recalibrated.json` in the workdir gets the variance shift of each norm, and the
-    test scores before and after.
+    The variance shift of each norm, and the test scores before and after, are written
+    to `recalibrated.json` in the workdir.
 
     Raises:
-        ValueError: no run is there, or its network has no batch norm.
+        ValueError: there is no run, or its network has no batch norm.
     """
     experiment, state = restore(workdir, data_dir, cache_dir)
     if experiment.members or not state.stats:

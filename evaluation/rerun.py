@@ -1,4 +1,4 @@
-"""Reruns: a run repeated in a fresh directory, and what differs in the two records."""
+"""Reruns: repeat a run in a fresh directory and compare the two records."""
 
 import itertools
 import subprocess
@@ -18,7 +18,7 @@ RECORD = ("run.flags", "summary.json", "metrics.jsonl")
 
 
 class Verdict(NamedTuple):
-    """Whether a rerun is identical, and the text that says so or what differs."""
+    """Whether a rerun is identical, and a text with the differences, if any."""
 
     identical: bool
     text: str
@@ -31,12 +31,12 @@ def rerun(
 
     Args:
         workdir: the directory of the run.
-        into: keeps the rerun in this directory, unless empty.
-        data_dir: where the data lie now; as recorded if empty.
-        cache_dir: where decoded data are kept; the user's cache if empty.
+        into: the directory that keeps the rerun; if empty, the rerun is deleted.
+        data_dir: the directory of the data now; if empty, the recorded one.
+        cache_dir: the directory of decoded data; if empty, the user's cache.
 
     Raises:
-        ValueError: the workdir holds no whole record, or the run cannot be repeated.
+        ValueError: the record is incomplete, or the run cannot be repeated.
     """
     for name in RECORD:
         if not (workdir / name).is_file():
@@ -54,7 +54,7 @@ def rerun(
 
 
 def repeat(workdir: Path, again: Path, data_dir: str, cache_dir: str) -> None:
-    """Run `train.py` with the flags of a run's record, after a check of the record.
+    """Check the record of a run, and run `train.py` with its flags.
 
     Raises:
         ValueError: the record is damaged, or the run cannot be repeated.
@@ -69,7 +69,8 @@ def repeat(workdir: Path, again: Path, data_dir: str, cache_dir: str) -> None:
             str(TRAIN),
             f"--flagfile={workdir / 'run.flags'}",
             *(f"--{name}={value}" for name, value in moved.items()),
-            # Empty too: a record of an earlier version holds the cache of its machine.
+            # Passed even if empty: a record of an earlier version holds the cache
+            # directory of its own machine.
             f"--cache_dir={cache_dir}",
         ]
     )
@@ -89,10 +90,10 @@ def differences(expected: Path, found: Path) -> list[str]:
 
 
 def results(workdir: Path) -> dict[str, Any]:
-    """Return what a rerun has to repeat; of a population, of each member.
+    """Return the values that a rerun has to repeat, for each member of a population.
 
     Raises:
-        ValueError: the record lacks it.
+        ValueError: the record does not have them.
     """
     recorded = read_summary(workdir)
     try:
@@ -110,7 +111,7 @@ def results(workdir: Path) -> dict[str, Any]:
 
 
 def first_difference(expected: list[dict], found: list[dict]) -> list[str]:
-    """Return the first line of the metrics that differs, as one text or none."""
+    """Return a text on the first line of the metrics that differs, if there is one."""
     for old, new in itertools.zip_longest(expected, found, fillvalue={}):
         if old != new:
             return [_difference(old, new)]
@@ -118,7 +119,7 @@ def first_difference(expected: list[dict], found: list[dict]) -> list[str]:
 
 
 def circumstances(expected: Path, found: Path) -> list[str]:
-    """Return the circumstances of the rerun that are others than those of the run."""
+    """Return how the circumstances of the rerun differ from those of the run."""
     first, second = (read_summary(workdir) for workdir in (expected, found))
     return [
         f"{name} {second.get(name)}, was {first.get(name)}"
@@ -128,7 +129,7 @@ def circumstances(expected: Path, found: Path) -> list[str]:
 
 
 def matches(workdir: Path) -> list[str]:
-    """Return what is equal in an identical rerun."""
+    """Return the values that an identical rerun shares with its run."""
     digests = [
         f"{name.replace('params', 'parameters').removesuffix('_digest')} {value[:16]}"
         for name, value in results(workdir).items()

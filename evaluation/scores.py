@@ -40,7 +40,7 @@ UNCERTAINTIES: dict[str, Callable[[Samples], PerExample]] = {
 
 
 def score(samples: Samples, labels: Labels) -> ScoresByName:
-    """Return all scores and mean uncertainties of predictions for labelled examples."""
+    """Return all scores, and the mean uncertainties, of predictions with labels."""
     predicted = measures.averaged(samples)
     correct = predicted.argmax(-1) == labels
     confidence = np.exp(predicted.max(-1))
@@ -57,7 +57,7 @@ def score(samples: Samples, labels: Labels) -> ScoresByName:
 def score_tempered(
     samples: Samples, labels: Labels, held: Samples, held_labels: Labels
 ) -> ScoresByName:
-    """Return the scores that a temperature changes, fitted on held-out examples."""
+    """Return the scores after temperature scaling, fitted on held-out examples."""
     temperature = measures.fit_temperature(held, held_labels)
     tempered = measures.averaged(measures.temper(samples, temperature))
     return {
@@ -69,8 +69,8 @@ def score_tempered(
 def score_outside(inside: Samples, outside: Samples) -> ScoresByName:
     """Return how well each uncertainty detects examples of another data set.
 
-    With a single sample nothing disagrees: uncertainties that measure disagreement are
-    left out.
+    Uncertainties that measure disagreement between samples are left out if there is a
+    single sample.
     """
     found = {}
     for name, uncertainty in UNCERTAINTIES.items():
@@ -83,7 +83,7 @@ def score_outside(inside: Samples, outside: Samples) -> ScoresByName:
 def score_corrupted(
     run: Run, predict: Predict, part: Part, clean: Samples, names: list[str]
 ) -> Severities:
-    """Return the scores of each corruption at severities 0, which is `clean`, to 5."""
+    """Return the scores of each corruption at severities 0 (`clean`) to 5."""
     return {
         name: _scores_by_severity(
             [clean, *_corrupted_samples(run, predict, part, name)], part.labels
@@ -120,7 +120,7 @@ def parse_corruptions(text: str) -> list[str]:
     """Return the corruptions that a flag names, or all of them.
 
     Raises:
-        ValueError: there is no such corruption.
+        ValueError: a corruption does not exist.
     """
     names = list(CORRUPTIONS) if text == "all" else [n for n in text.split(",") if n]
     for name in names:
@@ -137,7 +137,8 @@ def errors_by_samples(
 ) -> Float[np.ndarray, "orders counts 2"]:
     """Return error and negative log-likelihood of the first k samples, averaged.
 
-    The k are `counts`; each of the orders is a random order of the samples.
+    The values of k are `counts`. Each row of the result has its own random order of the
+    samples.
     """
     random = np.random.default_rng(0)
     probabilities = np.exp(samples)

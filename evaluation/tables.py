@@ -3,11 +3,11 @@
 from evaluation.scores import ScoresByName
 from training.record.console import aligned
 
-ABSENT = "-"  # Stands for a score that an inference rule does not have.
+ABSENT = "-"  # The cell of a score that an inference rule does not have.
 
 
 def table(inferences: dict[str, ScoresByName]) -> list[str]:
-    """Return a line for each score with a column for each inference rule."""
+    """Return a table with a line per score and a column per inference rule."""
     rows = [
         [
             name,
@@ -19,7 +19,7 @@ def table(inferences: dict[str, ScoresByName]) -> list[str]:
 
 
 def score_names(results: list[dict[str, ScoresByName]]) -> list[str]:
-    """Return all scores that any inference rule has, in order."""
+    """Return the names of the scores that any inference rule has, in order."""
     return list(
         dict.fromkeys(
             name for run in results for found in run.values() for name in found

@@ -1,4 +1,4 @@
-"""A recurrent language model of characters: it predicts the next one at each."""
+"""A recurrent language model that predicts the next character at each position."""
 
 from typing import Literal
 
@@ -13,7 +13,7 @@ from models.recurrence import Recurrence
 
 
 class Embedding(nnx.Module):
-    """A vector for each character: a row of a table, the kernel `embedding/kernel`."""
+    """An embedding: the vector of a character is a row of `embedding/kernel`."""
 
     def __init__(self, shape: tuple[int, int], key: Key[Array, ""]):
         table = GLOROT(named_key(key, "embedding/kernel"), shape, jnp.float32)
@@ -23,7 +23,8 @@ class Embedding(nnx.Module):
         self, characters: Float[Array, "n time characters"], drop: Drop
     ) -> Float[Array, "n time width"]:
         """Map one-hot characters to their vectors."""
-        # A product, not a look-up: an operation that dropout of kernels can repeat.
+        # A matrix product in place of a look-up: the variants that drop kernels need
+        # an operation (x, kernel) -> product.
         table = self.kernel[...].astype(characters.dtype)
         return drop("embedding/kernel", characters, table, jnp.matmul)
 

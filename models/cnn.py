@@ -21,12 +21,12 @@ from models.layers import (
 class CNN(nnx.Module):
     """conv 32 - pool - conv 64 - pool - dense 128 - dense: the article's Keras network.
 
-    3x3 convolutions without padding; 225,034 parameters on 28x28x1.
+    The 3x3 convolutions have no padding. On 28x28x1 there are 225,034 parameters.
     """
 
     name: ClassVar[str] = "cnn"
     padding: ClassVar[Padding] = "VALID"
-    smallest: ClassVar[int] = 10  # The side of an image of which one pixel is left.
+    smallest: ClassVar[int] = 10  # Of images with sides of 10, one pixel is left.
 
     def __init__(
         self,
@@ -61,9 +61,9 @@ class CNN(nnx.Module):
 
 
 class CNNSame(CNN):
-    """The article's PyTorch network: `CNN` whose convolutions have padding 1.
+    """The article's PyTorch network: `CNN` with padding 1 in its convolutions.
 
-    421,642 parameters on 28x28x1.
+    On 28x28x1 there are 421,642 parameters.
     """
 
     name: ClassVar[str] = "cnn_same"
@@ -72,7 +72,7 @@ class CNNSame(CNN):
 
 
 def after_two_stages(length: int, padding: Padding) -> int:
-    """Return the length of a side after two convolutions, each with its pooling."""
+    """Return the length of a side after two convolutions, each followed by pooling."""
     border = 2 if padding == "VALID" else 0
     for _ in range(2):
         length = (length - border) // 2

@@ -34,8 +34,8 @@ HE = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 class Conv(nnx.Module):
     """A convolution, whose kernel is the site `<name>/kernel`.
 
-    The kernel is HWIO, initialised in float32 from the key of its site. Biases, where
-    there are any, start at 0.
+    The kernel has the layout HWIO and is initialised in float32 from the key of its
+    site. Biases, if there are any, start at 0.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class NormRelu(nnx.Module):
         self.norm = NORMS[norm](channels)
 
     def __call__(self, x: Array, drop: Drop, row_weights: RowWeights) -> Array:
-        """Normalise and rectify; the shape stays."""
+        """Normalise and rectify a map, which keeps its shape."""
         x = normalise(self.norm, drop(f"{self.name}/prenorm", x), row_weights)
         return rectify(self.name, x, drop)
 
@@ -146,7 +146,7 @@ def rectify(name: str, x: Array, drop: Drop) -> Array:
 def over_last_axis(
     vector: Float[Array, " c"], like: Float[Array, "*dims c"]
 ) -> Float[Array, "*ones c"]:
-    """Return a vector in the rank and dtype of an array whose last axis it spans."""
+    """Reshape and cast a vector so that it broadcasts along an array's last axis."""
     return vector.reshape((1,) * (like.ndim - 1) + vector.shape).astype(like.dtype)
 
 
@@ -161,7 +161,7 @@ def flatten(x: Float[Array, "n *dims"]) -> Float[Array, "n features"]:
 
 
 def require_size(model: str, image: tuple[int, int, int], smallest: int) -> None:
-    """Raise ValueError for an image that is too small for the network."""
+    """Raise ValueError if an image is too small for the network."""
     if min(image[:2]) < smallest:
         raise ValueError(
             f"{model} cannot take {image[0]}x{image[1]} images: the smallest that "
@@ -176,7 +176,7 @@ def require_widths(model: str, widths: tuple[int, ...], count: int) -> None:
 
 
 def require_one_of(model: str, option: str, value: int, allowed: Iterable[int]) -> None:
-    """Raise ValueError for a value of an option for which there is no network."""
+    """Raise ValueError unless an option has one of the allowed values."""
     if value not in allowed:
         names = ", ".join(map(str, allowed))
         raise ValueError(f"{model}({option}={value}): expected one of {names}.")

@@ -1,4 +1,4 @@
-"""Normalisation of feature maps: by batch, by group of channels, by map, or none."""
+"""Normalisation of feature maps: over a batch, a group of channels, a map, or none."""
 
 from collections.abc import Callable
 from functools import partial
@@ -13,10 +13,10 @@ NormKind = Literal["batch", "group", "layer", "none"]
 Norm = nnx.BatchNorm | nnx.GroupNorm | nnx.LayerNorm | None
 RowWeights = Float[Array, " n"] | None
 
-MOMENTUM = 0.9  # The part of running statistics that each batch leaves.
+MOMENTUM = 0.9  # The share of the running statistics that each batch keeps.
 
-# Flax asks for keys, though scales start at 1 and biases at 0. Made when used: a key at
-# import would start the devices before flags choose them.
+# Flax asks for keys, though scales start at 1 and biases at 0. They are made when they
+# are used, because a key at import would start the devices before flags choose them.
 _no_keys = partial(nnx.Rngs, 0)
 
 
@@ -45,7 +45,7 @@ def group_norm(channels: int) -> nnx.GroupNorm:
 
 
 def layer_norm(channels: int) -> nnx.GroupNorm:
-    """Normalise each example over its whole map; each channel has a scale and bias."""
+    """Normalise each example over its whole map, with a scale and bias per channel."""
     return _grouped(channels, 1)
 
 

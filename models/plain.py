@@ -8,15 +8,16 @@ from dropout import Drop, identity
 from models.convolution import Images, relu
 from models.layers import Conv, Dense, Depth, Size, pool_2x2, require_size
 
-# He et al. 2015, eq. 10: fan-in keeps the variance of activations, as no norm does.
+# He et al. 2015, eq. 10: fan-in keeps the variance of activations, since no norm does.
 HE_FAN_IN = jax.nn.initializers.he_normal()
 
 
 class Plain(nnx.Module):
-    """`depth` 3x3 convolutions in three stages, each twice as wide and half as large.
+    """A plain network of `depth` 3x3 convolutions in three stages.
 
-    The first stage is `width` channels wide. The network serves to show vanishing and
-    exploding gradients: He initialisation, rectified units, global average pooling.
+    The first stage is `width` channels wide; each later one is twice as wide, on maps
+    half as large. The network shows vanishing and exploding gradients. It has He
+    initialisation, rectified units and global average pooling.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Recurrent layers: a scan over time with cells of one kind, and their sites."""
+"""Recurrent layers: each scans over time with cells of one kind, and has sites."""
 
 from collections.abc import Callable
 from functools import partial
@@ -42,7 +42,7 @@ class Cell(NamedTuple):
 
 
 class Recurrence(nnx.Module):
-    """A layer of cells; a mask of its kernels holds for a whole sequence.
+    """A layer of cells, in which a mask of a kernel holds for a whole sequence.
 
     All biases start at 0, except the bias of a forget gate, which starts at 1
     (Jozefowicz et al. 2015).
@@ -77,8 +77,8 @@ class Recurrence(nnx.Module):
         )
         gates = drop(f"{self.name}/kernel", x, kernel, jnp.matmul)
         gates = gates + over_last_axis(self.bias[...], gates)
-        # Outside the scan, so that a mask holds for the sequence. The result is one
-        # kernel, or one per example.
+        # The kernel is dropped outside the scan, so that a mask holds for the whole
+        # sequence. The result is one kernel, or one per example.
         kernels = drop(f"{self.name}/recurrent/kernel", x, recurrent, _one_kernel)
 
         def step(states: States, now: tuple[Array, Array]) -> tuple[States, Units]:
@@ -102,9 +102,9 @@ class Recurrence(nnx.Module):
 def lstm_step(states: States, gates: Gates, to_gates: ToGates, drop: Drop) -> States:
     """Advance long short-term memory by a step.
 
-    Hochreiter & Schmidhuber 1997 with the forget gate of Gers et al. 2000. The gates
-    are input, forget, candidate, output. The new hidden state follows from the cell
-    state before zoneout (Krueger et al. 2017, eq. 6).
+    The cell is the one of Hochreiter & Schmidhuber 1997 with the forget gate of Gers et
+    al. 2000. The gates are input, forget, candidate, output. The new hidden state is
+    computed from the cell state before zoneout (Krueger et al. 2017, eq. 6).
     """
     hidden, cell = states
     gates = gates + to_gates(drop("hidden", hidden))
@@ -145,8 +145,8 @@ def _one_kernel(_, kernel: Array) -> Array:
 def _drop_in_layer(
     drop: Drop, name: str, time: Int[Array, ""], site: str, x: Array, *others: Array
 ) -> Array:
-    # The next kernel that is called belongs to the next layer: the recurrent one is
-    # called before the scan.
+    # The reader is named, because the next kernel that is called belongs to the next
+    # layer: this layer's recurrent kernel is called before the scan.
     reader = f"{name}/recurrent/kernel"
     return drop(f"{name}/{site}", x, *others, time=time, reader=reader)
 

@@ -17,12 +17,12 @@ BASIC, BOTTLENECK = (3, 3), (1, 3, 1)
 
 
 class Block(nnx.Module):
-    """Convolutions on a branch, added to a shortcut, then rectified.
+    """A branch of convolutions, added to a shortcut and then rectified.
 
     A branch of three is a bottleneck, four times as wide at its end. The first 3x3
-    convolution has the stride. A shortcut between maps of different shape is a 1x1
-    convolution with `projection`; without, it takes every other pixel and adds channels
-    of zeros.
+    convolution has the stride. Where input and output differ in shape, the shortcut is
+    a 1x1 convolution if `projection` is set; otherwise it takes every other pixel and
+    adds channels of zeros.
     """
 
     def __init__(
@@ -61,8 +61,8 @@ class Block(nnx.Module):
             branch = getattr(self, conv)(branch, drop, row_weights)
             branch = rectify(f"{name}/{conv}", branch, drop)
         branch = getattr(self, last)(branch, drop, row_weights)
-        # A projection is before the site `branch`: the next kernel that is called after
-        # a site is the one that reads it.
+        # A projection is called before the site `branch`, because the next kernel that
+        # is called after a site counts as the one that reads it.
         if self.shortcut:
             x = self.shortcut(x, drop, row_weights)
         branch = drop(f"{name}/branch", branch)
@@ -72,10 +72,11 @@ class Block(nnx.Module):
 
 
 class HalvedShortcut(nnx.Module):
-    """Two 1x1 convolutions side by side, of maps that lie a pixel apart, and a norm.
+    """Two 1x1 convolutions side by side, on maps shifted by a pixel, and a norm.
 
-    With stride 2 the first takes every other pixel, the second the pixels up and to the
-    left of them; each makes half of the channels (Gastaldi 2017).
+    With stride 2 the first convolution reads every other pixel, and the second reads
+    the pixels above and to the left of those. Each yields half of the channels
+    (Gastaldi 2017).
     """
 
     def __init__(
@@ -130,7 +131,7 @@ def add_blocks(
     Args:
         network: the network whose attributes they become.
         make: (name, (channels before, width), stride=...) -> a block.
-        inputs: the number of channels before the first one.
+        inputs: the number of channels before the first block.
         layout: the name, width and stride of each block, as `stages` gives them.
     """
     names = []
@@ -143,5 +144,5 @@ def add_blocks(
 
 
 def enlarge(x: Images, channels: int) -> Images:
-    """Return the same map with further channels of zeros."""
+    """Return the map with channels of zeros appended, `channels` in all."""
     return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, channels - x.shape[-1])))

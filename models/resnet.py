@@ -19,8 +19,8 @@ from models.layers import (
 from models.norms import NormKind, RowWeights
 from models.residual import BASIC, BOTTLENECK, Block, add_blocks, stages
 
-# By depth: the kernel sizes of a block's branch and the number of blocks per stage (He
-# et al. 2016, table 1; 10 and 14 are the smallest of their kinds).
+# Maps the depth to the kernel sizes of a block's branch and the number of blocks per
+# stage (He et al. 2016, table 1; 10 and 14 are the smallest of their kinds).
 IMAGENET = {
     10: (BASIC, (1, 1, 1, 1)), 14: (BOTTLENECK, (1, 1, 1, 1)),
     18: (BASIC, (2, 2, 2, 2)), 34: (BASIC, (3, 4, 6, 3)),
@@ -79,7 +79,7 @@ def resnet(
 ) -> ResNet:
     """Return the form for 32x32 images (published depths: 20, 32, 44, 56 and 110).
 
-    Shortcuts have no parameters (option A); with depth 20 there are 269,722 in all.
+    Shortcuts have no parameters (option A). A network of depth 20 has 269,722.
 
     Raises:
         ValueError: a depth that is not 6 n + 2, or a width below 1.

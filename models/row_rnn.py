@@ -12,9 +12,9 @@ from models.recurrence import Recurrence
 
 
 class RowRNN(nnx.Module):
-    """One layer of cells over the rows of an image, and a dense layer after it.
+    """One layer of cells that reads the rows of an image, and a dense layer after it.
 
-    A subclass names the kind of its cells; the layer has the same name.
+    A subclass names the kind of its cells, which is also the name of the layer.
     """
 
     cell: ClassVar[str]

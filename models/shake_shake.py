@@ -12,8 +12,8 @@ from models.norms import NormKind, RowWeights
 from models.residual import HalvedShortcut, add_blocks, stages
 
 
-class Path(nnx.Module):
-    """Convolution, norm, ReLU, convolution, norm."""
+class ShakePath(nnx.Module):
+    """A path of a block: convolution, norm, ReLU, convolution, norm."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Path(nnx.Module):
         return self.conv2(x, drop, row_weights)
 
 
-class Block(nnx.Module):
+class ShakeBlock(nnx.Module):
     """The mean of two paths from the rectified input, added to a shortcut.
 
     The variant `shake_shake` at the site `branches` mixes them in random proportions.
@@ -55,7 +55,9 @@ class Block(nnx.Module):
     ):
         self.name, self.outputs = name, channels[1]
         self.path1, self.path2 = (
-            Path(f"{name}/path{number}", channels, stride=stride, norm=norm, key=key)
+            ShakePath(
+                f"{name}/path{number}", channels, stride=stride, norm=norm, key=key
+            )
             for number in (1, 2)
         )
         changes = stride != 1 or channels[0] != channels[1]
@@ -76,8 +78,8 @@ class Block(nnx.Module):
         branches = [path(entry, drop, row_weights) for path in paths]
         if self.shortcut:
             x = self.shortcut(x, drop, row_weights)
-        # After all convolutions of this block: the next kernel that is called after a
-        # site is the one that reads it.
+        # The site is called after all convolutions of this block, because the next
+        # kernel that is called after a site counts as the one that reads it.
         branches = [
             drop(f"{path.name}/branch", branch) for path, branch in zip(paths, branches)
         ]
@@ -88,9 +90,9 @@ class Block(nnx.Module):
 class ShakeShake(nnx.Module):
     """A network of depth 6 n + 2 whose first stage is `width` channels wide.
 
-    A convolution, three stages of blocks, ReLU, mean and a dense layer. The default is
-    the "26 2x32d" of the paper with 2.9 M parameters, which is trained with the plan
-    `block*/branches:shake_shake:1.0`.
+    It has a convolution, three stages of blocks, ReLU, the mean over the map and a
+    dense layer. The default is the "26 2x32d" of the paper with 2.9 M parameters, which
+    is trained with the plan `block*/branches:shake_shake:1.0`.
 
     Raises:
         ValueError: a depth that is not 6 n + 2, or a width below 2.
@@ -116,7 +118,7 @@ class ShakeShake(nnx.Module):
                 f"shake_shake(depth={depth}): expected 8, 14, 20, ... (6 n + 2)."
             )
         self.conv1 = ConvNorm("conv1", (image[2], 16), 3, norm=norm, key=key)
-        make = partial(Block, norm=norm, key=key)
+        make = partial(ShakeBlock, norm=norm, key=key)
         layout = stages((count,) * 3, width)
         self.names, outputs = add_blocks(self, make, 16, layout)
         self.out = Dense("out", (outputs, classes), key=key)

@@ -1,4 +1,4 @@
-"""The block of a transformer: attention and a perceptron, each on a branch."""
+"""A transformer's block: attention and a perceptron, each on a branch."""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ Tokens = Float[Array, "n tokens width"]
 QKV = jax.nn.initializers.variance_scaling(2.0, "fan_avg", "uniform")
 
 
-class Attention(nnx.Module):
+class SelfAttention(nnx.Module):
     """Self-attention of several heads (Vaswani et al. 2017)."""
 
     def __init__(self, name: str, width: int, heads: int, key: Key[Array, ""]):
@@ -46,25 +46,25 @@ class Perceptron(nnx.Module):
         self.out = Dense(f"{name}/out", (4 * width, width), key=key)
 
     def __call__(self, x: Tokens, drop: Drop) -> Tokens:
-        """Apply dense, GELU, dense; the shape stays."""
+        """Apply a dense layer, GELU and a dense layer; the shape is kept."""
         return self.out(drop(self.name, jax.nn.gelu(self.hidden(x, drop))), drop)
 
 
-class Block(nnx.Module):
+class TransformerBlock(nnx.Module):
     """Attention, then a perceptron, each after a norm and added to its input.
 
-    The site `branch` is the sum of what both add: dropping it skips the block, as
-    LayerDrop does (Fan et al. 2020).
+    The site `branch` is the sum of what both add, so that dropping it skips the block
+    as LayerDrop does (Fan et al. 2020).
     """
 
     def __init__(self, name: str, width: int, heads: int, key: Key[Array, ""]):
         self.name = name
         self.norm1, self.norm2 = last_axis_norm(width), last_axis_norm(width)
-        self.attention = Attention(f"{name}/attention", width, heads, key)
+        self.attention = SelfAttention(f"{name}/attention", width, heads, key)
         self.mlp = Perceptron(f"{name}/mlp", width, key)
 
     def __call__(self, x: Tokens, drop: Drop) -> Tokens:
-        """Add both branches; the shape stays."""
+        """Add both branches to the tokens; the shape is kept."""
         branch = self.attention(normalise(self.norm1, x, None), drop)
         added = drop(f"{self.name}/attention/branch", branch)
         branch = self.mlp(normalise(self.norm2, x + added, None), drop)

@@ -33,11 +33,11 @@ STAGES = {
 
 
 class VGG(nnx.Module):
-    """VGG of depth 11, 13, 16 or 19, its first stage `width` channels wide.
+    """VGG of depth 11, 13, 16 or 19, whose first stage is `width` channels wide.
 
-    3x3 convolutions in five stages, each followed by a pool, and one hidden dense
-    layer, as Zagoruyko 2015 (torch.ch/blog/2015/07/30/cifar.html) trains it on
-    CIFAR-10. Convolutions have biases before their norms too: with depth 16 there are
+    It has 3x3 convolutions in five stages, each followed by a pool, and one hidden
+    dense layer, as Zagoruyko 2015 (torch.ch/blog/2015/07/30/cifar.html) trains it on
+    CIFAR-10. Convolutions before a norm have biases too; with depth 16 there are
     14,991,946 parameters. Dropout as published, with depth 16: `conv1:bernoulli:0.3
     fc:bernoulli:0.5 pool5:bernoulli:0.5 conv[35689]:bernoulli:0.4
     conv1[12]:bernoulli:0.4`.
@@ -88,7 +88,7 @@ class VGG(nnx.Module):
 
 
 def halving(x: Images) -> Callable[[Images], Images]:
-    """Return 2x2 pooling that keeps the last row and column of a map with odd sides."""
+    """Return 2x2 pooling that keeps the last row and column of maps with odd sides."""
     odd = x.shape[1] % 2 or x.shape[2] % 2
     return partial(
         max_pool, window=(2, 2), strides=(2, 2), padding="SAME" if odd else "VALID"

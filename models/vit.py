@@ -9,7 +9,7 @@ from dropout import Drop, identity, named_key
 from models.convolution import Images
 from models.layers import Dense, Depth, Size, require_widths
 from models.norms import last_axis_norm, normalise
-from models.transformer import Block
+from models.transformer import TransformerBlock
 
 POSITIONS = jax.nn.initializers.normal(0.02)
 
@@ -17,8 +17,9 @@ POSITIONS = jax.nn.initializers.normal(0.02)
 class ViT(nnx.Module):
     """A vision transformer on square patches (Dosovitskiy et al. 2021).
 
-    There is no class token, so that every token may be dropped; the logits are of the
-    mean over tokens. This saves 2 * width parameters, the class token and its position.
+    There is no class token, so that every token may be dropped; the logits are computed
+    from the mean over tokens. The class token and its position would be 2 * width
+    further parameters.
 
     Raises:
         ValueError: `patch` does not divide the image, or `heads` the width.
@@ -46,7 +47,7 @@ class ViT(nnx.Module):
         self.positions = nnx.Param(positions)
         self.names = tuple(f"block{number}" for number in range(1, depth + 1))
         for name in self.names:
-            setattr(self, name, Block(name, width, heads, key))
+            setattr(self, name, TransformerBlock(name, width, heads, key))
         self.norm = last_axis_norm(width)
         self.out = Dense("out", (width, classes), key=key)
 
@@ -63,7 +64,7 @@ class ViT(nnx.Module):
 
 
 def cut(images: Images, size: int) -> Float[Array, "n patches pixels"]:
-    """Cut square patches in reading order, (n, h w / size^2, size^2 c)."""
+    """Cut images into square patches in reading order: (n, h w / size^2, size^2 c)."""
     n, height, width, channels = images.shape
     grid = images.reshape(n, height // size, size, width // size, size, channels)
     return jnp.swapaxes(grid, 2, 3).reshape(n, -1, size * size * channels)
@@ -92,7 +93,7 @@ def vit_tiny(
 ) -> ViT:
     """Return ViT-Ti (Touvron et al. 2021): width 192 and three heads.
 
-    There are 5.7 M parameters with patches of 16 of images of 224x224.
+    With patches of 16x16 and images of 224x224 there are 5.7 M parameters.
     """
     return ViT(image, classes, key, patch=patch, width=192, depth=depth, heads=3)
 
@@ -107,6 +108,6 @@ def vit_small(
 ) -> ViT:
     """Return ViT-S (Touvron et al. 2021): width 384 and six heads.
 
-    There are 22 M parameters with patches of 16 of images of 224x224.
+    With patches of 16x16 and images of 224x224 there are 22 M parameters.
     """
     return ViT(image, classes, key, patch=patch, width=384, depth=depth, heads=6)

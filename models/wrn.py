@@ -16,7 +16,7 @@ class PreActivation(nnx.Module):
     """Norm, ReLU and convolution, twice, added to a shortcut (He et al. 2016b).
 
     Where the shape changes, the shortcut is a 1x1 convolution of the first activation.
-    The paper's dropout between the convolutions is at the site `act2`.
+    The dropout between the convolutions of the paper acts at the site `act2`.
     """
 
     def __init__(
@@ -43,8 +43,8 @@ class PreActivation(nnx.Module):
         active = self.act1(x, drop, row_weights)
         branch = self.act2(self.conv1(active, drop), drop, row_weights)
         branch = self.conv2(branch, drop)
-        # Before the site `branch`: the next kernel that is called after a site is the
-        # one that reads it.
+        # The shortcut is called before the site `branch`, because the next kernel that
+        # is called after a site counts as the one that reads it.
         if self.shortcut:
             x = self.shortcut(active, drop)
         branch = drop(f"{self.name}/branch", branch)
@@ -54,8 +54,9 @@ class PreActivation(nnx.Module):
 class WRN(nnx.Module):
     """A network of depth 6 n + 4, `width` times as wide as a residual network.
 
-    A convolution, three stages of blocks, norm, ReLU, mean and a dense layer. With
-    depth 28 and width 10 there are 36,479,194 parameters on CIFAR-10.
+    It has a convolution, three stages of blocks, a norm, ReLU, the mean over the map
+    and a dense layer. With depth 28 and width 10 there are 36,479,194 parameters on
+    CIFAR-10.
 
     Raises:
         ValueError: a depth that is not 6 n + 4, or a width below 1.

@@ -1,6 +1,6 @@
 """The table of variants, and pictures of variants and schedules, for `docs/`.
 
-All of it is made from the registries of `dropout`.
+The registries of `dropout` determine all of them.
 """
 
 import training  # noqa: F401  It chooses how matplotlib draws, and comes first.

@@ -1,4 +1,4 @@
-"""The figures of the gallery: what every variant does, and every schedule."""
+"""The figures of the gallery, which show every variant and every schedule."""
 
 import inspect
 import io
@@ -21,8 +21,8 @@ from pages.pictures import picture
 
 RATES = (0.0, 0.1, 0.3, 0.6)
 DROPPED = "#ff6b00"
-ACROSS = 2  # variants side by side
-COLUMNS = 5  # schedules side by side
+ACROSS = 2  # The number of variants side by side.
+COLUMNS = 5  # The number of schedules side by side.
 TIMELINE = Timeline(1000, 100)
 LINEAR_FORMS = tuple(Call(name, (("shape", "linear"),)) for name in ("early", "late"))
 STRIP = ("bernoulli", "spatial", "dropblock", "cutout", "dropconnect", "drop_path")
@@ -50,7 +50,7 @@ def plot_variants(path: Path) -> None:
 
 
 def layout() -> Iterator[tuple[str, list[Variant]]]:
-    """Yield the title and variants of each line; only a family's first has a title."""
+    """Yield the title and variants of each line; a family's first line has a title."""
     for name, group in groupby(VARIANTS.values(), family):
         title = FAMILIES[name] if name in FAMILIES else name
         variants = list(group)
@@ -94,7 +94,7 @@ def plot_rates(cell: Figure | SubFigure, entry: Variant) -> None:
 def plot_picture(
     axis: Axes, image: Float[np.ndarray, "height width"], highest: float
 ) -> None:
-    """Plot one picture; values of zero or less are orange, gaps are white."""
+    """Plot one picture, with values of zero or less in orange and gaps in white."""
     colours = matplotlib.colormaps["gray"].copy()
     colours.set_under(DROPPED)
     colours.set_bad("white")

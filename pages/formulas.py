@@ -1,7 +1,7 @@
 r"""Formulas in the plain text of docstrings, typeset as TeX.
 
 A docstring says `y = m x / q, m ~ Bernoulli(q)` between words. What reads as a formula
-is set as `$y = \frac{m x}{q}$`; words stay as they are. The grammar is that of the
+is set as `$y = \frac{m x}{q}$`; words stay as they are. The grammar is the one of the
 docstrings: a product is a space, `/` divides the products around it, and `_` and `^`
 start a subscript and an exponent.
 """
@@ -30,7 +30,7 @@ OPERATORS = {*RELATIONS, *SIGNS, "/", "^", "_", "["}
 
 
 class Token(NamedTuple):
-    """One token, and where it stands in the text."""
+    """One token, with its position in the text."""
 
     text: str
     start: int
@@ -38,7 +38,7 @@ class Token(NamedTuple):
 
 
 Tokens = tuple[Token, ...]
-Parsed = tuple[str, Tokens]  # TeX, and the tokens that follow
+Parsed = tuple[str, Tokens]  # TeX, and the tokens that follow it.
 
 
 class NotAFormula(ValueError):
@@ -46,7 +46,7 @@ class NotAFormula(ValueError):
 
 
 def typeset(text: str) -> str:
-    """Return text in which every formula stands as TeX between dollar signs."""
+    """Return the text with every formula replaced by TeX between dollar signs."""
     tokens = tokens_of(text)
     pieces, position = [], 0
     while tokens:
@@ -69,7 +69,7 @@ def tokens_of(text: str) -> Tokens:
 def longest_formula(tokens: Tokens) -> Parsed | None:
     """Return the longest formula that starts at the first token, if there is one.
 
-    A name or a number alone is none, and a list in brackets is none.
+    A single name or number, or a list in brackets, is not a formula.
     """
     if tokens[0].text in SIGNS:
         return None
@@ -197,14 +197,15 @@ def name(word: str) -> str:
         return FONTS[word]
     if word in GREEK | FUNCTIONS:
         return "\\" + word
-    letter, digits = re.fullmatch(r"(\D+)(\d*)", word).groups()
+    letter = word.rstrip("0123456789")
+    digits = word[len(letter) :]
     upright = letter.replace("_", r"\_")
     letter = letter if len(letter) == 1 else rf"\text{{{upright}}}"
     return f"{letter}_{{{digits}}}" if digits else letter
 
 
 def bare(tex: str) -> str:
-    """Return TeX without the brackets around all of it, as a fraction needs none."""
+    """Return TeX without brackets around all of it, since a fraction needs none."""
     inner = re.fullmatch(r"\\left\((.*)\\right\)", tex)
     if inner is None or any(depth < 0 for depth in depths(inner[1])):
         return tex

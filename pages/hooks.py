@@ -1,4 +1,4 @@
-"""What the site adds to MkDocs: generated pages, links to code, and formulas.
+"""The site's hooks for MkDocs: generated pages, links to code, and formulas.
 
 `mkdocs.yml` names this file; MkDocs calls the functions by their names.
 """
@@ -35,7 +35,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(
     markdown: str, page: Page, config: MkDocsConfig, files: Files
 ) -> str:
-    """Lead links to code to the reference, or keep their text alone."""
+    """Point links to code to the reference, or replace them by their text."""
     depth = page.file.src_uri.count("/")
     return LINK.sub(lambda link: link_to_code(link, depth), markdown)
 
@@ -49,7 +49,7 @@ def on_page_content(
 
 @cache
 def generated() -> dict[str, str | bytes]:
-    """Return what is not written by hand, by its path within `docs/`."""
+    """Return the generated pages and pictures, by their path within `docs/`."""
     texts = {page: rooted((ROOT / name).read_text()) for page, name in TEXTS.items()}
     pictures = {
         f"reference/variants/{name}.png": variant_png(entry)
@@ -59,7 +59,7 @@ def generated() -> dict[str, str | bytes]:
 
 
 def rooted(markdown: str) -> str:
-    """Return a text of the repository's root with its links as seen from `docs/`."""
+    """Return a text from the repository's root, with links that work in `docs/`."""
     return markdown.replace("](docs/", "](")
 
 
@@ -71,7 +71,7 @@ def link_to_code(link: re.Match, depth: int) -> str:
     """
     text, up, path = link.groups()
     if not (ROOT / path).is_file() or up != "../" * (depth + 1):
-        raise PluginError(f"link {link[0]} leads to no file of the repository.")
+        raise PluginError(f"link {link[0]} points to no file of the repository.")
     if text.strip("`") in VARIANTS:
         return f"[{text}]({'../' * depth}reference/variants.md#{text.strip('`')})"
     return text

@@ -1,4 +1,4 @@
-"""One picture of what each variant does to the array at a site of its kind."""
+"""A picture of each variant: its effect on an array at a site of its kind."""
 
 from collections.abc import Callable
 from functools import cache
@@ -13,75 +13,75 @@ from models.layers import pool_2x2
 from pages.families import family
 from training.data.sources import digits
 
-KEY = jax.random.key(750)  # chosen: the few masks shown drop about `rate` of all
-SIDE = 18  # pixels of a feature map
+KEY = jax.random.key(750)  # Chosen so that the masks shown drop a share near `rate`.
+SIDE = 18  # The side of a feature map, in pixels.
 TIMES, UNITS = 40, 40
 STEPS = EXAMPLES = 4
-HEADS = ((-4, 60), (0, 30), (5, 90), (0, 400))  # the shift and width of each head
-FLOOR = 0.3  # all inputs lie above it, so that what is dropped stands out
+HEADS = ((-4, 60), (0, 30), (5, 90), (0, 400))  # The shift and width of each head.
+FLOOR = 0.3  # All inputs lie above it, so that dropped elements stand out.
 
-Picture = Float[Array, "height width"]
+Pixels = Float[Array, "height width"]
 
 
-def picture(entry: Variant, rate: float | Array) -> Picture:
-    """Return what a variant does at a site of its first kind."""
+def picture(entry: Variant, rate: float | Array) -> Pixels:
+    """Return the output of a variant at a site of its first kind."""
     recurrent = family(entry) == "recurrent" and entry.kinds[0] != "state"
     kind = "sequence" if recurrent else entry.kinds[0]
     # An array, since a Python number outside the domain would raise ValueError.
     return PICTURES[kind](entry, jnp.float32(rate))
 
 
-def of_features(entry: Variant, rate: Array) -> Picture:
+def of_features(entry: Variant, rate: Array) -> Pixels:
     """Return nine channels of one feature map."""
     return mosaic(entry(KEY, feature_map(), rate)[0])
 
 
-def of_image(entry: Variant, rate: Array) -> Picture:
+def of_image(entry: Variant, rate: Array) -> Pixels:
     """Return nine images."""
     return mosaic(jnp.moveaxis(entry(KEY, examples(), rate)[..., 0], 0, -1))
 
 
-def of_window(entry: Variant, rate: Array) -> Picture:
+def of_window(entry: Variant, rate: Array) -> Pixels:
     """Return a map after pooling over windows of 2x2."""
     return entry(KEY, waves()[None, :, :, None], rate, pool_2x2)[0, :, :, 0]
 
 
-def of_kernel(entry: Variant, rate: Array) -> Picture:
+def of_kernel(entry: Variant, rate: Array) -> Pixels:
     """Return a kernel: inputs from top to bottom, outputs from left to right."""
     layer = (jnp.ones((1, 1, 1)), jnp.multiply)
     product = layer if entry.kernel_form == "product" else ()
     return entry(KEY, waves()[None], rate, *product)[0]
 
 
-def of_branch(entry: Variant, rate: Array) -> Picture:
+def of_branch(entry: Variant, rate: Array) -> Pixels:
     """Return branches of four examples, from left to right, at four steps."""
     return by_step(entry(image_keys(entry), repeated(examples()[:EXAMPLES]), rate))
 
 
-def of_branches(entry: Variant, rate: Array) -> Picture:
+def of_branches(entry: Variant, rate: Array) -> Pixels:
     """Return mixtures of two digits, for four examples at four steps."""
     first, second = (repeated(examples()[i : i + EXAMPLES]) for i in (0, EXAMPLES))
     return by_step(entry(image_keys(entry), first, rate, second))
 
 
-def of_weights(entry: Variant, rate: Array) -> Picture:
+def of_weights(entry: Variant, rate: Array) -> Pixels:
     """Return the attention weights of four heads."""
     weights = jax.nn.softmax(attention_logits())
     return mosaic(jnp.moveaxis(entry(KEY, weights, rate)[0], 0, -1))
 
 
-def of_logits(entry: Variant, rate: Array) -> Picture:
+def of_logits(entry: Variant, rate: Array) -> Pixels:
     """Return the attention weights of four heads after the variant at their logits."""
     logits = entry(KEY, attention_logits(), rate)
     return mosaic(jnp.moveaxis(jax.nn.softmax(logits)[0], 0, -1))
 
 
-def of_sequence(entry: Variant, rate: Array) -> Picture:
+def of_sequence(entry: Variant, rate: Array) -> Pixels:
     """Return the features of a sequence, with time from top to bottom."""
     return entry(time_keys(entry), waves(), rate)
 
 
-def of_state(entry: Variant, rate: Array) -> Picture:
+def of_state(entry: Variant, rate: Array) -> Pixels:
     """Return a recurrent state over time, each state made from the one before."""
 
     def step(old: Array, now: tuple[Key[Array, ""], Array]) -> tuple[Array, Array]:
@@ -93,7 +93,7 @@ def of_state(entry: Variant, rate: Array) -> Picture:
     return jax.lax.scan(step, new[0], (time_keys(entry), new))[1]
 
 
-PICTURES: dict[str, Callable[[Variant, Array], Picture]] = {
+PICTURES: dict[str, Callable[[Variant, Array], Pixels]] = {
     "activation": of_features,
     "pre": of_features,
     "input": of_image,
@@ -138,7 +138,7 @@ def waves() -> Float[Array, "times units"]:
 
 
 def attention_logits() -> Float[Array, "1 heads queries keys"]:
-    """Return four heads that look behind, at, ahead of and all around a query."""
+    """Return four heads that attend behind, at, ahead of and all around a query."""
     query, key = np.arange(20)[:, None], np.arange(20)[None]
     heads = [-((key - query - shift) ** 2) / width for shift, width in HEADS]
     return jnp.asarray(np.stack(heads), jnp.float32)[None]
@@ -152,7 +152,7 @@ def image_keys(entry: Variant) -> Key[Array, " n"]:
 
 
 def time_keys(entry: Variant) -> Key[Array, " times"]:
-    """Return a key per time, all the same where a mask belongs to the sequence."""
+    """Return a key per time, all equal where a mask belongs to the sequence."""
     times = jnp.arange(TIMES) if entry.per == "step" else jnp.zeros(TIMES, jnp.int32)
     return jax.vmap(jax.random.fold_in, (None, 0))(KEY, times)
 
@@ -162,13 +162,13 @@ def repeated(batch: Float[Array, "n ..."]) -> Float[Array, "images ..."]:
     return jnp.tile(batch, (STEPS, *(1,) * (batch.ndim - 1)))
 
 
-def by_step(x: Float[Array, "images height width 1"]) -> Picture:
+def by_step(x: Float[Array, "images height width 1"]) -> Pixels:
     """Return images with steps from top to bottom and examples from left to right."""
     return mosaic(jnp.moveaxis(x[..., 0], 0, -1))
 
 
-def mosaic(maps: Float[Array, "height width count"]) -> Picture:
-    """Return a square number of maps in one square, line by line, with gaps of NaN."""
+def mosaic(maps: Float[Array, "height width count"]) -> Pixels:
+    """Arrange a square number of maps in one square, line by line, with NaN between."""
     height, width, count = maps.shape
     side = round(count**0.5)
     framed = jnp.pad(maps, ((0, 1), (0, 1), (0, 0)), constant_values=jnp.nan)

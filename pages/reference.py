@@ -1,4 +1,4 @@
-"""The pages of the reference, each made from a registry of the code."""
+"""The pages of the reference, each generated from a registry of the code."""
 
 import ast
 import inspect
@@ -14,7 +14,8 @@ from pages.families import FAMILIES, family
 from pages.formulas import typeset
 from pages.sites import models_page
 from pages.table import kinds, options, sections, table
-from training.config import Config, value_text
+from training.config import Config
+from training.flag_text import value_text
 
 ROOT = Path(__file__).parent.parent
 FRAMEWORKS = ("nnx", "linen", "equinox")  # modules of `dropout` that attach a plan
@@ -51,7 +52,7 @@ def variants_page() -> str:
     lines = [
         "# Variants",
         "Every variant is a pure function `variant(key, x, rate)`, and is exported by "
-        "`dropout` under its name. [One table](../variants.md) has all of them.",
+        "`dropout` under its name. [One table](../variants.md) compares all of them.",
     ]
     for name, group in groupby(VARIANTS.values(), family):
         lines.append(f"## {FAMILIES[name] if name in FAMILIES else name}")
@@ -144,7 +145,7 @@ def flag_cells(item: Field) -> tuple[str, ...]:
 
 
 def allowed_text(allowed: tuple) -> str:
-    """Return what a flag allows: choices, or a range."""
+    """Return the values that a flag allows, as choices or a range."""
     if not allowed or isinstance(allowed[0], str):
         return ", ".join(f"`{choice}`" for choice in allowed)
     low, high = max(allowed[0], 0), allowed[1]
@@ -155,7 +156,7 @@ def scripts_page() -> str:
     """Return the page with the docstring of each script."""
     lines = [
         "# Scripts",
-        "Each script lists its flags with `--help`, and those of a study take every "
+        "Each script lists its flags with `--help`. The scripts of studies take every "
         "[flag of a run](flags.md) too.",
     ]
     for path in (ROOT / "train.py", *sorted((ROOT / "scripts").glob("*.py"))):
@@ -165,13 +166,13 @@ def scripts_page() -> str:
 
 
 def commands(paragraph: str) -> str:
-    """Return a paragraph of a docstring, as a block of code where it is commands."""
+    """Return a paragraph of a docstring, as a block of code if it has commands."""
     lines = inspect.cleandoc(paragraph)
     return f"```\n{lines}\n```" if lines.startswith("python ") else lines
 
 
 def api_page() -> str:
-    """Return the page on what `dropout` exports beside the variants."""
+    """Return the page on the other functions and classes that `dropout` exports."""
     lines = [
         "# API",
         "What `dropout` exports beside the [variants](variants.md) and "

@@ -18,7 +18,7 @@ COLUMNS = ("sites", "kind", "shape of the first", "how many")
 
 
 def models_page() -> str:
-    """Return the page: what each network is, its options, and its sites."""
+    """Return the page that describes each network, its options and its sites."""
     size = "x".join(map(str, IMAGE))
     lines = [
         "# Sites of every network",
@@ -34,7 +34,7 @@ def models_page() -> str:
 
 
 def described(name: str) -> Iterator[str]:
-    """Yield what a network is, and its options with their defaults."""
+    """Yield the description of a network, and its options with their defaults."""
     text, _, _ = inspect.cleandoc(MODELS[name].__doc__ or "").partition("\n\nArgs:")
     yield text
     function = constructor(MODELS[name])
@@ -55,7 +55,7 @@ def site_rows(name: str) -> Iterator[tuple[str, ...]]:
 
 
 def sites_of(name: str) -> tuple[Site, ...]:
-    """Return the sites of a network; its parameters are traced and never made."""
+    """Return the sites of a network, whose parameters are only traced."""
 
     def call(drop):
         network = create(Call(name), IMAGE, CLASSES, jax.random.key(0))

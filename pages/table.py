@@ -1,4 +1,4 @@
-"""The page with the table of all variants, from the registry and its docstrings."""
+"""The page with the table of all variants, from the registry and the docstrings."""
 
 import inspect
 import json
@@ -20,21 +20,21 @@ Each name links to its formula.
 
 - *At*: the kinds of site where it can act. Activations are the kinds
   {", ".join(ACTIVATIONS)}.
-- *Options*: the options with their defaults, and what else is allowed. A mask belongs
-  to an example, at a kernel to a batch, unless `unit='batch'` or `unit='example'` says
+- *Options*: the options with their defaults and other allowed values. A mask belongs to
+  an example, or at a kernel to a batch, unless `unit='batch'` or `unit='example'` says
   otherwise.
 - *Domain*: the rates for which it is defined.
-- *Mean kept*: whether the mean over masks is what the plain network, or the variant at
-  test, computes.
-- *Cost*: time forward and backward, as a multiple of the time of the plain network
-  there on an array times a constant;
+- *Mean kept*: whether the mean over masks equals the output of the plain network, or of
+  the variant at test.
+- *Cost*: the time forward and backward, as a multiple of the time that the plain
+  network takes at the same site on an array times a constant. The times are from
   `python scripts/bench.py --parts=variants --out=docs/costs`, on
   {{machine}}.
 
 ![What each variant does](images/variants.png)
 """
 COSTS = Path(__file__).parent.parent / "docs" / "costs" / "bench.json"
-LAWS = "All other [laws](../dropout/variants/entry.py) hold for a variant."
+LAWS = "A variant fulfils all other [laws](../dropout/variants/entry.py)."
 COLUMNS = (
     "variant", "what it does", "at", "options", "domain", "mean kept", "at test",
     "cost", "source",
@@ -43,7 +43,7 @@ EXEMPT_COLUMNS = ("variant", "law", "why it does not hold")
 
 
 def variants_page() -> str:
-    """Return the page: a table for each family, then the laws that do not hold."""
+    """Return the page, with a table for each family and the laws that do not hold."""
     measured = json.loads(COSTS.read_text())
     machine = ", ".join(
         f"{name} {value}" for name, value in measured["machine"].items()
@@ -83,7 +83,7 @@ def sections(entry: Variant) -> dict[str, str]:
 
 
 def kinds(entry: Variant) -> str:
-    """Return the kinds of site, with all kinds of activation under one name."""
+    """Return the kinds of site, with one name for all kinds of activation."""
     names = list(entry.kinds)
     if set(ACTIVATIONS) <= set(names):
         names = ["activations", *(name for name in names if name not in ACTIVATIONS)]
@@ -91,7 +91,7 @@ def kinds(entry: Variant) -> str:
 
 
 def options(entry: Variant) -> Iterator[str]:
-    """Yield each option with its default, as in flags, and what else is allowed."""
+    """Yield each option with its default, as in flags, and its other allowed values."""
     parameters = inspect.signature(entry.draw).parameters
     for name, kind in option_types(entry.draw).items():
         default = parameters[name].default
@@ -103,7 +103,7 @@ def options(entry: Variant) -> Iterator[str]:
 
 
 def mean(entry: Variant) -> str:
-    """Return whether E[y] is the value at test, which for most is x; if not, why."""
+    """Return whether E[y] is the value at test (mostly x), or why it is not."""
     return f"no: {entry.exempt['mean']}" if "mean" in entry.exempt else "yes"
 
 

@@ -1,4 +1,4 @@
-"""Times dropout beside a multiplication, and training steps beside others' steps.
+"""Times dropout and training steps, here and in other libraries.
 
     python scripts/bench.py
     python scripts/bench.py --parts=steps --dataset=mnist --data_dir=DIR --models=cnn
@@ -7,10 +7,10 @@
     python scripts/bench.py --parts=telemetry --models=cnn --batch_sizes=128
     python scripts/bench.py --parts=operations --rows=4096 --dtype=bfloat16
 
-Every table is measured with its contestants interleaved, round by round, in one
-process; times are medians, with the quartiles as their spread. Prints the tables and
-writes `bench.json` and `bench.png` to --out. `pip install -e '.[bench]'` brings PyTorch
-and Keras; without them their columns are left out.
+The contestants of a table are timed in turn, round by round, in one process. Times are
+medians, with the quartiles as their spread. The tables are printed, and `bench.json`
+and `bench.png` are written to --out. `pip install -e '.[bench]'` installs PyTorch and
+Keras; without them their rows are left out.
 """
 
 from absl import flags
@@ -35,23 +35,31 @@ PARTS = flags.DEFINE_list(
 MODELS = flags.DEFINE_list(
     "models",
     ["cnn", "cnn_same", "lenet", "mlp"],
-    f"networks of the training steps; beside peers: {', '.join(NETWORKS)}",
+    "networks of the training steps; the part steps takes those that other libraries "
+    f"have too: {', '.join(NETWORKS)}",
 )
 BATCH_SIZES = flags.DEFINE_list(
     "batch_sizes", ["32", "128", "512"], "batch sizes of the training steps"
 )
 MICROBATCH = flags.DEFINE_integer(
-    "microbatch", 128, "largest micro-batch of our training steps, in examples", 1
+    "microbatch", 128, "size of the largest micro-batch, in examples", 1
 )
 MEMBERS = flags.DEFINE_list("members", ["4", "16"], "sizes of the populations")
 VARIANT_NAMES = flags.DEFINE_list(
-    "variants", [], "variants in the part operations (default: all)"
+    "variants", [], "variants that the part operations times (default: all)"
 )
-ROWS = flags.DEFINE_integer("rows", 128, "examples in the part operations", 1)
+ROWS = flags.DEFINE_integer(
+    "rows", 128, "number of examples that the part operations drops", 1
+)
 DTYPE = flags.DEFINE_enum(
-    "dtype", "float32", ["float32", "bfloat16"], "dtype of the part operations"
+    "dtype",
+    "float32",
+    ["float32", "bfloat16"],
+    "dtype of arrays in the part operations",
 )
-ROUNDS = flags.DEFINE_integer("rounds", 15, "rounds, each with every contestant", 3)
+ROUNDS = flags.DEFINE_integer(
+    "rounds", 15, "number of rounds, in each of which every contestant is timed", 3
+)
 SECONDS = flags.DEFINE_float("seconds", 1.0, "length of one timing in seconds")
 DATASET, DATA_DIR = define_run_flags("dataset", "data_dir")
 OUT = flags.DEFINE_string("out", "runs/bench", "directory for the numbers and chart")

@@ -2,10 +2,10 @@
 
     python scripts/bench_end_to_end.py --data_dir=DIR
 
-From the start of the process to its last line: import, data, compilation, training and
-evaluation. `train.py` runs with an empty cache (cold) and with the cache that this
-leaves (warm), in turn with `benchmarks/keras_article.py`, each in batches of 32, which
-is Keras' default.
+A time runs from the start of the process to its last line, with import, data,
+compilation, training and evaluation. `train.py` runs with an empty cache (cold) and
+again with the cache that this run leaves (warm), alternating with
+`benchmarks/keras_article.py`. All use batches of 32, which is Keras' default.
 """
 
 from absl import flags
@@ -14,9 +14,11 @@ from benchmarks.whole_runs import measure_runs
 from training.runtime.main import expect_no_arguments, run_main
 
 DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "where prepared data sets lie", required=True
+    "data_dir", None, "directory of the prepared data sets", required=True
 )
-ROUNDS = flags.DEFINE_integer("rounds", 1, "runs of each command", lower_bound=1)
+ROUNDS = flags.DEFINE_integer(
+    "rounds", 1, "number of runs of each command", lower_bound=1
+)
 
 
 def main(arguments: list[str]) -> None:

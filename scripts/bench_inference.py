@@ -1,11 +1,11 @@
-"""Times Monte-Carlo dropout against one plain evaluation, by the site of the dropout.
+"""Times Monte-Carlo dropout at each site, and one plain evaluation.
 
     python scripts/bench_inference.py --dataset=mnist --data_dir=DIR --sites=fc
     python scripts/bench_inference.py --examples=512 --repeats=1
 
-The network is untrained: its time is the time of a trained one. Prints the seconds of
-the plain network and of `--samples` samples of `bernoulli` at each site, and their
-ratio. Each time is the shortest of `--repeats`.
+The network is untrained, which does not change its time. For each site, the script
+prints the seconds of the plain network and of `--samples` samples with `bernoulli`
+there, and their ratio. Each time is the shortest of `--repeats`.
 """
 
 from absl import flags
@@ -20,12 +20,14 @@ DATASET, DATA_DIR, MODEL = define_run_flags("dataset", "data_dir", "model")
 SITES = flags.DEFINE_list(
     "sites", [], "sites of the dropout, one at a time (default: all)"
 )
-SAMPLES = flags.DEFINE_integer("samples", 200, "samples of Monte-Carlo", lower_bound=1)
+SAMPLES = flags.DEFINE_integer(
+    "samples", 200, "number of Monte-Carlo samples", lower_bound=1
+)
 EXAMPLES = flags.DEFINE_integer(
-    "examples", 0, "test images that are predicted (0: all)", lower_bound=0
+    "examples", 0, "number of test images to predict (0: all)", lower_bound=0
 )
 REPEATS = flags.DEFINE_integer(
-    "repeats", 3, "timings, of which the shortest counts", lower_bound=1
+    "repeats", 3, "number of timings, of which the shortest counts", lower_bound=1
 )
 
 

@@ -1,12 +1,12 @@
-"""Kills a run on random occasions, starts it again, and compares its end bit for bit.
+"""Kills a run on random occasions, resumes it, and compares the results bit for bit.
 
     python scripts/chaos.py --kills=100
 
 A small network trains on the embedded digits, once undisturbed, and then with SIGKILL
-during start, step, log write, evaluation, checkpoint write and finish, chosen at
-random. When a disturbed run has ended, its parameters, optimiser state, metrics file
-and masks must be those of the undisturbed one; then the next disturbed run begins,
-until all kills are done.
+at a random time: during the start, a step, a log write, an evaluation, a checkpoint
+write or the finish. At the end of a disturbed run, its parameters, optimiser state,
+metrics file and masks must equal those of the undisturbed run. Then the next disturbed
+run begins, until all kills are done.
 """
 
 import json
@@ -27,7 +27,7 @@ KILLS = flags.DEFINE_integer("kills", 100, "number of kills", lower_bound=1)
 SEED = flags.DEFINE_integer("seed", 0, "seed for the occasions of the kills")
 OUT = flags.DEFINE_string("out", "", "directory for the workdirs (default: temporary)")
 
-# Whether the occasion has come, and the seconds to wait from then on.
+# A function that says whether the occasion has come, and the seconds to wait from then.
 Trigger = tuple[Callable[[], bool], float]
 Occasion = Callable[[Path, random.Random], Trigger]
 ROOT = Path(__file__).parent.parent
@@ -42,7 +42,7 @@ SECONDS = 300  # A run that takes longer hangs.
 
 
 def main(arguments: list[str]) -> None:
-    """Run undisturbed, then disturbed until all kills are done, and compare."""
+    """Run once undisturbed, then disturbed until all kills are done, and compare."""
     expect_no_arguments(arguments)
     chosen, left, tally = random.Random(SEED.value), KILLS.value, Counter()
     with tempfile.TemporaryDirectory() as scratch:
@@ -72,7 +72,7 @@ def finish(process: subprocess.Popen) -> None:
     """Wait for the end of a run.
 
     Raises:
-        ValueError: it fails or hangs.
+        ValueError: the run fails or hangs.
     """
     try:
         _, printed = process.communicate(timeout=SECONDS)
@@ -85,7 +85,7 @@ def finish(process: subprocess.Popen) -> None:
 
 
 def disturb(workdir: Path, chosen: random.Random, kills: int) -> Counter:
-    """Run to the end with at most `kills` kills; count them by their occasions."""
+    """Run to the end with at most `kills` kills; return their number by occasion."""
     killed: Counter = Counter()
     while sum(killed.values()) < kills and not (workdir / "summary.json").exists():
         occasion = chosen.choices(list(OCCASIONS), list(OCCASIONS.values()))[0]
@@ -113,12 +113,12 @@ def kill_at(
 
 
 def while_starting(workdir: Path, chosen: random.Random) -> Trigger:
-    """Wait a few seconds: imports, compilation, restoring."""
+    """Wait a few seconds, for imports, compilation or restoring."""
     return lambda: True, chosen.uniform(0, 6)
 
 
 def during_a_step(workdir: Path, chosen: random.Random) -> Trigger:
-    """Wait until training has gone on, and some time more."""
+    """Wait until training has advanced, and some time more."""
     return _grown(workdir), chosen.uniform(0, 0.3)
 
 
@@ -149,12 +149,13 @@ def while_saving(workdir: Path, chosen: random.Random) -> Trigger:
 
 
 def while_finishing(workdir: Path, chosen: random.Random) -> Trigger:
-    """Wait for the last checkpoint: then come test, picture and summary."""
+    """Wait for the last checkpoint, after which come test, picture and summary."""
     last = workdir / "checkpoints" / str(STEPS)
     return last.exists, chosen.uniform(0, 1.5)
 
 
-# Weights of the choice: after a wait for the finish little of a run is left to disturb.
+# The weights of the choice. Finishing has a small one, because after a wait for it
+# little of a run is left to disturb.
 OCCASIONS = {
     while_starting: 4, during_a_step: 4, while_logging: 4, while_evaluating: 4,
     while_saving: 4, while_finishing: 1,
@@ -174,7 +175,7 @@ def _grown(workdir: Path) -> Callable[[], bool]:
 
 
 def differences(expected: Path, found: Path) -> list[str]:
-    """Return in what two finished runs differ; nothing if they are identical."""
+    """Return the names of what differs between two finished runs, if anything does."""
     differing = []
     texts = [(run / "summary.json").read_text() for run in (expected, found)]
     ours, theirs = map(json.loads, texts)
@@ -190,7 +191,7 @@ def differences(expected: Path, found: Path) -> list[str]:
 
 
 def state_digest(workdir: Path) -> str:
-    """Return the digest saved with the last state, the optimiser's state included."""
+    """Return the digest of the last saved state, which includes the optimiser's."""
     record = workdir / "checkpoints" / str(STEPS) / "record" / "metadata"
     return json.loads(record.read_text())["digest"]
 

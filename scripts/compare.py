@@ -1,4 +1,4 @@
-"""Compares plans, or any other flags, over seeds, and says what differs.
+"""Compares plans, or any other flags, over seeds, and says which arms differ.
 
     python scripts/compare.py --plans='none; fc:bernoulli:0.5; conv*:spatial:0.1'
     python scripts/compare.py --plans='none; fc:bernoulli:0.5' --epochs=30 \\
@@ -6,11 +6,11 @@
     python scripts/compare.py --validation_examples=200 --target=0.95 \\
         --arms='plain --dropout=none; stopped --dropout=none --stop=best_validation'
 
-All flags of train.py hold for every arm; --plans and --arms combine. Arms are paired by
-seed: they share initialisation, order of the data, and the masks of equal sites. The
-first arm is what the others are compared with. Rerun the same command to resume a
-stopped comparison. --workdir gets every run, `study.json`, `results.parquet` and
-`table.md`.
+All flags of train.py hold for every arm. With both --plans and --arms, every plan is
+combined with every arm. Arms are paired by seed: they share the initialisation, the
+order of the data, and the masks of equal sites. All arms are compared with the first.
+Rerun the same command to resume a stopped comparison. Every run, `study.json`,
+`results.parquet` and `table.md` are written to --workdir.
 """
 
 from absl import flags
@@ -32,7 +32,7 @@ ARMS = flags.DEFINE_string(
 
 
 def main(arguments: list[str]) -> None:
-    """Train what is not finished yet and print the table."""
+    """Train the unfinished runs and print the table."""
     if arguments:
         raise ValueError(f"unexpected argument {arguments[0]!r}; flags start with --.")
     request = given_study_request()

@@ -3,13 +3,12 @@
     python scripts/evaluate.py WORKDIR [WORKDIR ...] --rule=scaling,mc --samples=50
     python scripts/evaluate.py WORKDIR --out_of_distribution=digits --corruptions=all
 
-Prints a table and writes into each workdir: `evaluation.json`, `evaluation.md`, and
-pictures `evaluation-*.png`. For several runs, say the seeds of one configuration, it
-prints the means with 95 % intervals and the paired differences to the first inference
-rule; for runs of several plans with --corruptions, it plots all of them against
-severity (`evaluation-plans.png`).
-Inference rules: plain, scaling, pooling, mc, shared_mc, gaussian
-(`evaluation/inference.py`).
+It prints a table and writes into each workdir `evaluation.json`, `evaluation.md`, and
+the pictures `evaluation-*.png`. For several runs, such as the seeds of one
+configuration, it prints means with 95 % intervals and paired differences to the first
+inference rule. For runs of several plans with --corruptions, it plots all plans against
+severity (`evaluation-plans.png`). The inference rules are plain, scaling, pooling, mc,
+shared_mc and gaussian (`evaluation/inference.py`).
 """
 
 from absl import flags
@@ -24,21 +23,21 @@ INFERENCE_RULES = flags.DEFINE_list(
     "rule", ["scaling", "mc"], "inference rules, separated by commas"
 )
 SAMPLES = flags.DEFINE_integer(
-    "samples", 50, "samples of each example, for inference rules that sample", 1
+    "samples", 50, "number of samples per example, for inference rules that sample", 1
 )
 EXAMPLES = flags.DEFINE_integer(
-    "examples", 0, "examples of each split that are used (0: all)", 0
+    "examples", 0, "number of examples of each split to use (0: all)", 0
 )
 OUTSIDE = flags.DEFINE_string(
     "out_of_distribution",
     "",
-    "data set to distinguish from the run's by uncertainty (default: none)",
+    "data set to tell from the run's by uncertainty, a name or a path (default: none)",
 )
 CORRUPTIONS = flags.DEFINE_string(
     "corruptions", "", "corruptions, separated by commas, or all (default: none)"
 )
 CORRUPTED = flags.DEFINE_integer(
-    "corrupted_examples", 1000, "test examples that are corrupted", 1
+    "corrupted_examples", 1000, "number of test examples to corrupt", 1
 )
 DATA_DIR, CACHE_DIR = define_moved_flags()
 

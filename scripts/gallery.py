@@ -2,9 +2,9 @@
 
     python scripts/gallery.py --out=docs/images
 
-Writes `variants.png`, a line of pictures for each registered variant, by family, and
-`schedules.png`, the factor of each registered schedule over a run, and `strip.png`,
-six variants side by side.
+It writes `variants.png`, a line of pictures for each registered variant, by family;
+`schedules.png`, the factor of each registered schedule over a run; and `strip.png`, six
+variants side by side.
 """
 
 from absl import flags

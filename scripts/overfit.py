@@ -3,10 +3,11 @@
     python scripts/overfit.py
     python scripts/overfit.py --dataset=mnist --data_dir=DIR --train_examples=1000
 
-Trains on a small part of the training data and writes to --out: `overfit.png`, loss and
-accuracy of `cnn` on training and test examples, both evaluated as at test, with bands
-over seeds; `gradients.png`, the norm of each kernel's gradient over training, for `cnn`
-and a deep plain network; and `overfit.csv`, every number that is plotted.
+It trains on a small part of the training data and writes three files to --out.
+`overfit.png` shows loss and accuracy of `cnn` on training and test examples, both
+evaluated without dropout, with bands over seeds. `gradients.png` shows the norm of each
+kernel's gradient during training, for `cnn` and a deep plain network. `overfit.csv` has
+every number that is plotted.
 """
 
 from absl import flags
@@ -27,11 +28,19 @@ from training.runtime.main import expect_no_arguments, run_main
 from training.runtime.processes import Launch
 
 DATASET, DATA_DIR = define_run_flags("dataset", "data_dir")
-EXAMPLES = flags.DEFINE_integer("train_examples", 200, "training examples", 1)
-EPOCHS = flags.DEFINE_integer("epochs", 60, "passes over the training examples", 1)
-SEEDS = flags.DEFINE_integer("seeds", 5, "runs per arm, each with its own seed", 1)
-DEPTH = flags.DEFINE_integer("depth", 12, "convolutions of the plain network", 1)
-OUT = flags.DEFINE_string("out", "runs/overfit", "directory for pictures and numbers")
+EXAMPLES = flags.DEFINE_integer("train_examples", 200, "number of training examples", 1)
+EPOCHS = flags.DEFINE_integer(
+    "epochs", 60, "number of passes over the training examples", 1
+)
+SEEDS = flags.DEFINE_integer(
+    "seeds", 5, "number of runs per arm, with the seeds 0, 1, 2, ...", 1
+)
+DEPTH = flags.DEFINE_integer(
+    "depth", 12, "number of convolutions of the plain network", 1
+)
+OUT = flags.DEFINE_string(
+    "out", "runs/overfit", "directory for the pictures and numbers"
+)
 
 
 def main(arguments: list[str]) -> None:

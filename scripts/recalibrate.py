@@ -1,9 +1,10 @@
-"""Estimates a trained network's batch-norm statistics anew, with dropout off.
+"""Estimates a trained network's batch-norm statistics again, without dropout.
 
     python scripts/recalibrate.py WORKDIR
 
-Prints, for each norm, its running variance over the variance that it sees without
-dropout, and the test scores with both; writes `recalibrated.json` into WORKDIR.
+For each norm, it prints the ratio of the running variance to the variance without
+dropout. It also prints the test scores with both, and writes `recalibrated.json` into
+WORKDIR.
 """
 
 from evaluation.recalibration import recalibrate

@@ -1,10 +1,11 @@
-"""Writes the report of studies and evaluated runs: a page of HTML, and in Markdown.
+"""Writes a report of studies and evaluated runs, in HTML and in Markdown.
 
     python scripts/report.py WORKDIRS... [--out=DIR]
 
 Each of WORKDIRS is the workdir of compare.py, sweep.py or suggest.py, or of a run that
-evaluate.py has evaluated. --out (default: the first of them) gets `report.html`, which
-needs no other file, and `report.md` with its pictures in `report-images/`.
+evaluate.py has evaluated. The report is written to --out, by default the first workdir:
+`report.html`, which needs no other file, and `report.md` with its pictures in
+`report-images/`.
 """
 
 from pathlib import Path
@@ -15,7 +16,7 @@ from studies.report import write_report
 from training.runtime.main import run_main
 
 OUT = flags.DEFINE_string(
-    "out", "", "directory that gets the report (default: the first workdir)"
+    "out", "", "directory for the report (default: the first workdir)"
 )
 
 

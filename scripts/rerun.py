@@ -3,9 +3,10 @@
     python scripts/rerun.py runs/NAME
     python scripts/rerun.py runs/NAME --into=runs/NAME-again
 
-Runs `train.py` with the recorded `run.flags` and compares what the two runs recorded:
-metrics line by line, and the digests of parameters and masks. Exits with 0 if they are
-identical; otherwise says what differs, since which step, and which versions do.
+It runs `train.py` with the recorded `run.flags` and compares the records of the two
+runs: the metrics line by line, and the digests of parameters and masks. If they are
+identical, it exits with status 0. Otherwise it says what differs, from which step on,
+and which versions of packages differ.
 """
 
 import sys

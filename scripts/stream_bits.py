@@ -1,4 +1,4 @@
-"""Writes the random words of the masks to the standard output, without end.
+"""Writes the random words of the masks to standard output, endlessly.
 
     python scripts/stream_bits.py | dieharder -a -g 200
     python scripts/stream_bits.py --bits=jax | dieharder -a -g 200
@@ -38,7 +38,7 @@ SITES = {
 
 
 def main(arguments: list[str]) -> None:
-    """Write words until nobody reads any more."""
+    """Write words until the reader closes the pipe."""
     expect_no_arguments(arguments)
     key = named_key(named_key(jax.random.key(SEED.value), "dropout"), "train")
     try:

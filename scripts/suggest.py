@@ -2,11 +2,11 @@
 
     python scripts/suggest.py --dataset=mine.npz --model=cnn --minutes=5
 
-Common plans for the network's sites are halved, seed by seed, by the loss on examples
-held out of training (a fifth of them, or --validation_examples). The plan that is left
-is compared with no dropout on the test split, at seeds that chose nothing, until the
-minutes are over. Where no difference is found, the last line says so. All other flags
-are those of train.py.
+The candidates are common plans for the network's sites. At each further seed, the half
+with the lower loss on held-out training examples stays; a fifth of the examples is held
+out, or --validation_examples. The last plan is compared with no dropout on the test
+split, at seeds that were not used to choose it, until the time is over. If no
+difference is found, the last line says so. All other flags are those of train.py.
 """
 
 from dataclasses import replace
@@ -32,7 +32,7 @@ MINUTES = flags.DEFINE_float("minutes", 5.0, "minutes that the study may take", 
 
 
 def main(arguments: list[str]) -> None:
-    """Run the study and print what it suggests."""
+    """Run the study and print the suggested plan."""
     if arguments:
         raise ValueError(f"unexpected argument {arguments[0]!r}; flags start with --.")
     given = given_config()

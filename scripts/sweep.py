@@ -1,16 +1,16 @@
-"""Trains points of a space of plans and flags, and says which are better than none.
+"""Trains points of a space of plans and flags, and compares them with a baseline.
 
     python scripts/sweep.py --plan='{sites}:{variant}:{rate}' \\
         --space='sites=fc, conv*; variant=bernoulli, gaussian; rate=0.1..0.7/4'
     python scripts/sweep.py --plan='fc:bernoulli:{rate}' --validation_examples=200 \\
         --space='rate=0..0.8; learning_rate=log(1e-4..1e-2)' --sampler=optuna
 
-Samplers: grid, random, sobol, and optuna, which learns from the loss on validation
-examples and keeps what it knows in `optuna.db`, an SQLite file in --workdir. All flags
-of train.py hold for every point. Points that differ only in seed, rate, learning rate
-or weight decay train in one program. The first arm is --baseline. `--shard=i/n` trains
-the i-th of n parts in the same --workdir, in any order and on any machine; --engine=ray
-spreads them over a cluster.
+The samplers are grid, random, sobol, and optuna, which learns from the loss on
+validation examples and keeps its trials in `optuna.db`, an SQLite file in --workdir.
+All flags of train.py hold for every point. Points that differ only in seed, rate,
+learning rate or weight decay train in one program. The first arm is --baseline.
+`--shard=i/n` trains the i-th of n parts; the parts share --workdir and may run in any
+order and on any machine. --engine=ray spreads the programs over a cluster.
 """
 
 from absl import flags
@@ -25,24 +25,30 @@ from training.runtime.main import run_main
 define_config_flags()
 define_study_flags(seeds="0:4")
 PLAN = flags.DEFINE_string(
-    "plan", "", "plan with {names} of --space in it (default: --dropout)"
+    "plan", "", "plan that contains {names} of --space (default: --dropout)"
 )
 SPACE = flags.DEFINE_string(
-    "space", "rate=0.1..0.7", "space as name=a, b; name=low..high; name=log(low..high)"
+    "space",
+    "rate=0.1..0.7",
+    "space to sample, written name=a, b; name=low..high; name=log(low..high)",
 )
 SAMPLER = flags.DEFINE_enum(
     "sampler", "grid", [*SAMPLERS, "optuna"], "sampler of the points"
 )
-SAMPLES = flags.DEFINE_integer("samples", 16, "points, unless --sampler=grid", 1)
-BATCH = flags.DEFINE_integer("batch", 4, "points that optuna asks for together", 1)
+SAMPLES = flags.DEFINE_integer(
+    "samples", 16, "number of points, which --sampler=grid ignores", 1
+)
+BATCH = flags.DEFINE_integer(
+    "batch", 4, "number of points that optuna suggests at a time", 1
+)
 BASELINE = flags.DEFINE_string(
     "baseline", "none", "plan with which every point is compared"
 )
-SHARD = flags.DEFINE_string("shard", "0/1", "part i/n: trains the i-th of n parts")
+SHARD = flags.DEFINE_string("shard", "0/1", "part of the study to train, i of n as i/n")
 
 
 def main(arguments: list[str]) -> None:
-    """Train the points that are not finished and print the table."""
+    """Train the unfinished points and print the table."""
     if arguments:
         raise ValueError(f"unexpected argument {arguments[0]!r}; flags start with --.")
     sweep = Sweep(

@@ -1,4 +1,4 @@
-"""Arms of a study: configurations by plan, or by any flags, and their seeds."""
+"""Arms of a study: configurations that differ in their plan or in any other flag."""
 
 import hashlib
 import shlex
@@ -18,7 +18,7 @@ STOPS = {
 
 
 class Arm(NamedTuple):
-    """A configuration that is compared, whatever its seed, and the step that counts.
+    """A configuration to compare, whatever its seed, and the step that counts.
 
     Attributes:
         name: its name in tables.
@@ -32,7 +32,7 @@ class Arm(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """One arm at one seed; `config` is of its solo run, without a workdir."""
+    """One arm at one seed; `config` is for a run of its own, without a workdir."""
 
     arm: str
     config: Config
@@ -83,10 +83,10 @@ def check_printable(flag: str, text: str) -> None:
 
 
 def compared_arms(base: Config, plans: str, arms: str) -> list[Arm]:
-    """Return the arms of a comparison; without text, none and the base's plan.
+    """Return the arms of a comparison; by default no dropout and the base's plan.
 
     Raises:
-        ValueError: as `parse_arms`, or fewer than two arms.
+        ValueError: as in `parse_arms`, or there are fewer than two arms.
     """
     if not plans and not arms:
         plans = f"none; {base.dropout}"
@@ -97,13 +97,13 @@ def compared_arms(base: Config, plans: str, arms: str) -> list[Arm]:
 
 
 def comparison_directory(arms: list[Arm]) -> str:
-    """Return `runs/compare-<digest of the arms>`, whatever the seeds."""
+    """Return `runs/compare-<digest of the arms>`, whatever the seeds are."""
     text = "\n".join(f"{arm.name} {arm.stop} {flag_lines(arm.config)}" for arm in arms)
     return f"runs/compare-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 
 
 def trials(arms: list[Arm], seeds: tuple[int, ...]) -> list[Trial]:
-    """Return every arm at every seed, seed by seed."""
+    """Return a trial for every arm and seed, ordered by seed."""
     return [
         Trial(arm.name, replace(arm.config, seed=seed), arm.stop)
         for seed in seeds
@@ -152,7 +152,7 @@ def _split_words(text: str) -> list[list[str]]:
 
 
 def _parse_flags(words: list[str]) -> tuple[str, dict[str, str]]:
-    """Return the name and the flags of an arm; unnamed, its flags are its name."""
+    """Return the name and the flags of an arm; without a name, its flags name it."""
     names = [word for word in words if not word.startswith("--")]
     flags = [word for word in words if word.startswith("--")]
     for word in flags:

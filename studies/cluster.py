@@ -1,4 +1,4 @@
-"""Tasks on a Ray cluster: a task is resumed elsewhere when its node is lost."""
+"""Tasks on a Ray cluster, which resumes a task elsewhere when its node is lost."""
 
 import functools
 import importlib
@@ -16,7 +16,7 @@ from training.runtime.checkpoints import InUse
 from training.runtime.compilation import set_up_process
 
 RETRIES = 10
-PATIENCE = 120  # Seconds until a process on a lost node has released its workdirs.
+PATIENCE = 120  # The seconds after which a lost node has released its workdirs.
 CHECKOUT = Path(__file__).parent.parent
 LEFT_BEHIND = [".git", ".venv", "runs", "tests", "docs", "**/__pycache__"]
 
@@ -24,10 +24,11 @@ Records = dict[str, bytes]
 
 
 def run_on_ray(tasks: list[Task], directory: Path, address: str, announce) -> None:
-    """Train tasks on the cluster at `address`, each with one CPU and, if any, one GPU.
+    """Train tasks on the cluster at `address`, each on one CPU and one GPU if any.
 
-    Nodes that share the directory resume what another node has saved there. Other nodes
-    send the record of each finished run here, without its checkpoints.
+    Nodes that share the directory resume the runs that another node has saved there.
+    Nodes that do not share it send back the record of each finished run, without its
+    checkpoints.
 
     Raises:
         ValueError: Ray is not installed, or there is no such cluster.
@@ -109,7 +110,7 @@ def _connect(address: str) -> Any:
 
 
 def _check_reachable(address: str) -> None:
-    """Check that something listens: Ray itself would try for many minutes."""
+    """Check that something listens, because Ray itself would try for many minutes."""
     host, colon, port = address.rpartition(":")
     if not (colon and port.isdecimal()):
         return

@@ -1,4 +1,4 @@
-"""The table of a study: the arms' measures and their differences to the first."""
+"""The table of a study: each arm's measures and its differences to the first arm."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +20,7 @@ from studies.statistics import (
 
 
 class Quantity(NamedTuple):
-    """A measure in a table: its column in the results, its factor and its digits."""
+    """A measure in a table, with its column in the results, its factor and digits."""
 
     name: str
     column: str
@@ -41,13 +41,13 @@ TIMES = (
 
 
 class Line(NamedTuple):
-    """One arm's measure, compared with the first arm's.
+    """A measure of one arm, compared with the first arm.
 
     Attributes:
         seeds: the number of seeds with the measure; not all may reach a target.
         of: the number of seeds of the arm.
-        value: mean and interval over seeds; None where no seed has the measure.
-        test: the paired difference to the first arm; None for the first itself.
+        value: the mean and its interval over seeds; None if no seed has the measure.
+        test: the paired difference to the first arm; None for the first arm itself.
         corrected: the p-value of `test` after Holm's correction over the arms.
         examples: the p-value over seeds and test examples (McNemar's test with one
             seed), where known.
@@ -64,7 +64,7 @@ class Line(NamedTuple):
 
 
 def compare(table: pl.DataFrame, directory: Path) -> list[Line]:
-    """Return the lines of a study's table, by quantity, the first arm first."""
+    """Return the lines of a study's table by quantity, starting with the first arm."""
     arms = table["arm"].unique(maintain_order=True).to_list()
     reached = table["epochs_to_target"].is_not_null().any()
     return [
@@ -104,7 +104,7 @@ def _line(table: pl.DataFrame, first: str, arm: str, quantity: Quantity) -> Line
 
 
 def paired(table: pl.DataFrame, first: str, arm: str, column: str) -> np.ndarray:
-    """Return a measure at each seed for which both arms have it: (seeds, 2)."""
+    """Return a measure of two arms at the seeds where both have it: (seeds, 2)."""
     one, other = (
         table.filter(pl.col("arm") == name, pl.col(column).is_not_null()).select(
             "seed", column
@@ -134,7 +134,7 @@ HEADER = ("arm", "mean", "difference", "p", "p, Holm", "p, examples")
 
 
 def cells(lines: list[Line]) -> dict[str, list[tuple[str, ...]]]:
-    """Return the text of the table: for each quantity, one row per arm."""
+    """Return the text of the table, one row per arm for each quantity."""
     found: dict[str, list[tuple[str, ...]]] = {}
     for line in lines:
         found.setdefault(line.quantity.name, []).append(_row(line))
@@ -178,7 +178,7 @@ NOTE = (
 
 
 def conclusion(lines: list[Line]) -> list[str]:
-    """Return one sentence per arm on whether its error differs from the first arm's."""
+    """Return a sentence for each arm on whether its error differs from the first's."""
     first = lines[0].arm
     return [
         f"{line.arm}: {_verdict(line)} {first}"

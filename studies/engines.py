@@ -1,4 +1,4 @@
-"""Engines, which run tasks: here, one after another, or on a Ray cluster."""
+"""Engines, which run tasks one after another in this process, or on a Ray cluster."""
 
 import time
 from collections.abc import Callable

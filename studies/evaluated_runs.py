@@ -1,4 +1,4 @@
-"""Evaluations of several runs: every workdir's, and their tables over runs."""
+"""Evaluations of several runs: one for each workdir, and tables over all runs."""
 
 from collections.abc import Iterator
 from itertools import chain
@@ -50,9 +50,9 @@ def evaluate_workdirs(
 def evaluate_workdir(
     workdir: str, request: EvaluationRequest, data_dir: str, cache_dir: str
 ) -> list[Record]:
-    """Return the record of a run, or of every member of a population.
+    """Evaluate a run, or every member of a population, and return the records.
 
-    A population gets a page with the table over its members.
+    A population also gets a page with the table over its members.
     """
     runs, records, paths = load_runs(workdir, data_dir, cache_dir), [], []
     check_no_links(Path(workdir))
@@ -72,7 +72,7 @@ def evaluate_workdir(
 def by_plan_and_inference(
     plans: dict[str, list[Record]], inferences: list[str]
 ) -> dict[str, list[Severities]]:
-    """Return the scores of corrupted images by plan and inference rule, run by run."""
+    """Return each run's scores of corrupted images, by plan and inference rule."""
     return {
         f"{plan}, {inference}": [record["corruptions"][inference] for record in records]
         for plan, records in plans.items()
@@ -83,8 +83,8 @@ def by_plan_and_inference(
 def over_runs(results: list[dict[str, ScoresByName]]) -> list[str]:
     """Return a table of means with 95 % intervals over runs.
 
-    Further columns have the paired difference of each inference rule to the first, and
-    in how many runs it is negative.
+    Further columns show the paired difference of each inference rule to the first, and
+    the number of runs in which it is negative.
     """
     inferences = list(results[0])
     differences = [f"{inference} - {inferences[0]}" for inference in inferences[1:]]
@@ -100,7 +100,7 @@ def over_runs(results: list[dict[str, ScoresByName]]) -> list[str]:
 
 
 def _runs_with_paths(workdir: str, runs: list[Run]) -> Iterator[tuple[Run, Path]]:
-    """Pair runs with their directories: of a population `member-0`, `member-1`, ..."""
+    """Pair runs with directories; for a population, `member-0`, `member-1`, ..."""
     for number, run in enumerate(runs):
         path = Path(workdir, f"member-{number}") if len(runs) > 1 else Path(workdir)
         path.mkdir(exist_ok=True)
@@ -110,7 +110,7 @@ def _runs_with_paths(workdir: str, runs: list[Run]) -> Iterator[tuple[Run, Path]
 def _cells(
     inferences: list[str], values: dict[str, Float[np.ndarray, " runs"]]
 ) -> list[str]:
-    """Return the cells of one score: inference rules, differences and their signs."""
+    """Return the cells of one score: means, differences and counts of negative ones."""
     first, *others = inferences
     pairs = [
         values[inference] - values[first]

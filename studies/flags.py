@@ -1,4 +1,4 @@
-"""The flags of a study, beside those of train.py, and what they say."""
+"""The flags of a study, in addition to the flags of train.py, and their values."""
 
 import shlex
 import sys
@@ -24,11 +24,12 @@ def define_study_flags(seeds: str) -> None:
     """
     flags.FLAGS.set_default("seeds", seeds)
     flags.DEFINE_float(
-        "target", 0.0, "accuracy whose time is measured (0: none)", 0.0, 1.0,
+        "target", 0.0, "accuracy in [0, 1]; measures the time to reach it (0: none)",
+        0.0, 1.0,
         module_name=STUDY,
     )  # fmt: skip
     flags.DEFINE_string(
-        "question", "", "question that the study asks, for its report",
+        "question", "", "question that the study asks, printed in its report",
         module_name=STUDY,
     )  # fmt: skip
     flags.DEFINE_integer(
@@ -44,7 +45,7 @@ def define_study_flags(seeds: str) -> None:
 
 
 def given_study_request() -> StudyRequest:
-    """Set JAX up and return what the flags ask of a study; called in a main.
+    """Set JAX up and return the study that the flags describe; called in a main.
 
     The configuration keeps the mesh as it is written: each population resolves it for
     the number of its own members.

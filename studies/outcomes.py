@@ -1,4 +1,4 @@
-"""Outcomes of trials: one row of measures each, read from the record of its run."""
+"""Outcomes of trials: a row of measures per trial, read from the record of its run."""
 
 import sys
 from dataclasses import fields
@@ -24,9 +24,9 @@ def outcome(trial: Trial, directory: Path, target: float) -> dict[str, Any]:
     """Return the row of a finished trial: its identity, its flags and its measures.
 
     `test_error`, `gap` (test minus train error), `nll` and `ece` belong to the step
-    that counts. `epochs_to_target` and `seconds_to_target` (training alone) last until
-    the accuracy on validation, or else on test, first reaches `target`; they are null
-    if it never does.
+    that counts. `epochs_to_target` and `seconds_to_target` (of training alone) are the
+    time until the accuracy first reaches `target`, on validation examples if there are
+    any and else on test examples. They are null if it never does.
     """
     workdir = directory / trial.run
     record = read_record(workdir)
@@ -115,7 +115,7 @@ def _at_best_validation(lines: list[Line], workdir: Path) -> dict[str, Any]:
     at_step = {line["split"]: line for line in lines if line["step"] == step}
     if "test" not in at_step or "train" not in at_step:
         raise ValueError(
-            f"{workdir} has no test at step {step}, of the lowest validation loss; "
+            f"{workdir} has no test at step {step} with the lowest validation loss; "
             "expected --test_every=0 and --log_every=0 with --stop=best_validation."
         )
     train, test = at_step["train"], at_step["test"]
@@ -129,7 +129,7 @@ def _at_best_validation(lines: list[Line], workdir: Path) -> dict[str, Any]:
 
 
 def _last_validation(lines: list[Line]) -> dict[str, float | None]:
-    """Return error and loss on the examples held out, if any, at the last step."""
+    """Return error and loss on the held-out examples, if any, at the last step."""
     found = [line for line in lines if line["split"] == "validation"]
     return {
         "validation_error": 1 - found[-1]["accuracy"] if found else None,

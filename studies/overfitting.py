@@ -1,7 +1,7 @@
-"""Overfitting, and each layer's gradient, with and without dropout.
+"""The study of overfitting and of each layer's gradient, with and without dropout.
 
-Trains networks on few examples, at several seeds, and measures after each epoch the
-scores on training and test examples and the norm of each kernel's gradient.
+It trains networks on few examples at several seeds. After each epoch it measures the
+scores on training and test examples, and the norm of each kernel's gradient.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -24,17 +24,17 @@ from training.state import State
 from training.step import accumulate
 
 ARMS = ("without dropout", "with dropout")
-BATCH = 50  # at most
+BATCH = 50  # The largest batch size.
 
 
 class OverfittingStudy(NamedTuple):
-    """What is trained: the values of the flags of `scripts/overfit.py`.
+    """What to train: the values of the flags of `scripts/overfit.py`.
 
     Attributes:
-        train_examples: training examples.
-        epochs: passes over them.
-        seeds: runs per arm, with the seeds 0, 1, 2, ...
-        depth: convolutions of the plain network.
+        train_examples: the number of training examples.
+        epochs: the number of passes over them.
+        seeds: the number of runs per arm, with the seeds 0, 1, 2, ...
+        depth: the number of convolutions of the plain network.
     """
 
     dataset: str
@@ -78,10 +78,10 @@ def arms_of(study: OverfittingStudy) -> list[Arm]:
 
 
 def configuration(study: OverfittingStudy, arm: Arm, seed: int) -> Config:
-    """Return the run of one arm and seed.
+    """Return the configuration of the run of one arm and seed.
 
     Raises:
-        ValueError: a value that `train.py` does not accept.
+        ValueError: `train.py` does not accept a value.
     """
     config = Config(
         dataset=study.dataset,
@@ -98,12 +98,12 @@ def configuration(study: OverfittingStudy, arm: Arm, seed: int) -> Config:
 
 
 def train_arms(study: OverfittingStudy, arms: Iterable[Arm]) -> list[Measurement]:
-    """Train every arm at every seed and return all measurements in that order."""
+    """Train every arm at every seed, and return all measurements in this order."""
     return [measurement for arm in arms for measurement in train_arm(study, arm)]
 
 
 def train_arm(study: OverfittingStudy, arm: Arm) -> Iterator[Measurement]:
-    """Train one arm at every seed; all seeds share what is compiled for the first."""
+    """Train one arm at every seed; all seeds share the programs of the first one."""
     configs = [configuration(study, arm, seed) for seed in range(study.seeds)]
     first = prepare(configs[0])
     step, _ = compile_step(first, start_state(first))
@@ -131,7 +131,7 @@ def states(experiment: Experiment, step: MemberStep) -> Iterator[State]:
 def scores(
     experiment: Experiment, evaluate: Callable, state: State
 ) -> dict[str, float]:
-    """Return loss and accuracy on training and test examples, both as at test."""
+    """Return loss and accuracy on training and test examples, both without dropout."""
     data = experiment.data
     test_ids = np.arange(data.test.size, dtype=np.int32)
     parts = {
@@ -150,8 +150,8 @@ def gradient_norms(
 ) -> dict[str, float]:
     """Return the l2 norm of each kernel's gradient of the mean loss, on one batch.
 
-    The batch is always the same, the first training examples in the masks of epoch 0,
-    so that norms of different epochs differ by the parameters alone.
+    The batch is always the same: the first training examples with the masks of epoch 0.
+    Norms of different epochs thus differ because of the parameters alone.
     """
     ids = experiment.train_ids[: experiment.config.batch_size]
     batch = make_batch(experiment, ids, 0)
@@ -189,7 +189,7 @@ def layers_of(measurements: list[Measurement], model: str) -> list[str]:
 
 
 def summary_lines(measurements: list[Measurement]) -> Iterator[str]:
-    """Yield the last scores of `cnn`, then how gradient norms spread over layers."""
+    """Yield the last scores of `cnn`, then the ratios of gradient norms over layers."""
     for arm in ARMS:
         yield f"cnn {arm}: {_final_scores(measurements, arm)}"
     for model in models_of(measurements):

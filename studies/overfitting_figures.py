@@ -32,7 +32,7 @@ def write_csv(measurements: list[Measurement], path: Path) -> None:
 def plot_overfitting(
     study: OverfittingStudy, measurements: list[Measurement], path: Path
 ) -> None:
-    """Plot the curves of `cnn`: means over seeds, with their range as a band."""
+    """Plot the curves of `cnn` as means over seeds, with their range as a band."""
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     axes = figure.subplots(1, 2)
     for axis, quantity in zip(axes, ("loss", "accuracy")):
@@ -69,7 +69,7 @@ def plot_gradients(measurements: list[Measurement], path: Path) -> None:
 def plot_layers(
     axis: Axes, measurements: list[Measurement], model: str, arm: str
 ) -> None:
-    """Plot one network's gradient norms, from a dark first layer to a light last."""
+    """Plot one network's gradient norms, with darker lines for earlier layers."""
     names = layers_of(measurements, model)
     colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.92, len(names)))
     for name, colour in zip(names, colours):

@@ -1,4 +1,4 @@
-"""What the pictures of a study show, from its table and the records of its runs."""
+"""The data of a study's pictures, from its table and the records of its runs."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -35,7 +35,7 @@ def plotted_arms(table: pl.DataFrame, most: int) -> list[str]:
 def held_out_curves(
     rows: pl.DataFrame, directory: Path
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return epochs, and losses and errors on held-out examples: (seeds, epochs)."""
+    """Return epochs, and the loss and error on held-out examples: (seeds, epochs)."""
     split = "validation" if rows["validation_examples"][0] else "test"
     found = [
         [line for line in read_metrics(directory / run) if line["split"] == split]
@@ -48,7 +48,7 @@ def held_out_curves(
 
 
 def response_points(table: pl.DataFrame) -> list[Point]:
-    """Return the arms whose plan is one rule with one rate, or none (rate 0)."""
+    """Return the arms whose plan is one rule with one rate, or `none` (rate 0)."""
     points = []
     for (_, text), rows in table.group_by("arm", "dropout", maintain_order=True):
         errors = rows["test_error"].to_numpy()
@@ -65,7 +65,7 @@ def response_points(table: pl.DataFrame) -> list[Point]:
 
 
 def response_curve(points: list[Point], family: str) -> list[Point]:
-    """Return the points of a family and those without dropout, by rate."""
+    """Return the points of a family and the points without dropout, ordered by rate."""
     found = [point for point in points if point.family in (family, "")]
     return sorted(found, key=lambda point: point.rate)
 

@@ -1,4 +1,4 @@
-"""Populations: the runs of a task trained together, each with a record of its own."""
+"""Populations: the runs of a task, trained together, each with its own record."""
 
 import hashlib
 import sys
@@ -54,7 +54,7 @@ def train_members(task: Task, directory: Path) -> None:
     record is damaged is moved aside and trained again.
 
     Raises:
-        ValueError: as `training.run.run` does.
+        ValueError: for the same reasons as `training.run.run`.
     """
     if all(finished(trial, directory) for trial in task.trials):
         return
@@ -132,7 +132,7 @@ def _write_member(
 def population(task: Task, directory: Path) -> Config:
     """Return the configuration that trains a task's runs together.
 
-    Its mesh is the one of the runs, or all devices where they name none.
+    Its mesh is the mesh of the runs, or all devices if the runs name none.
     """
     names = "\n".join(trial.run for trial in task.trials)
     digest = hashlib.sha256(names.encode()).hexdigest()[:10]
@@ -149,8 +149,9 @@ def population(task: Task, directory: Path) -> Config:
 def population_mesh(text: str, members: int) -> str:
     """Return the resolved mesh of a population.
 
-    Of `members:N` it has as many devices as divide the members: the last task of a
-    program, or what a stop has left of one, can be smaller than the others.
+    With `members:N` it uses the largest number of devices that divides both N and the
+    members, because the last task of a program, or the rest of a stopped one, can be
+    smaller than the others.
     """
     over_members, over_data = parse_mesh(text) if text else (1, 1)
     if text and over_data == 1:
@@ -159,7 +160,7 @@ def population_mesh(text: str, members: int) -> str:
 
 
 def member_of(config: Config) -> Member:
-    """Return a run as a member of the population of its program."""
+    """Return the traced values of a run, as a member of its program's population."""
     factor = config.rate_factor * unit_plan(config.dropout)[1]
     return Member(config.seed, factor, config.learning_rate, config.weight_decay)
 
@@ -167,7 +168,7 @@ def member_of(config: Config) -> Member:
 def member_summary(
     summary: dict[str, Any], index: int, config: Config
 ) -> dict[str, Any]:
-    """Return a member's results, with its share of the time of all members."""
+    """Return a member's results; its seconds are an equal share of the population's."""
     return {
         **summary["members"][index],
         "dropout": config.dropout,
@@ -206,7 +207,7 @@ def predict_test(
 ) -> tuple[Float[np.ndarray, "n classes"], Int[np.ndarray, " n"]]:
     """Return log-probabilities and labels of the test split.
 
-    Of a text there is one per character.
+    A text has one of each per character.
     """
     test = experiment.data.test
     ids = np.arange(test.size, dtype=np.int32)

@@ -28,10 +28,10 @@ MEDIA = {".svg": "image/svg+xml", ".png": "image/png"}
 
 
 def write_report(directories: list[Path], out: Path) -> Path:
-    """Write `report.html`, `report.md` and the pictures of the latter.
+    """Write `report.html`, and `report.md` with its pictures.
 
     Raises:
-        ValueError: a directory that holds no study, or a damaged one.
+        ValueError: a directory holds no study, or a damaged one.
     """
     for directory in directories:
         _check_holds_results(directory)

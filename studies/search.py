@@ -59,7 +59,7 @@ def ask(
 
 
 def tell(search: optuna.Study, number: int, loss: float) -> None:
-    """Tell the search the loss of a sample."""
+    """Report the loss of a sample to the search."""
     search.tell(number, loss)
 
 

@@ -1,7 +1,7 @@
 """Spaces of plans and flags, and samplers of points in them.
 
-`rate=0.1..0.7; sites=fc, conv*; learning_rate=log(1e-4..1e-2)`: names stand
-for `{rate}` or `{sites}` in a plan's template, or are flags.
+An example is `rate=0.1..0.7; sites=fc, conv*; learning_rate=log(1e-4..1e-2)`. A name
+fills its place in a plan's template, `{rate}` or `{sites}`, or it is a flag.
 """
 
 from collections.abc import Mapping
@@ -20,12 +20,12 @@ DIGITS = 4  # Significant digits of a sample from a range.
 
 @dataclass(frozen=True)
 class Choices:
-    """A dimension with a list of texts."""
+    """A dimension whose values are a list of texts."""
 
     values: tuple[str, ...]
 
     def at(self, share: float) -> str:
-        """Return the text at a share in [0, 1) of the list."""
+        """Return the text at a relative position in [0, 1) in the list."""
         return self.values[int(share * len(self.values))]
 
     def grid(self) -> tuple[str, ...]:
@@ -43,7 +43,7 @@ class Range:
     points: int
 
     def at(self, share: float) -> str:
-        """Return the number at a share in [0, 1] of the range."""
+        """Return the number at a relative position in [0, 1] in the range."""
         if self.logarithmic:
             low, high = log(self.low), log(self.high)
             return f"{exp(low + share * (high - low)):.{DIGITS}g}"
@@ -61,10 +61,10 @@ Sample = dict[str, str]
 def parse_space(text: str) -> Space:
     """Read `name=a, b, c; name=low..high; name=log(low..high)`.
 
-    In a grid a range has five points, or as many as given: `low..high/9`.
+    In a grid a range has five points, or the number after a slash: `low..high/9`.
 
     Raises:
-        ValueError: text of another form.
+        ValueError: the text has another form.
     """
     space: dict[str, Choices | Range] = {}
     for part in split_outside(text, ";"):
@@ -97,7 +97,7 @@ def _parse_dimension(text: str) -> Choices | Range:
 
 
 def grid(space: Space, count: int, seed: int) -> list[Sample]:
-    """Return all combinations; `count` and `seed` change nothing."""
+    """Return all combinations; `count` and `seed` have no effect."""
     columns = [dimension.grid() for dimension in space.values()]
     return [dict(zip(space, point)) for point in product(*columns)]
 
@@ -117,10 +117,10 @@ SAMPLERS = {"grid": grid, "random": random, "sobol": sobol}
 
 
 def sample_points(sampler: str, space: Space, count: int, seed: int) -> list[Sample]:
-    """Return the different points of a sampler, in its order.
+    """Return the points of a sampler without repetitions, in its order.
 
     Raises:
-        ValueError: no such sampler.
+        ValueError: the sampler does not exist.
     """
     points = lookup("sampler", sampler, SAMPLERS)(space, count, seed)
     return [dict(items) for items in dict.fromkeys(tuple(p.items()) for p in points)]
@@ -130,7 +130,7 @@ def fill(template: str, sample: Sample) -> tuple[str, Sample]:
     """Return the plan of a sample, and its other values, which are flags.
 
     Raises:
-        ValueError: a name in the template that the space does not have.
+        ValueError: the space does not have a name in the template.
     """
     text, flags = template, dict(sample)
     for name, value in sample.items():

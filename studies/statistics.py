@@ -34,10 +34,10 @@ def interval(values: Float[np.ndarray, " n"]) -> Estimate:
 def paired_t(differences: Float[np.ndarray, " n"]) -> Test:
     """Return Student's paired t-test of the mean difference against 0.
 
-    If all differences are zero, the difference is 0 and p = 1. If they are all equal
-    otherwise, which few seeds and a small test set can cause, the spread is not known
-    to be 0: p is the sign test's, 2^(1 - n), and the interval is the one that belongs
-    to this p (for one value it is unbounded).
+    If all differences are zero, the difference is 0 and p = 1. If they all equal
+    another value, which few seeds and a small test set can cause, the true spread need
+    not be 0. Then p is from the sign test, 2^(1 - n), and the interval is the one that
+    corresponds to this p (for one value it is unbounded).
     """
     mean = float(differences.mean())
     if not differences.any():
@@ -59,9 +59,9 @@ def _equal_differences(mean: float, count: int) -> Test:
 
 
 def mcnemar(first: Bool[np.ndarray, " n"], second: Bool[np.ndarray, " n"]) -> float:
-    """Return the exact p-value of McNemar's test.
+    """Return the exact p-value of McNemar's test for two networks.
 
-    The arguments say which examples each of two networks classifies right.
+    The arguments say whether each network classifies each example right.
     """
     gained = int((second & ~first).sum())
     changed = int((second != first).sum())
@@ -71,11 +71,11 @@ def mcnemar(first: Bool[np.ndarray, " n"], second: Bool[np.ndarray, " n"]) -> fl
 def crossed_bootstrap(
     first: Bool[np.ndarray, "seeds n"], second: Bool[np.ndarray, "seeds n"]
 ) -> Test:
-    """Return the difference in accuracy over other seeds *and* other test examples.
+    """Return the difference in accuracy, tested over both seeds and test examples.
 
     Seeds and examples are resampled independently (the pigeonhole bootstrap of Owen,
-    2007), since all seeds are tested on the same examples. The interval has percentiles
-    of the resampled differences, widened by sqrt(s / (s - 1)) for s seeds.
+    2007), since all seeds are tested on the same examples. The ends of the interval are
+    percentiles of the resampled differences, widened by sqrt(s / (s - 1)) for s seeds.
     """
     gain = second.astype(np.float32) - first.astype(np.float32)
     mean = float(gain.mean(dtype=np.float64))
@@ -101,7 +101,7 @@ def _deviations(gain: Float[np.ndarray, "seeds n"], mean: float) -> np.ndarray:
 
 
 def holm(p: list[float]) -> list[float]:
-    """Return Holm's corrected p-values: any error has probability <= alpha."""
+    """Return p-values after Holm's correction, which bounds the family-wise error."""
     values = np.asarray(p, float)
     order = np.argsort(values)
     scaled = np.minimum(1, values[order] * np.arange(len(values), 0, -1))

@@ -1,4 +1,4 @@
-"""A study: arms and seeds in a directory, trained where needed, and its table."""
+"""A study: arms and seeds in a directory, the training of its runs, and its table."""
 
 import json
 import sys
@@ -25,14 +25,14 @@ RESULTS = "results.parquet"
 
 
 class StudyRequest(NamedTuple):
-    """What a user asks of a study, apart from its arms.
+    """The user's request for a study, apart from its arms.
 
     Attributes:
-        base: the configuration that arms change, its mesh as it was given.
+        base: the configuration that arms change, with its mesh as it was given.
         question: what the study asks; empty for the script's own question.
         seeds: the seeds of every arm.
         workdir: the directory of the study; empty for the script's own choice.
-        target: the accuracy whose time is measured; 0 for none.
+        target: the accuracy for which the time to reach it is measured; 0 for none.
         members: the most runs that one program trains.
         engine: one of `studies.engines.ENGINES`.
         address: the address of a Ray cluster.
@@ -51,10 +51,10 @@ class StudyRequest(NamedTuple):
 
 
 class Study(NamedTuple):
-    """A question, the arms and seeds that it is about, and where its results lie.
+    """A question, the arms and seeds that answer it, and the directory of the results.
 
     Attributes:
-        target: the accuracy whose time is measured; 0 for none.
+        target: the accuracy for which the time to reach it is measured; 0 for none.
         command: the command that repeats the study.
     """
 
@@ -67,7 +67,7 @@ class Study(NamedTuple):
 
     @property
     def trials(self) -> list[Trial]:
-        """Return every arm at every seed."""
+        """Return a trial for every arm and seed."""
         return trials(self.arms, self.seeds)
 
 
@@ -76,7 +76,7 @@ def study_of(
 ) -> Study:
     """Return the study of some arms.
 
-    The request's question and workdir go before those given here, unless empty.
+    The question and workdir of the request, unless empty, replace those given here.
     """
     return Study(
         request.question or question,

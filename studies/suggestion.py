@@ -28,10 +28,10 @@ CANDIDATES = (
     "features:bernoulli:0.5",
     "block*/branch:drop_path:0.0..0.1",
 )
-CHOICE_SHARE = 0.5  # Of the time, to choose a plan; the rest compares it with none.
-FRESH_SEED = 1000  # The first seed of the comparison, unused by the choice.
-SEEDS = 3  # Per round of the comparison, which has at least one round.
-HELD_OUT = 5  # One of so many examples is held out, unless --validation_examples.
+CHOICE_SHARE = 0.5  # The share of the time in which to choose a plan to compare.
+FRESH_SEED = 1000  # The first seed of the comparison; the choice does not use it.
+SEEDS = 3  # The seeds in a round of the comparison, which has at least one round.
+HELD_OUT = 5  # One in five examples is held out, unless --validation_examples is set.
 
 Elapsed = Callable[[], float]
 
@@ -74,11 +74,11 @@ def suggestion_directory(config: Config) -> str:
 def suggest(
     base: Config, plans: list[str], seconds: float, directory: Path
 ) -> tuple[str, list[Line]]:
-    """Return the plan that validation chooses, and its comparison with none on test.
+    """Return the plan with the best validation loss, compared with none on the test.
 
-    Each round trains the plans that are left at one more seed, and halves them by mean
-    validation loss. The last plan is compared with none at seeds that chose nothing, as
-    many as there is time for, and never fewer than `SEEDS`.
+    Each round trains the plans that are left at one more seed, and keeps the half with
+    the lower mean validation loss. The last plan is compared with no dropout at seeds
+    that were not used to choose it: as many as there is time for, but at least `SEEDS`.
     """
     begin = time.monotonic()
 
@@ -98,9 +98,9 @@ def suggest(
 
 
 def choose(base: Config, plans: list[str], directory: Path, elapsed: Elapsed) -> str:
-    """Return the best plan after halving the plans seed by seed, until time is up.
+    """Halve the plans seed by seed until the time is up, and return the best plan.
 
-    Plans that were not trained at the first seed are dropped. A later seed is used only
+    Plans that were not trained at the first seed are left out. A later seed counts only
     if all plans were trained at it.
     """
     left, tables = [arm_of(base, plan) for plan in plans], []
@@ -126,7 +126,7 @@ def train(
     directory: Path,
     enough: Callable[[], bool] = lambda: False,
 ) -> pl.DataFrame:
-    """Train arms at some seeds until `enough`; return the rows of what is trained."""
+    """Train arms at some seeds until `enough`; return the rows of the trained ones."""
     rows = []
     found = trials(arms, seeds)
     for task in group(found, len(found)):

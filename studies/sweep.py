@@ -1,4 +1,4 @@
-"""A sweep: points of a space as the arms of a study, drawn at once or searched for."""
+"""A sweep: a study whose arms are points of a space, sampled or searched for."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,14 +14,14 @@ from training.config import Config
 
 
 class Sweep(NamedTuple):
-    """What is swept, and how.
+    """A space of plans and flags, and the way to choose points in it.
 
     Attributes:
-        plan: a plan with {names} of the space in it; empty for the base's plan.
+        plan: a plan that contains {names} of the space; empty for the base's plan.
         space: the text of the space.
         sampler: one of `studies.space.SAMPLERS`, or optuna.
         samples: the number of points, unless they form a grid.
-        batch: how many points optuna is asked for together.
+        batch: the number of points that optuna suggests at a time.
         baseline: the plan of the first arm.
         shard: the part `i/n` of the study that is trained.
     """
@@ -36,17 +36,17 @@ class Sweep(NamedTuple):
 
 
 def train_sweep(sweep: Sweep, request: StudyRequest) -> Study:
-    """Train what is not finished of a sweep and return it as a study.
+    """Train the unfinished runs of a sweep and return it as a study.
 
     Raises:
-        ValueError: a plan, a space or a shard of another form.
+        ValueError: a plan, a space or a shard has another form.
     """
     train = _train_search if sweep.sampler == "optuna" else _train_points
     return train(sweep, request)
 
 
 def study_at(sweep: Sweep, request: StudyRequest, samples: list[Sample]) -> Study:
-    """Return the study of some points, one arm per point, after the baseline."""
+    """Return the study of some points: the baseline, then one arm per point."""
     base = request.base
     baseline = Arm("baseline", _config_of(base, {"dropout": sweep.baseline}))
     arms = {arm.name: arm for arm in (arm_of(sweep, base, s) for s in samples)}
@@ -63,7 +63,7 @@ def arm_of(sweep: Sweep, base: Config, sample: Sample) -> Arm:
 
 
 def validation_loss(study: Study, arm: Arm) -> float:
-    """Return the mean over seeds of an arm's loss on the examples held out."""
+    """Return an arm's loss on the held-out examples, averaged over seeds."""
     rows = [
         outcome(trial, study.directory, 0.0)
         for trial in study.trials
@@ -82,12 +82,12 @@ def _train_points(sweep: Sweep, request: StudyRequest) -> Study:
 
 
 def _train_search(sweep: Sweep, request: StudyRequest) -> Study:
-    """Ask for points, train them and tell their losses, until all are trained."""
+    """Ask for points, train them and report their losses, until all are trained."""
     base, space = request.base, parse_space(sweep.space)
     if not base.validation_examples or sweep.shard != "0/1":
         raise ValueError(
-            "--sampler=optuna: expected --validation_examples above 0, since the test "
-            "set chooses nothing, and no --shard."
+            "--sampler=optuna: expected --validation_examples above 0, since a search "
+            "must not see the test set, and no --shard."
         )
     study = study_at(sweep, request, [])
     claim(study)
@@ -104,5 +104,5 @@ def _train_search(sweep: Sweep, request: StudyRequest) -> Study:
 
 
 def _config_of(base: Config, values: dict[str, str]) -> Config:
-    """Return the base with flags in place of its own, and no workdir."""
+    """Return the base with flags replaced by others, and without a workdir."""
     return replace(canonical(changed(base, values)), workdir="")

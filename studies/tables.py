@@ -12,7 +12,7 @@ from training.record.markdown import literal
 def show(lines: list[Line], console: Console) -> None:
     """Print the table, one section per quantity, and the conclusion.
 
-    Where the console is too narrow for the names of the arms, numbers stand for them.
+    If the console is too narrow for the names of the arms, numbers replace them.
     """
     found = cells(lines)
     names = [row[0] for row in next(iter(found.values()))]
@@ -37,7 +37,7 @@ def show(lines: list[Line], console: Console) -> None:
 
 
 def _width(found: dict[str, list[tuple[str, ...]]]) -> int:
-    """Return the width of a table whose columns are all as wide as their content."""
+    """Return the width of a table in which each column is as wide as its content."""
     rows = [HEADER, *(row for rows in found.values() for row in rows)]
     return sum(
         max(len(line) for cell in column for line in _broken(cell).split("\n")) + 2
@@ -46,7 +46,7 @@ def _width(found: dict[str, list[tuple[str, ...]]]) -> int:
 
 
 def _broken(header: str) -> str:
-    """Return a header in two lines where it has two parts."""
+    """Return a header, split into two lines if it has two parts."""
     return header.replace("p, ", "p,\n")
 
 

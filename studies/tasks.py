@@ -1,6 +1,6 @@
 """Tasks: the runs of a study in populations, each trained once, in any order.
 
-A task is idempotent: its workdirs follow from its runs, a run resumes what is saved
+A task is idempotent: its runs determine its workdirs, a run resumes from what is saved
 there, and a finished run is only read.
 """
 
@@ -19,7 +19,7 @@ UNIT_RATE = 0.5
 
 
 class Task(NamedTuple):
-    """Runs of one program, which differ in traced values only."""
+    """Runs of one program, which differ only in traced values."""
 
     trials: tuple[Trial, ...]
 
@@ -28,7 +28,8 @@ def group(trials: Iterable[Trial], most: int) -> list[Task]:
     """Group the different runs of some trials by program, at most `most` per task.
 
     Runs share a program if they differ only in seed, learning rate, weight decay, or
-    the one rate of their plan; another shape, variant, site or schedule needs another.
+    the one rate of their plan. Another shape, variant, site or schedule needs a program
+    of its own.
     """
     runs = {trial.run: trial for trial in trials}
     programs: dict[Config, list[Trial]] = {}
@@ -42,7 +43,7 @@ def group(trials: Iterable[Trial], most: int) -> list[Task]:
 
 
 def program(config: Config) -> Config:
-    """Return what is compiled for a run: its configuration without traced values."""
+    """Return the configuration of a run's program, without the traced values."""
     defaults = {f.name: f.default for f in fields(Config) if f.name in Member._fields}
     return replace(config, **defaults, dropout=unit_plan(config.dropout)[0])
 
@@ -62,10 +63,10 @@ def unit_plan(text: str) -> tuple[str, float]:
 
 
 def shard(tasks: list[Task], text: str) -> list[Task]:
-    """Return every n-th task from the i-th on, for `i/n` with i in 0..n-1.
+    """Return every n-th task from the i-th on, for a text `i/n` with i in 0..n-1.
 
     Raises:
-        ValueError: `text` has another form.
+        ValueError: the text has another form.
     """
     index, _, count = text.partition("/")
     if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):

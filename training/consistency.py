@@ -26,8 +26,8 @@ def rdrop(logits: Logits, *, alpha: Strength = 1.0) -> Float[Array, " n"]:
         draws; for two of them alpha (KL(p_1 || p_2) + KL(p_2 || p_1)) / 2. The
         positions of an example are averaged.
     Source: Liang et al. 2021, "R-Drop: Regularized Dropout for Neural Networks",
-        NeurIPS. Beside it the loss is the mean of the draws' cross-entropies, where
-        the paper adds them: this alpha is half of the paper's.
+        NeurIPS. Here the loss has the mean of the draws' cross-entropies, where the
+        paper has their sum, so that this alpha is half of the paper's alpha.
     """
     log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
     p, draws = jnp.exp(log_p), logits.shape[0]
@@ -54,5 +54,5 @@ def draws_of(call: Call, samples: int) -> int:
 
 
 def disagreement(call: Call, logits: Logits) -> Float[Array, " n"]:
-    """Return what is added to the loss of each example."""
+    """Return the penalty that is added to the loss of each example."""
     return CONSISTENCIES[call.name](logits, **dict(call.options))

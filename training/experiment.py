@@ -46,7 +46,7 @@ class Experiment(NamedTuple):
         train_ids: rows of the source's train split that are trained on.
         validation_ids: rows of the source's train split that are held out.
         members: the solo runs of a population, whose keys and ids then have a leading
-            axis here; all else is that of the first.
+            axis here; all other values are the first member's.
     """
 
     config: Config

@@ -1,4 +1,4 @@
-"""What a run says of itself on the way: its training, validation and test lines."""
+"""The lines that a run logs as it goes: for training, validation and test."""
 
 from collections.abc import Callable
 from functools import partial
@@ -22,10 +22,10 @@ from training.telemetry import figures
 
 
 class Line(NamedTuple):
-    """What is known of one run of a population, or of the only run, at a step.
+    """The values of one run of a population, or of the only run, at a step.
 
     Attributes:
-        number: of the run in `experiment.runs`.
+        number: the index of the run in `experiment.runs`.
     """
 
     step: int
@@ -50,7 +50,7 @@ def training_lines(experiment: Experiment, state: State, step: int) -> list[Line
 def validation_lines(
     experiment: Experiment, evaluate: Callable[..., Totals], state: State, step: int
 ) -> list[Line]:
-    """Return the scores on the examples held out from training; none, no line."""
+    """Return the scores on the held-out examples, or no line if there are none."""
     ids = experiment.validation_ids
     if not ids.size:
         return []
@@ -64,7 +64,7 @@ def validation_lines(
 def test_lines(
     experiment: Experiment, programs: Programs, state: State, step: int
 ) -> list[Line]:
-    """Return the scores on the test split, with the variance shifts if watched."""
+    """Return the scores on the test split, and the variance shifts if watched."""
     test = experiment.data.test
     ids = np.arange(test.size, dtype=np.int32)
     scores = scores_on(experiment, programs.evaluate, state, test, ids)
@@ -98,7 +98,7 @@ def variance_shifts(
 
 
 def dropout_values(experiment: Experiment, params: Tree, step: int) -> dict[str, float]:
-    """Return each site's rate, at a step or as learned, and the mean regulariser."""
+    """Return the rate of each site, scheduled or learned, and the mean regulariser."""
     objective = experiment.objective
     rows = rows_at(experiment.rows, step, experiment.timeline)
     rates = {row.site: row.rate for row in rows}
@@ -110,7 +110,7 @@ def dropout_values(experiment: Experiment, params: Tree, step: int) -> dict[str,
 
 
 def frozen_members(experiment: Experiment, state: State) -> set[int]:
-    """Return the members that stay as they are since a step that was not finite."""
+    """Return the members that no longer change, after a step that was not finite."""
     if not experiment.members or experiment.config.on_nan != "stop":
         return set()
     return set(np.flatnonzero(jax.device_get(state.skipped)).tolist())

@@ -1,4 +1,4 @@
-"""The training loop: steps between two stops, then what is due at the stop."""
+"""The training loop: it trains until something is due, does that, and goes on."""
 
 import signal
 import time
@@ -39,7 +39,7 @@ class Periods(NamedTuple):
 
 
 class Timing(NamedTuple):
-    """The time in training steps after this process's first, in seconds, and those."""
+    """The seconds spent in steps after this process's first one, and their number."""
 
     seconds: float
     steps: int
@@ -53,7 +53,7 @@ def run_steps(
     checkpoints: ocp.CheckpointManager,
     signals: list[signal.Signals],
 ) -> tuple[State, Timing]:
-    """Train from the steps that a state has done to the end, with all that is due.
+    """Train from the steps that a state has done to the end; log, test and save.
 
     Raises:
         FloatingPointError: a step is not finite, and `on_nan` is stop.
@@ -138,8 +138,8 @@ def advance(
 def on_their_way(metrics: Metrics) -> Metrics:
     """Start copying metrics to the host as soon as they are known; return them.
 
-    On a GPU a step of a small network takes two thirds of the time. On the CPU they are
-    there, and it would take 0.1 ms.
+    With this, a step of a small network on a GPU takes two thirds of the time. On the
+    CPU nothing is copied: the metrics are on the host, and the call would take 0.1 ms.
     """
     if jax.default_backend() != "cpu":
         for value in metrics.values():
@@ -175,8 +175,8 @@ def _do_due(
 
 
 def _stops_after(step: int, signals: list[signal.Signals]) -> bool:
-    """Whether a stop was asked for; many processes agree on the step to stop after."""
-    # SIGTERM to any of them; each calls this after every step.
+    """Whether a signal asked for a stop; processes agree on the step to stop after."""
+    # Any process may get SIGTERM, so that every process calls this after every step.
     if jax.process_count() > 1 and reached_preemption_sync_point(step):
         signals.append(signal.SIGTERM)
     return bool(signals)
@@ -192,5 +192,5 @@ def _stopped(
     checkpoints.wait_until_finished()
     return Stopped(
         f"stopped by {signals[0].name} after step {steps_done(state)}, which is saved "
-        f"in {recorder.workdir}; the same command goes on from there."
+        f"in {recorder.workdir}; rerun the same command to resume."
     )

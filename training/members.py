@@ -27,7 +27,7 @@ def members_of(config: Config) -> tuple[Member, ...]:
     """Return the members of a population; a run without `--seeds` is its own only one.
 
     Raises:
-        ValueError: a list that does not fit `--seeds`, or is given beside its flag.
+        ValueError: a list does not fit `--seeds`, or is given together with its flag.
     """
     seeds = parse_seeds(config.seeds) if config.seeds else (config.seed,)
     columns = [seeds, *(_column(config, f, len(seeds)) for f in Member._fields[1:])]

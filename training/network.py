@@ -21,8 +21,8 @@ Forward = Callable[..., tuple[Float[Array, "n *positions classes"], Tree]]
 class Network(NamedTuple):
     """A new network: its function, its sites, and its initial arrays by name.
 
-    `forward(params, stats, images, drop, row_weights=None) -> logits, stats` leaves the
-    statistics alone without weights; with them, rows of weight 0 count for nothing.
+    `forward(params, stats, images, drop, row_weights=None) -> logits, stats` keeps the
+    statistics as they are without weights; with weights, rows of weight 0 do not count.
     """
 
     forward: Forward

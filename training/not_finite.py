@@ -1,4 +1,4 @@
-"""What becomes of a step whose loss or gradient is not finite."""
+"""What happens after a step whose loss or gradient is not finite."""
 
 import math
 
@@ -18,11 +18,11 @@ def check_finite(
     step: int,
     metrics: Metrics,
 ) -> None:
-    """End a run whose step is not finite; of a member, say once that it stays.
+    """End a run whose step is not finite; for a member, print once that it is frozen.
 
     Raises:
-        FloatingPointError: the step of a run alone is not finite; the message names its
-            rates and examples.
+        FloatingPointError: the step of a run on its own is not finite; the message
+            names its rates and examples.
     """
     losses, finite = (np.atleast_1d(metrics[name]) for name in ("loss", "finite"))
     for number in np.flatnonzero(~finite).tolist():

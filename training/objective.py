@@ -22,20 +22,20 @@ from training.telemetry import watch, zeros_of
 
 
 class Objective(NamedTuple):
-    """What the loss of a run depends on besides parameters and data.
+    """Everything that a run's loss depends on, except parameters and data.
 
     Attributes:
         forward: the network.
         standardise: the function from raw images to the network's inputs.
         rows: the resolved plan.
-        timeline: the length of the run, which schedules refer to.
+        timeline: the length of the run, to which schedules refer.
         bits: the generator of the masks.
         label_smoothing: the mass spread evenly over all classes.
         augmentations: applied to the standardised images, in order.
         learned: the rows of the plan whose rate is learned.
         train_size: the number of training examples; regularisers are divided by it.
-        draws: the number of draws of each example's masks in a step; the loss is the
-            mean over them, and what no mask reaches is computed once.
+        draws: the number of draws of each example's masks in a step. The loss is the
+            mean over them; layers that no mask affects are computed once.
         consistency: the penalty on disagreement between draws.
         watched: the sites that telemetry watches, with their channels.
     """
@@ -79,7 +79,7 @@ def summed_loss(
         logits, after = predict(0)
         loss, correct = score(objective, logits, targets)
         return loss, (correct, after)
-    # What does not depend on the draw is not mapped: the trunk is computed once.
+    # Layers that do not depend on the draw are not mapped: the trunk is computed once.
     logits, after = jax.vmap(predict)(jnp.arange(objective.draws))
     losses, correct = jax.vmap(partial(score, objective, targets=targets))(logits)
     apart = disagreement(objective.consistency, logits) * part.weights
@@ -110,7 +110,7 @@ def drop_at(
 def examples_of(
     objective: Objective, part: Batch
 ) -> tuple[Float[Array, "n h w c"], list[Target]]:
-    """Return what the network sees of a micro-batch, and the weighted targets.
+    """Return the network's inputs for a micro-batch, and the weighted targets.
 
     A mixed image has two labels, whose weights sum to that of the example.
     """

@@ -83,10 +83,10 @@ def adamw(
 def scale_by_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
     """Return `optax.scale_by_adam` with each moving average as m + (1 - b) (g - m).
 
-    Of b m + (1 - b) g the compiler fuses one product with the sum; which one depends on
-    the step around it: a member of a population would drift away from its solo run.
-    Both averages are written to memory before they are used, rather than computed
-    twice: a step of `mlp` takes 0.96 of the time.
+    In b m + (1 - b) g the compiler fuses one of the products with the sum, and the step
+    around it decides which one, so that a member of a population would drift away from
+    its solo run. Both averages are written to memory before they are used, rather than
+    computed twice, with which a step of `mlp` takes 0.96 of the time.
     """
 
     def update(updates: Params, state: Any, params: Params = None):

@@ -67,7 +67,7 @@ def make_member_step(
 
 
 def freezing(step: MemberStep) -> MemberStep:
-    """Return a step that changes nothing, for good, after one that was not finite."""
+    """Return a step that changes nothing more once a step was not finite."""
 
     def step_or_stay(
         state: State, batch: Batch, member: TracedMember
@@ -126,8 +126,9 @@ def traced_members(experiment: Experiment) -> TracedMember:
 def experiment_step(experiment: Experiment, on_trace: Callable[[], None]) -> MemberStep:
     """Return the training step of a run, or of all members, to be jitted.
 
-    A run is given its rates, learning rate and weight decay as a member is: known to
-    the compiler they would be rounded otherwise, and after 200 steps it would show.
+    A run on its own gets its rates, learning rate and weight decay as traced values, as
+    a member does. As constants, the compiler would round them differently, which is
+    visible after 200 steps.
     """
     config = experiment.config
     step = make_member_step(
@@ -153,7 +154,7 @@ def _traced(run: Experiment) -> TracedMember:
 
 
 def map_members(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
-    """Applies a function to each member: to the first axis of all its arguments.
+    """Apply a function to each member, along the first axis of all its arguments.
 
     Members are spread over the mesh. Those on one device are vectorised, but taken one
     after the other on the CPU, whose convolutions are slow over kernels that differ.

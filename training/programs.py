@@ -25,12 +25,12 @@ from training.step import Metrics
 
 
 class Programs(NamedTuple):
-    """What a run calls between its start and its end; the members' values are bound.
+    """The functions that a run calls, with the values of the members bound.
 
     Attributes:
         evaluate: (state, images, labels, weights) -> sums over a batch.
-        statistics: (number of the run, its state, images, weights) -> what its batch
-            norms meet at test; None where nothing asks for it.
+        statistics: (number of the run, its state, images, weights) -> the statistics of
+            its batch norms' inputs at test; None if nothing asks for them.
     """
 
     step: Callable[[State, Batch], tuple[State, Metrics]]
@@ -39,7 +39,7 @@ class Programs(NamedTuple):
 
 
 def compile_step(experiment: Experiment, state: State) -> tuple[MemberStep, list[None]]:
-    """Return the compiled training step, and a list that grows when it is traced."""
+    """Return the compiled training step, and a list that grows at each trace of it."""
     traces: list[None] = []
     batch = next(batches_from(experiment, 0))
     step = experiment_step(experiment, lambda: traces.append(None))

@@ -1,4 +1,4 @@
-"""Restoring a run: everything that it is made of, and its newest state."""
+"""Restoring a run: its experiment, and its newest saved state."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,8 +23,9 @@ def restore(
 
     Args:
         workdir: the directory of its record.
-        data_dir: the directory of its data now; as recorded if empty.
-        cache_dir: where decoded data and programs are kept; the user's cache if empty.
+        data_dir: the directory of its data now; if empty, the recorded one.
+        cache_dir: the directory of decoded data and programs; if empty, the user's
+            cache.
 
     Raises:
         ValueError: the directory holds no run or no checkpoint yet, the data are not

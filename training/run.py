@@ -1,4 +1,4 @@
-"""One run from start to finish: take up what is saved, train, write the summary."""
+"""One run from start to finish: restore, train, and write the summary."""
 
 import time
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ from training.state import steps_done
 
 
 def run(experiment: Experiment, announce: Announce = silent) -> Summary:
-    """Trains an experiment in its workdir, or finishes what was begun there.
+    """Train an experiment in its workdir, from the newest state that is saved there.
 
     `announce` gets one line after each epoch.
 
@@ -59,10 +59,10 @@ def run(experiment: Experiment, announce: Announce = silent) -> Summary:
 def train_population(
     config: Config, members: Sequence[Member], workdir: Path | str
 ) -> Summary:
-    """Trains runs that differ in what a `Member` says, all together, in a workdir.
+    """Train runs that differ in the values of a `Member` together, in one workdir.
 
-    The summary's `members` has the results of each, in the order of `members`. Raises
-    what `run` raises.
+    The summary's `members` has the results of each, in the order of `members`. The
+    errors are those of `run`.
     """
     together = replace(with_members(config, members), workdir=str(workdir))
     mesh = resolve_mesh(config.mesh, len(members))

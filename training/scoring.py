@@ -70,12 +70,12 @@ def test_logits(
 
 
 def mean_scores(parts: list[Totals]) -> list[Scores]:
-    """Return the means over all examples of a list of batches, of each member."""
+    """Return each member's means over all examples of a list of batches."""
     return scores_of(jax.tree.map(lambda *sums: jnp.stack(sums).sum(0), *parts))
 
 
 def scores_of(totals: Totals) -> list[Scores]:
-    """Return the means of totals, of each member; NaN of no example."""
+    """Return each member's means from its totals; they are NaN without examples."""
     sums = [np.atleast_1d(part).astype(np.float64) for part in jax.device_get(totals)]
     with np.errstate(invalid="ignore"):
         means = [part / sums[2] for part in sums[:2]]

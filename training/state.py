@@ -1,4 +1,4 @@
-"""What a training step takes and changes: a batch, and the state with its sums."""
+"""The inputs of a training step: a batch, and the state with its sums."""
 
 from typing import Any, NamedTuple
 
@@ -35,12 +35,12 @@ class Totals(NamedTuple):
 
 
 class State(NamedTuple):
-    """All that a step changes; in a population every array has a leading axis.
+    """Everything that a step changes; in a population, arrays have a leading axis.
 
     Attributes:
-        step: the steps done.
-        skipped: how many of them changed nothing else, since they were not finite.
-        telemetry: sums by site since the last logged line; empty where none is wanted.
+        step: the number of completed steps.
+        skipped: the number of steps that were not finite and changed nothing else.
+        telemetry: sums by site since the last logged line; empty without telemetry.
     """
 
     step: Int[Array, ""]

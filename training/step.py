@@ -27,8 +27,8 @@ def make_train_step(
 ) -> TrainStep:
     """Return a step to be jitted: (state, batch, key of the masks) -> (state, metrics).
 
-    Where the loss or its gradient is not finite, `finite` is false in the metrics and
-    nothing changes but the counts of steps.
+    If the loss or its gradient is not finite, `finite` is false in the metrics and
+    nothing changes except the counts of steps.
     `on_trace` is called whenever the step is traced, so that compilations are counted.
     """
 
@@ -105,8 +105,8 @@ def all_finite(tree: Any) -> Bool[Array, ""]:
 def _if_finite(
     finite: Bool[Array, ""], updated: Callable[[], State], state: State
 ) -> State:
-    # On the CPU a selection would copy the old state: without it a step of `mlp` takes
-    # 0.9 of the time. An accelerator would wait for the host to choose a branch.
+    # On the CPU a selection would copy the old state, and a step of `mlp` takes 0.9 of
+    # the time without it. An accelerator would wait for the host to choose a branch.
     if jax.default_backend() == "cpu":
         return jax.lax.cond(finite, updated, lambda: state)
     return jax.tree.map(partial(jax.lax.select, finite), updated(), state)

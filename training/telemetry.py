@@ -1,7 +1,7 @@
-"""What dropout does at each site, watched in the training step itself.
+"""Telemetry: what dropout does at each site, summed in the training step itself.
 
-It is computed as a gradient: each watched site gets zeros as extra parameters, and the
-backward pass returns sums over the step in place of their derivative. So the sums add
+The sums are computed as gradients: each watched site gets zeros as extra parameters,
+and the backward pass returns the sums in place of their derivative. The sums thus add
 up over micro-batches, draws, times and devices as gradients do, in one program.
 """
 
@@ -104,8 +104,8 @@ def _tap(zeros: Sums, before: Array, after: Array) -> Array:
 
 def _forward(zeros: Sums, before: Array, after: Array) -> tuple[Array, Sums]:
     x, y = (a[:WATCHED_ROWS].astype(jnp.float32) for a in (before, after))
-    # Under vmap over draws, what does not depend on the draw would be summed only once:
-    # so everything is made to depend on `after`.
+    # Under vmap over draws, arrays that do not depend on the draw would be summed only
+    # once, so everything is made to depend on `after`.
     ones, x = jnp.where(y == y, 1.0, 1.0), jnp.where(y == y, x, x)
     active = x != 0
     sums = {

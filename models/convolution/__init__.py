@@ -24,29 +24,29 @@ from models.convolution.correlation import correlate, correlate_at_stride_1, out
 from models.convolution.pooling import largest, rectified
 from models.convolution.products import Images
 from models.convolution.windows import corners, every_other, interleaved, phases
-from models.convolution.winograd import Kernel, Pair, suits_winograd
+from models.convolution.winograd import ConvKernel, Pair, suits_winograd
 
 Padding = Literal["VALID", "SAME"]
 
-# The first makes `materialize` hold: XLA would fuse across it and compute a pooled map
-# anew for each operation that reads it. With the second, the variant `gaussian` takes
-# two thirds of the time (`scripts/bench.py --parts=variants`).
+# The first option makes XLA keep `materialize`: it would otherwise fuse across it and
+# compute a pooled map anew for each operation that reads the map. With the second, the
+# variant `gaussian` takes two thirds of the time (`scripts/bench.py --parts=variants`).
 CPU_OPTIONS = {
     "xla_disable_hlo_passes": "cse_barrier_expander",
     "xla_cpu_prefer_vector_width": "512",
 }
 
-# By the id of a traced array, while it lives: the function that makes its 2x2 maxima.
+# Maps the id of each live traced array to the function that computes its 2x2 maxima.
 _pooled: dict[int, Callable[[], Images]] = {}
 
 
 def convolution(
-    x: Images, kernel: Kernel, *, padding: Padding, stride: int = 1
+    x: Images, kernel: ConvKernel, *, padding: Padding, stride: int = 1
 ) -> Images:
-    """Return the cross-correlation, NHWC with HWIO.
+    """Return the cross-correlation of an image (NHWC) with a kernel (HWIO).
 
-    SAME pads half a kernel on each side, whatever the stride: as PyTorch does, unlike
-    XLA's own SAME.
+    SAME pads half a kernel on each side, whatever the stride, as PyTorch does. XLA's
+    own SAME depends on the stride.
     """
     same = [((size - 1) // 2, size // 2) for size in kernel.shape[:2]]
     pads = same if padding == "SAME" else [(0, 0), (0, 0)]
@@ -64,7 +64,7 @@ def convolution(
 
 
 def add_bias(x: Images, bias: Float[Array, "1 1 1 channels"]) -> Images:
-    """Return the sum; each channel has one bias."""
+    """Add its bias to each channel."""
 
     def add(x: Images) -> Images:
         return x + bias
@@ -101,7 +101,7 @@ def max_pool(
 
 @functools.cache
 def compiler_options() -> dict[str, str]:
-    """Return the options of `CPU_OPTIONS` that this XLA knows; none off the CPU."""
+    """Return the `CPU_OPTIONS` that this version of XLA knows, and none off the CPU."""
     if jax.default_backend() != "cpu":
         return {}
     return {name: value for name, value in CPU_OPTIONS.items() if _knows(name, value)}
@@ -116,7 +116,7 @@ def _knows(option: str, value: str) -> bool:
 
 
 def _is_fast(x: Array) -> bool:
-    # Outside of `jit` nothing would remove what is not read.
+    # Outside of `jit` nothing would remove the results that nobody reads.
     traced = isinstance(x, Tracer)
     return traced and jax.default_backend() == "cpu" and x.dtype == jnp.float32
 
@@ -126,7 +126,10 @@ def _monotone(
     function: Callable[[Array], Array],
     of_pooled: Callable[[Images], Images],
 ) -> Array:
-    """Apply a function that commutes with the maximum; `of_pooled` to pooled values."""
+    """Apply a function that commutes with the maximum.
+
+    `of_pooled` is the same function, in the form that is applied to pooled values.
+    """
     pooled = _pooled[id(x)] if id(x) in _pooled else None
     return _remember(function(x), pooled and (lambda: of_pooled(pooled())))
 

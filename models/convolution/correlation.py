@@ -1,4 +1,4 @@
-"""XLA's convolution, and derivatives of it that are fast on the CPU."""
+"""XLA's convolution, with derivatives that are fast on the CPU."""
 
 from collections.abc import Sequence
 
@@ -7,10 +7,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from models.convolution.products import Images, as_rows
-from models.convolution.winograd import Kernel, Pair
+from models.convolution.winograd import ConvKernel, Pair
 
 
-def output_size(x: Images, kernel: Kernel, pads: Sequence[Pair], stride: int) -> Pair:
+def output_size(
+    x: Images, kernel: ConvKernel, pads: Sequence[Pair], stride: int
+) -> Pair:
     """Return the height and width of a convolution's output."""
     height, width = (
         (extent + sum(pad) - taps) // stride + 1
@@ -20,7 +22,7 @@ def output_size(x: Images, kernel: Kernel, pads: Sequence[Pair], stride: int) ->
 
 
 def correlate(
-    x: Images, kernel: Kernel, pads: Sequence[Pair], stride: int = 1
+    x: Images, kernel: ConvKernel, pads: Sequence[Pair], stride: int = 1
 ) -> Images:
     """Return XLA's convolution."""
     layout = ("NHWC", "HWIO", "NHWC")
@@ -29,24 +31,24 @@ def correlate(
     )
 
 
-def _correlate(x: Images, kernel: Kernel, pads: tuple[Pair, Pair]) -> Images:
+def _correlate(x: Images, kernel: ConvKernel, pads: tuple[Pair, Pair]) -> Images:
     return correlate(x, kernel, pads)
 
 
-# XLA:CPU brings convolutions into the form in which it is fast, but not inside a loop:
-# there JAX's derivatives in image and kernel take 5 and 80 times as long as these
+# XLA:CPU rewrites a convolution into its fast form, but not inside a loop. There JAX's
+# derivatives with respect to image and kernel take 5 and 80 times as long as these
 # (`scripts/bench.py --parts=steps --models=cnn_same --batch_sizes=512`, a scan over
 # micro-batches of 128).
 correlate_at_stride_1 = jax.custom_vjp(_correlate, nondiff_argnums=(2,))
 
 
-def _forward(x: Images, kernel: Kernel, pads: tuple[Pair, Pair]) -> tuple:
+def _forward(x: Images, kernel: ConvKernel, pads: tuple[Pair, Pair]) -> tuple:
     return correlate(x, kernel, pads), (x, kernel)
 
 
 def _backward(
-    pads: tuple[Pair, Pair], operands: tuple[Images, Kernel], cotangent: Images
-) -> tuple[Images, Kernel]:
+    pads: tuple[Pair, Pair], operands: tuple[Images, ConvKernel], cotangent: Images
+) -> tuple[Images, ConvKernel]:
     x, kernel = operands
     opposite = [
         (extent - 1 - low, extent - 1 - high)
@@ -61,7 +63,10 @@ def _backward(
 
 
 def _kernel_gradient(x: Images, cotangent: Images) -> Float[Array, "kh kwi o"]:
-    """Return it by products of matrices: XLA's convolution for it runs on one core."""
+    """Return the kernel's gradient, computed by products of matrices.
+
+    XLA's convolution for it runs on a single core.
+    """
     _, height, width, _ = cotangent.shape
     rows = [x[:, :, left : left + width] for left in range(x.shape[2] - width + 1)]
     wide = jnp.concatenate(rows, axis=-1)

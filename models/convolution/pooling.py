@@ -10,7 +10,7 @@ from models.convolution.products import Images
 
 @jax.custom_vjp
 def largest(values: list[Images]) -> Images:
-    """Return the elementwise maximum; of values that tie the first gets the gradient.
+    """Return the elementwise maximum; among ties, the first value gets the gradient.
 
     The backward pass keeps the winner's index in a byte. The gradient of
     `reduce_window` would take half of the step (`scripts/bench.py --parts=steps

@@ -10,12 +10,12 @@ Matrix = Float[Array, "... _inputs _outputs"]
 
 
 def product(x: Images, matrix: Matrix) -> Images:
-    """Return the product over channels of an image and a matrix, computed by itself."""
+    """Multiply the channels of an image by a matrix, without fusion with neighbours."""
     return products([x], [matrix])[0]
 
 
 def products(images: list[Images], matrices: list[Matrix]) -> list[Images]:
-    """Return the products over channels of images of one shape with their matrices."""
+    """Multiply the channels of each image, all of one shape, by the image's matrix."""
     found = multiplied([as_rows(x) for x in images], matrices)
     return [rows.reshape(*images[0].shape[:3], -1) for rows in found]
 
@@ -27,7 +27,7 @@ def as_rows(x: Images) -> Rows:
 
 @jax.custom_vjp
 def multiplied(rows: list[Rows], matrices: list[Matrix]) -> list[Rows]:
-    """Return the product of each matrix of rows, or stack of them, with its matrix."""
+    """Return the product of each array of rows with its matrix."""
     return materialize([each @ matrix for each, matrix in zip(rows, matrices)])
 
 
@@ -41,9 +41,9 @@ def _multiplied_backward(
     rows, matrices = operands
     errors = materialize(cotangents)
     of_rows = [error @ matrix.mT for error, matrix in zip(errors, matrices)]
-    # One after the other, each product would be written into the memory of the last
-    # one's operands, and so wait for it. With all products of a kind at once, and the
-    # errors kept to the end, `lenet` takes 0.9 of the time
+    # If the products were computed one after another, each would be written into the
+    # memory of the last one's operands and would have to wait for it. With all products
+    # of a kind at once, and the errors kept to the end, `lenet` takes 0.9 of the time
     # (`scripts/bench.py --parts=steps --models=lenet --batch_sizes=128`).
     of_rows, errors = materialize((of_rows, errors))
     of_matrices = [each.mT @ error for each, error in zip(rows, errors)]

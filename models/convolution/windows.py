@@ -1,10 +1,10 @@
-"""Convolutions of which each position in the output's 2x2 windows is an array.
+"""Convolutions computed as one array for each position in the output's 2x2 windows.
 
 The outputs at one offset in all windows are a product of matrices over the phases of
-the image, x[i::2, j::2]. All four arrays are the convolution, their maximum its
-pooling, the first alone the convolution of stride 2. Where nothing pools, windows may
-be of 4x4; they are of 5x5 (`strips.py`) where those are so much faster that pooling may
-read the whole output.
+the image, x[i::2, j::2]. The four arrays together are the convolution, their maximum is
+the pooled convolution, and the first alone is the convolution of stride 2. Where
+nothing pools, windows may be 4x4. They are 5x5 (`strips.py`) where those are so much
+faster that pooling may read the whole output.
 """
 
 import functools
@@ -20,8 +20,8 @@ from jaxtyping import Array, Float
 from models.convolution.products import Images, product
 from models.convolution.strips import by_strips, suits_strips
 from models.convolution.winograd import (
+    ConvKernel,
     Grid,
-    Kernel,
     Pair,
     best_window,
     suits_winograd,
@@ -30,16 +30,17 @@ from models.convolution.winograd import (
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
-def corners(x: Images, kernel: Kernel, begin: Pair, size: Pair) -> list[Images]:
+def corners(x: Images, kernel: ConvKernel, begin: Pair, size: Pair) -> list[Images]:
     """Return the convolution at (2r, 2c), (2r, 2c+1), (2r+1, 2c) and (2r+1, 2c+1).
 
     Each is an image of the given size. `begin` is the padding at the top and the left.
     """
     if math.prod(kernel.shape[:3]) <= 32:
-        # Otherwise a mask at the input would be computed by phases, in short strides.
+        # Without `materialize`, a mask at the input would be computed phase by phase,
+        # in short strides.
         return _sums(_grid(materialize(x), kernel, begin, size, 2), kernel, size)
     whole = (2 * size[0], 2 * size[1])
-    # `cnn` takes 0.8 to 0.9 of its time with windows of 2x2
+    # With strips `cnn` takes 0.8 to 0.9 of the time that it takes with 2x2 windows
     # (`scripts/bench.py --parts=steps --models=cnn`).
     if suits_winograd(kernel) and suits_strips(kernel, whole):
         return sum(phases(by_strips(x, kernel, begin, whole), (0, 0), size, 2), [])
@@ -50,14 +51,14 @@ def corners(x: Images, kernel: Kernel, begin: Pair, size: Pair) -> list[Images]:
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
-def every_other(x: Images, kernel: Kernel, begin: Pair, size: Pair) -> Images:
+def every_other(x: Images, kernel: ConvKernel, begin: Pair, size: Pair) -> Images:
     """Return the convolution at (2r, 2c)."""
     return _corner(_grid(x, kernel, begin, size, 2), kernel, size, (0, 0))
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
-def interleaved(x: Images, kernel: Kernel, begin: Pair, size: Pair) -> Images:
-    """Return the whole convolution, an image of the given size, by Winograd."""
+def interleaved(x: Images, kernel: ConvKernel, begin: Pair, size: Pair) -> Images:
+    """Return the whole convolution by Winograd's method, an image of the given size."""
     height, width = size
     window = best_window(len(kernel), size)
     tiles = (-(-height // window), -(-width // window))
@@ -68,7 +69,7 @@ def interleaved(x: Images, kernel: Kernel, begin: Pair, size: Pair) -> Images:
     return rows.reshape(shape)[:, :height, :width]
 
 
-def _grid(x: Images, kernel: Kernel, begin: Pair, size: Pair, window: int) -> Grid:
+def _grid(x: Images, kernel: ConvKernel, begin: Pair, size: Pair, window: int) -> Grid:
     height, width = ((window + taps - 2) // window for taps in kernel.shape[:2])
     extent = (size[0] + height, size[1] + width)
     found = phases(x, begin, extent, window)
@@ -96,11 +97,11 @@ def phases(x: Images, begin: Pair, size: Pair, step: int) -> Grid:
     ]
 
 
-def _patches(grid: Grid, kernel: Kernel, size: Pair) -> list[Images]:
+def _patches(grid: Grid, kernel: ConvKernel, size: Pair) -> list[Images]:
     return [_corner(grid, kernel, size, offset) for offset in np.ndindex(2, 2)]
 
 
-def _corner(grid: Grid, kernel: Kernel, size: Pair, offset: Pair) -> Images:
+def _corner(grid: Grid, kernel: ConvKernel, size: Pair, offset: Pair) -> Images:
     top, left = offset
     taps = [
         _tap(grid, top + i, left + j, size) for i, j in np.ndindex(kernel.shape[:2])
@@ -110,13 +111,14 @@ def _corner(grid: Grid, kernel: Kernel, size: Pair, offset: Pair) -> Images:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _sums(grid: Grid, kernel: Kernel, size: Pair) -> list[Images]:
+def _sums(grid: Grid, kernel: ConvKernel, size: Pair) -> list[Images]:
     """Multiply and add elementwise, which fuses with the pooling that reads it.
 
     A product of matrices of so few columns takes three times as long
     (`scripts/bench.py --parts=steps --models=cnn`, whose first layer this is).
     """
-    # Otherwise a member's kernel would be cut from the population's for each element.
+    # Without `materialize`, the kernel of a member would be cut out of the population's
+    # kernels anew for each element.
     kernel = materialize(kernel)
 
     def corner(top: int, left: int) -> Images:
@@ -130,13 +132,13 @@ def _sums(grid: Grid, kernel: Kernel, size: Pair) -> list[Images]:
     return [corner(top, left) for top, left in np.ndindex(2, 2)]
 
 
-def _sums_forward(grid: Grid, kernel: Kernel, size: Pair) -> tuple:
+def _sums_forward(grid: Grid, kernel: ConvKernel, size: Pair) -> tuple:
     return _sums(grid, kernel, size), (grid, kernel)
 
 
 def _sums_backward(
-    size: Pair, operands: tuple[Grid, Kernel], cotangents: list[Images]
-) -> tuple[Grid, Kernel]:
+    size: Pair, operands: tuple[Grid, ConvKernel], cotangents: list[Images]
+) -> tuple[Grid, ConvKernel]:
     grid, kernel = operands
     count = math.gcd(len(cotangents[0]), 8)
 
@@ -145,10 +147,10 @@ def _sums_backward(
             _tap(grid, top + i, left + j, size)[..., k : k + 1] * errors
             for (top, left), errors in zip(np.ndindex(2, 2), cotangents)
         ]
-        # Neighbours in the batch are added in the loop that makes the errors, so that
-        # the errors are never written: `cnn` takes 0.9 of its time with products of
-        # matrices (`scripts/bench.py --parts=steps --models=cnn`). Neighbours lie on
-        # one device where several share the batch.
+        # Neighbours in the batch are added in the loop that computes the errors, so
+        # that the errors are never written: `cnn` takes 0.9 of the time that it takes
+        # with products of matrices (`scripts/bench.py --parts=steps --models=cnn`).
+        # Where several devices share a batch, neighbours lie on the same one.
         whole = functools.reduce(operator.add, products)
         neighbours = whole.reshape(-1, count, *whole.shape[1:])
         summands = jnp.unstack(neighbours, axis=1)
@@ -162,8 +164,8 @@ def _sums_backward(
 _sums.defvjp(_sums_forward, _sums_backward)
 
 
-def _tiles(grid: Grid, kernel: Kernel, size: Pair) -> Grid:
-    """Return the images at each tap that the kernel reads for a window."""
+def _tiles(grid: Grid, kernel: ConvKernel, size: Pair) -> Grid:
+    """Return the image at each tap that the kernel reads for a window."""
     taps = range(len(grid) + len(kernel) - 1)
     return [[_tap(grid, i, j, size) for j in taps] for i in taps]
 

@@ -1,4 +1,4 @@
-"""Winograd's convolutions by kernels of 3x3 and 5x5, over windows of 2x2 and 4x4.
+"""Winograd's convolutions with 3x3 and 5x5 kernels, over 2x2 and 4x4 windows.
 
 Lavin & Gray 2016 (arXiv:1509.09308) describe the method.
 """
@@ -14,14 +14,14 @@ from jaxtyping import Array, Float
 
 from models.convolution.products import products
 
-Kernel = Float[Array, "kernel_height kernel_width inputs outputs"]
+ConvKernel = Float[Array, "kernel_height kernel_width inputs outputs"]
 Pair = tuple[int, int]
 Grid = list[list[Array]]
 Coefficients = Sequence[Sequence[float]]
 
-# By the extents of a window and of the kernel: the points, besides infinity, at which
-# polynomials are evaluated. With the first, sums of whole numbers stay exact; the
-# others round, and with these points they lose little.
+# Maps the extents of a window and of the kernel to the points, besides infinity, at
+# which polynomials are evaluated. With the first set of points, sums of whole numbers
+# stay exact. The other sets round, and these points keep the rounding errors small.
 POINTS = {
     (2, 3): (0, 1, -1),
     (4, 3): (0, 2 / 3, -2 / 3, 4 / 3, -4 / 3),
@@ -30,9 +30,9 @@ POINTS = {
 }
 
 
-def suits_winograd(kernel: Kernel) -> bool:
-    """Return whether this kernel is faster by Winograd than as one product."""
-    # Products of few channels are slow.
+def suits_winograd(kernel: ConvKernel) -> bool:
+    """Return whether Winograd's method is faster for this kernel than one product."""
+    # Products over fewer than eight channels are slow.
     return kernel.shape[:2] in ((3, 3), (5, 5)) and kernel.shape[2] >= 8
 
 
@@ -42,8 +42,8 @@ def transforms(
 ) -> tuple[Coefficients, Coefficients, Coefficients]:
     """Return the matrices that transform images, kernels and outputs along an axis.
 
-    By Toom and Cook: a product of polynomials is known from its values at the points
-    and at infinity, where it is a product of numbers.
+    In the algorithm of Toom and Cook, a product of polynomials is known from its values
+    at the points and at infinity, and each value is a product of numbers.
     """
     points = np.array(POINTS[window, taps], float)
     differences = points[:, None] - points
@@ -64,18 +64,19 @@ def count_of_products(window: int, taps: int, size: Pair) -> int:
 
 
 def best_window(taps: int, size: Pair) -> int:
-    """Return the extent of the windows that take fewer products.
+    """Return the extent of the windows that need the fewest products.
 
-    Windows of 4x4 divide by three, and round; with windows of 2x2 for kernels of 3x3,
-    sums of whole numbers stay exact. ResNet-20 takes 0.75 of its time with 2x2 alone
-    (`scripts/bench.py --parts=steps --models='resnet(depth=20)'`).
+    4x4 windows divide by three and therefore round; with 2x2 windows and 3x3 kernels,
+    sums of whole numbers stay exact. ResNet-20 takes 0.75 of the time that it takes
+    with 2x2 windows alone (`scripts/bench.py --parts=steps
+    --models='resnet(depth=20)'`).
     """
     windows = (2, 4) if taps == 3 else (2,)
     return min(windows, key=lambda window: count_of_products(window, taps, size))
 
 
-def winograd(tiles: Grid, kernel: Kernel) -> Grid:
-    """Return the convolution at each offset in the windows from the images per tap."""
+def winograd(tiles: Grid, kernel: ConvKernel) -> Grid:
+    """Return the convolution at each offset in the windows, given the image per tap."""
     window = len(tiles) - len(kernel) + 1
     of_images, of_kernels, of_outputs = transforms(window, len(kernel))
     kernels = _both_axes(of_kernels, [list(row) for row in kernel])
@@ -90,7 +91,7 @@ def _both_axes(matrix: Coefficients, grid: Grid) -> Grid:
     """Apply a matrix to the rows and to the columns of a grid."""
     columns = [weighted_sums(matrix, column) for column in zip(*grid)]
     rows = [list(row) for row in zip(*columns)]
-    # Longer sums are made once, which saves a tenth of the time of ResNet-20
+    # Longer sums are computed once and kept, which saves a tenth of ResNet-20's time
     # (`scripts/bench.py --parts=steps --models='resnet(depth=20)'`).
     if len(matrix[0]) > 4:
         rows = materialize(rows)
@@ -98,7 +99,7 @@ def _both_axes(matrix: Coefficients, grid: Grid) -> Grid:
 
 
 def weighted_sums(matrix: Coefficients, values: Sequence[Array]) -> list[Array]:
-    """Apply a matrix to arrays."""
+    """Return the sum of the arrays, weighted by each row of the matrix."""
     return [
         functools.reduce(
             operator.add,

@@ -8,7 +8,7 @@ from flax import nnx
 
 from dropout import identity
 from models.recurrence import CELLS, Recurrence
-from models.transformer import Block
+from models.transformer import TransformerBlock
 from parity.peers import peer
 
 torch = peer("torch")
@@ -70,7 +70,7 @@ def test_the_block_of_a_transformer_equals_that_of_torch():
     for parameter in theirs.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     attention = theirs.self_attn
-    ours = Block("block1", FEATURES, HEADS, jax.random.key(0))
+    ours = TransformerBlock("block1", FEATURES, HEADS, jax.random.key(0))
     nnx.update(ours, {
         "norm1": norm(theirs.norm1),
         "norm2": norm(theirs.norm2),

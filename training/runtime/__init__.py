@@ -1,1 +1,1 @@
-"""What a run stands on: devices, processes, signals, checkpoints, compilation."""
+"""The runtime of a run: devices, processes, signals, checkpoints, compilation."""

@@ -1,4 +1,4 @@
-"""How every entry point sets JAX up, and with which options it compiles."""
+"""The setup of JAX for every entry point, and the options of compilation."""
 
 import os
 from collections.abc import Callable

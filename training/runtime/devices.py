@@ -114,7 +114,7 @@ def over_member_rows(mesh: Mesh) -> NamedSharding:
 
 
 def own_rows(mesh: Mesh, rows: int) -> slice:
-    """Return those of a batch's `rows` that this process's devices hold."""
+    """Return the rows of a batch that the devices of this process hold."""
     if jax.process_count() == 1:
         return slice(rows)
     index, per_device = jax.process_index(), rows // mesh.size

@@ -112,7 +112,7 @@ def test_the_program_says_how_to_go_on(small, tmp_path, number):
     assert process.returncode == 75  # EX_TEMPFAIL: the same command goes on
     (line,) = filter(None, said.splitlines())
     assert line.startswith(f"train.py: stopped by {number.name} after step ")
-    assert "the same command goes on" in line
+    assert "rerun the same command" in line
 
 
 def unfinished(finished, tmp_path):
