@@ -1,105 +1,186 @@
 """Plans in networks that know nothing of them: what the frameworks have in common.
 
-`dropout.nnx`, `dropout.linen` and `dropout.equinox` each find the modules of a network
-and call `drop` at their sites:
+`dropout.nnx`, `dropout.linen` and `dropout.equinox` find the modules of a network and
+make sites of them:
 
 | site | what it is |
 |---|---|
 | `input` | the first input of the network, where it is floating |
-| `blocks/0/attn` | the output of a module, its first array if there are several |
-| `blocks/0/attn/kernel` | the kernel of a layer that is linear in it |
+| `blocks/0/attn` | the output of a module; of a tuple, its first array |
+| `blocks/0/attn/branch` | the same, of a module that is declared to be a branch |
+| `blocks/0/attn/kernel` | the kernel of a layer that is linear in it, or its table |
 | `blocks/0/attn/weights` | the weights of an attention layer (Flax) |
 | `blocks/0/drop` | a Dropout layer of the network |
 
-A module output that `branches` names is `<path>/branch` instead: there `drop_path`,
-`layerdrop` and `shakedrop` can act. A Dropout layer without a rule does what its author
-wrote, with keys by name; with a rule it does what the rule says. Whether it draws is
-the `mode`, never the layer's own flag. A site that is called several times in one pass
-draws for each call; inside a loop over stacked layers, for each layer.
+A Dropout layer without a rule does what its author wrote, but with keys by name; with a
+rule it does what the rule says. Whether it draws is decided by the mode of the pass,
+never by the layer's own flag. A site that is called several times in one pass draws
+anew for each call, and one inside a loop over stacked layers for each layer; a site
+where this cannot be told is refused when a rule wins it.
 """
 
-from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Integer, Key
 
-from dropout.grammar import Call
-from dropout.keys import fold
-from dropout.kinds import ACTIVATIONS, identity, kind_of
-from dropout.occurrences import SPLIT, Occurrence, mark, occurrences
-from dropout.plan import CONSTANT, Plan, Row, matches, parse, resolve
+from dropout.carried import Carried, Counts, Sharing, Sizes
+from dropout.grammar import Call, suggest
+from dropout.plan import CONSTANT, Plan, Row, parse, resolve
+from dropout.recorded import Program, Recorded, Shapes, record
 from dropout.sites import NO_PARAMETERS, Generator, Mode, Moment, Site, bind
 from dropout.variants.entry import Parameters
 
-Rates = Mapping[str, Any]
-Sharing = tuple[int, ...]
+# `(carried, sizes of stacks, model, inputs) -> output`, of one framework.
+Run = Callable[[Carried, Mapping[str, Sizes], Any, tuple], Any]
 
 
-class Calls:
-    """Counts the calls of each site while a pass is traced, and notes their shapes.
-
-    All are equal: what a module carries is compared to find a trace that is cached, and
-    a count must not be the reason for which none is found.
-    """
-
-    def __init__(self):
-        self.counts: Counter[str] = Counter()
-        self.shapes: dict[str, tuple[int, ...]] = {}
-        self.owners: dict[str, str] = {}
-        self.layers: dict[str, tuple[float, Sharing]] = {}
-        self.leaves: dict[str, list[tuple[int, ...]]] = {}
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Calls)
-
-    def __hash__(self) -> int:
-        return 0
-
-
-def static(default: Any = None) -> Any:
-    """Return a field that is part of the structure of a tree, not of its leaves."""
-    return field(default=default, metadata={"static": True})
-
-
-@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Carried:
-    """What the modules of a network carry through one pass, as a tree.
+class Attached:
+    """A network with a plan; printed, it lists the sites and the rows.
 
-    Arrays travel as leaves of the modules, and not in closures: a transform whose trace
-    is cached, such as `nnx.remat` of a method, then sees those of each pass.
+    A schedule acts through `rows`: `rows_at(attached.rows, step, timeline)`, where the
+    step may be traced.
 
     Attributes:
-        key: the key of the moment, into which the numbers of stacked layers are folded:
-            one per layer, of which a loop over layers takes its own.
-        moment: examples, epoch, step and draw; None without a moment.
-        rates: the rate, or the parameters, at each site with a row.
-        rows: the rows, whose rates are in `rates`.
-        sharing: the axes that share a mask at Dropout layers without a rule.
-        numbered: the sites that are called several times in one pass.
-        outside: the sites that take their number from the key of the caller.
-        path: the path of the module that carries this.
-        branches: patterns of module outputs that are branches.
-        mode: as in `bind`.
-        bits: as in `bind`.
-        calls: the calls so far.
-        recording: whether sites are recorded instead of acted on.
+        rows: the resolved plan, and a row for each Dropout layer that no rule wins.
+        recorded: what is known of the sites.
+        layers: the Dropout layers that no rule wins.
+        branches: patterns of the modules whose outputs are branches.
+        run: one pass, as the framework makes it.
     """
 
-    key: Key[Array, "*layers"]
-    moment: tuple[Any, Any, Any, Any] | None
-    rates: Rates
-    rows: tuple[Row, ...] = static(())
-    sharing: tuple[tuple[str, Sharing], ...] = static(())
-    numbered: frozenset[str] = static(frozenset())
-    outside: frozenset[str] = static(frozenset())
-    path: str = static("")
-    branches: tuple[str, ...] = static(())
-    mode: Mode = static("train")
-    bits: Generator = static("hash")
-    calls: Calls = static()
-    recording: bool = static(False)
+    rows: tuple[Row, ...]
+    recorded: Recorded
+    layers: frozenset[str]
+    branches: tuple[str, ...]
+    run: Run
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """The sites of the network, in the order of their first calls."""
+        return self.recorded.sites
+
+    def __call__(
+        self,
+        model: Any,
+        *inputs: Any,
+        moment: Moment | None = None,
+        mode: Mode = "train",
+        rows: tuple[Row, ...] | None = None,
+        bits: Generator = "hash",
+        params: Mapping[str, Parameters] = NO_PARAMETERS,
+    ) -> Any:
+        """Run the network with the plan; what follows `inputs` is as in `bind`.
+
+        Args:
+            model: the network, or for Linen its variables.
+            inputs: the inputs of the network.
+            moment: the pass for which masks are drawn.
+            mode: what is done at sites with a row.
+            rows: the rows at the rates of a step; those of the plan if not given.
+            bits: the generator of random bits.
+            params: the parameters of learned variants, by site.
+
+        Raises:
+            ValueError: what `bind` refuses, or a row at an unknown site.
+        """
+        rows = self.rows if rows is None else rows
+        _check_sites(rows, self.sites)
+        bind(rows, moment, mode, bits)
+        carried = Carried(
+            key=None if moment is None else moment.key,
+            moment=None if moment is None else _numbers(moment),
+            rates={row.site: _rate(row, params) for row in rows},
+            rows=tuple(row._replace(rate=0.0) for row in rows),
+            layers=self.layers,
+            numbered=self.recorded.numbered,
+            called=self.recorded.called,
+            branches=self.branches,
+            mode=mode,
+            bits=bits,
+            counts=Counts(),
+        )
+        return self.run(carried, self.recorded.stacks, model, inputs)
+
+    def __str__(self) -> str:
+        rows = {row.site: row for row in self.rows}
+        width = max((len(site.name) for site in self.sites), default=0)
+        return "\n".join(
+            f"{site.name:{width}}  {_text(rows[site.name]) if site.name in rows else '-'}"
+            for site in self.sites
+        )
+
+
+def assemble(
+    plan: Plan | str,
+    branches: tuple[str, ...],
+    run: Run,
+    program: Program,
+    leaves: Mapping[str, Shapes],
+) -> Attached:
+    """Record a network and put a plan into it.
+
+    Args:
+        plan: the plan, or its text.
+        branches: patterns of the modules whose outputs are branches.
+        run: one pass, as the framework makes it.
+        program: an abstract pass, as the framework traces it.
+        leaves: the shapes of the arrays of each module; empty where modules hold none.
+
+    Raises:
+        ValueError: what `resolve` refuses, or a row at a site that cannot have a mask
+            of its own in each of its calls.
+    """
+    recorded = record(program, branches, leaves)
+    names = tuple(site.name for site in recorded.sites)
+    rows = {row.site: row for row in resolve(_parsed(plan), names)}
+    authors = {
+        site: _row_of_layer(site, rate, sharing)
+        for site, (rate, sharing) in recorded.layers.items()
+        if site not in rows and rate != 0
+    }
+    rows |= authors
+    ordered = tuple(rows[name] for name in names if name in rows)
+    for row in ordered:
+        if row.site in recorded.refused:
+            raise ValueError(recorded.refused[row.site])
+    return Attached(ordered, recorded, frozenset(authors), branches, run)
+
+
+def _parsed(plan: Plan | str) -> Plan:
+    return parse(plan) if isinstance(plan, str) else plan
+
+
+def _row_of_layer(site: str, rate: float, sharing: Sharing) -> Row:
+    """What the author of a Dropout layer wrote, as a row."""
+    unit = "batch" if 0 in sharing else "example"
+    return Row(site, Call("bernoulli"), unit, rate, CONSTANT)
+
+
+def _check_sites(rows: tuple[Row, ...], sites: tuple[Site, ...]) -> None:
+    names = [site.name for site in sites]
+    for row in rows:
+        if row.site not in names:
+            raise ValueError(
+                f"a row for {row.site!r}, which is no site of the network"
+                f"{suggest(row.site, names)}."
+            )
+
+
+def _numbers(moment: Moment) -> tuple:
+    numbers = (moment.examples, moment.epoch, moment.step, moment.draw)
+    return tuple(map(jnp.asarray, numbers))
+
+
+def _rate(row: Row, params: Mapping[str, Parameters]) -> Any:
+    """What acts at a site: the row's rate, or learned parameters, as arrays."""
+    rate = dict(params[row.site]) if row.site in params else row.rate
+    return jax.tree.map(jnp.asarray, rate)
+
+
+def _text(row: Row) -> str:
+    schedule = "" if row.schedule == CONSTANT else f"@{row.schedule}"
+    return f"{row.variant}:{row.rate}{schedule} per {row.unit}"
