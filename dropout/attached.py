@@ -101,7 +101,7 @@ class Attached:
             branches=self.branches,
             mode=mode,
             bits=bits,
-            counts=Counts(),
+            counts=Counts() if self.recorded.numbered else None,
         )
         return self.run(carried, self.recorded.stacks, model, inputs)
 

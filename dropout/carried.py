@@ -23,20 +23,19 @@ OWN, CALLED, ACTED = "own", "called", "acted"
 
 
 class Counts:
-    """Counts the calls of each site while a pass is traced.
+    """Counts the calls of each site while one pass is traced.
 
-    All are equal: whether a cached trace fits what a module carries must not depend on
-    them.
+    Two of them are never equal: with a trace that was cached in an earlier pass calls
+    would go uncounted.
     """
 
     def __init__(self):
         self.calls: Counter[str] = Counter()
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Counts)
-
-    def __hash__(self) -> int:
-        return 0
+    def next(self, site: str) -> int:
+        """Return how many calls of the site there were before this one."""
+        self.calls[site] += 1
+        return self.calls[site] - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +81,7 @@ class Carried:
         path: the path of the module.
         mode: as in `bind`.
         bits: as in `bind`.
-        counts: the calls so far.
+        counts: the calls so far; None where no site is called several times.
         notes: what is recorded; None in a pass that acts.
     """
 
@@ -97,7 +96,7 @@ class Carried:
     path: str = static("")
     mode: Mode = static("train")
     bits: Generator = static("hash")
-    counts: Counts = static(None)
+    counts: Counts | None = static(None)
     notes: Notes | None = static(None)
 
 
@@ -137,8 +136,7 @@ def act(
     Raises:
         ValueError: a stacked layer outside of a loop over its stack.
     """
-    call = carried.counts.calls[site]
-    carried.counts.calls[site] += 1
+    call = carried.counts.next(site) if carried.counts is not None else 0
     if carried.notes is not None:
         noted = others[0] if kind_of(site) == "kernel" else x
         _record(carried, carried.notes, f"{site}#{call}", noted, caller)
