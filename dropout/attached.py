@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 
 from dropout.carried import Carried, Counts, Sharing, Sizes
-from dropout.grammar import Call, suggest
+from dropout.grammar import Call
 from dropout.plan import CONSTANT, Plan, Row, parse, resolve
 from dropout.recorded import Program, Recorded, Shapes, record
 from dropout.sites import NO_PARAMETERS, Generator, Mode, Moment, Site, bind
@@ -85,10 +85,10 @@ class Attached:
             params: the parameters of learned variants, by site.
 
         Raises:
-            ValueError: what `bind` refuses, or a row at an unknown site.
+            ValueError: what `bind` refuses, or rows for other sites.
         """
         rows = self.rows if rows is None else rows
-        _check_sites(rows, self.sites)
+        _check_sites(rows, self.rows)
         bind(rows, moment, mode, bits)
         carried = Carried(
             key=None if moment is None else moment.key,
@@ -106,11 +106,11 @@ class Attached:
         return self.run(carried, self.recorded.stacks, model, inputs)
 
     def __str__(self) -> str:
-        rows = {row.site: row for row in self.rows}
-        width = max((len(site.name) for site in self.sites), default=0)
+        texts = {row.site: _text(row) for row in self.rows}
+        names = [site.name for site in self.sites]
+        width = max(map(len, names), default=0)
         return "\n".join(
-            f"{site.name:{width}}  {_text(rows[site.name]) if site.name in rows else '-'}"
-            for site in self.sites
+            f"{name:{width}}  {texts[name] if name in texts else '-'}" for name in names
         )
 
 
@@ -160,14 +160,13 @@ def _row_of_layer(site: str, rate: float, sharing: Sharing) -> Row:
     return Row(site, Call("bernoulli"), unit, rate, CONSTANT)
 
 
-def _check_sites(rows: tuple[Row, ...], sites: tuple[Site, ...]) -> None:
-    names = [site.name for site in sites]
-    for row in rows:
-        if row.site not in names:
-            raise ValueError(
-                f"a row for {row.site!r}, which is no site of the network"
-                f"{suggest(row.site, names)}."
-            )
+def _check_sites(rows: tuple[Row, ...], own: tuple[Row, ...]) -> None:
+    given, expected = ([row.site for row in some] for some in (rows, own))
+    if given != expected:
+        raise ValueError(
+            f"rows for {', '.join(given) or 'no site'}; expected those of the attached "
+            f"plan, {', '.join(expected) or 'none'}: rows_at(attached.rows, ...)."
+        )
 
 
 def _numbers(moment: Moment) -> tuple:

@@ -72,6 +72,7 @@ class Carried:
         key: the key of the moment; at stacked layers one per layer, of which a loop
             over the layers takes its own.
         moment: examples, epoch, step and draw.
+        caller: a key that differs where the module is called for another layer.
         rates: the rate, or the parameters, at each site with a row.
         rows: the rows; their rates are in `rates`.
         layers: the sites of Dropout layers that do what their author wrote.
@@ -87,6 +88,7 @@ class Carried:
 
     key: Key[Array, "*layers"] | None = None
     moment: tuple[Any, Any, Any, Any] | None = None
+    caller: Key[Array, ""] | None = None
     rates: Mapping[str, Any] = field(default_factory=dict)
     rows: tuple[Row, ...] = static(())
     layers: frozenset[str] = static(frozenset())
@@ -118,20 +120,14 @@ def acts(carried: Carried, site: str) -> bool:
     return carried.notes is not None or site in carried.rates
 
 
-def act(
-    carried: Carried,
-    site: str,
-    x: Array,
-    *others: Any,
-    caller: Key[Array, ""] | None = None,
-) -> Array:
+def act(carried: Carried, site: str, x: Array, *others: Any) -> Array:
     """Do at a site what the plan says, or record it; `drop` of one module.
 
     Args:
         carried: what the module carries.
         site: the site.
-        x: what is passed to `drop`, as the other positional arguments are.
-        caller: a key that differs where the module is called for another layer.
+        x: what is passed to `drop`.
+        *others: what else is passed to it.
 
     Raises:
         ValueError: a stacked layer outside of a loop over its stack.
@@ -139,10 +135,10 @@ def act(
     call = carried.counts.next(site) if carried.counts is not None else 0
     if carried.notes is not None:
         noted = others[0] if kind_of(site) == "kernel" else x
-        _record(carried, carried.notes, f"{site}#{call}", noted, caller)
+        _record(carried, carried.notes, f"{site}#{call}", noted)
     if site not in carried.rates:
         return identity(site, x, *others)
-    return _bound(carried, site, call, caller)(site, x, *others)
+    return _bound(carried, site, call)(site, x, *others)
 
 
 def act_at_layer(
@@ -151,7 +147,6 @@ def act_at_layer(
     x: Array,
     rate: float,
     sharing: Sharing,
-    caller: Key[Array, ""] | None = None,
 ) -> Array:
     """Do at a Dropout layer what the plan says, or else what its author wrote.
 
@@ -161,14 +156,14 @@ def act_at_layer(
         x: what it drops elements of.
         rate: the layer's own rate.
         sharing: the axes along which the layer shares a mask.
-        caller: as in `act`.
     """
+    sharing = tuple(axis % x.ndim for axis in sharing)
     if carried.notes is not None:
         carried.notes.layers[site] = (rate, sharing)
     if site not in carried.layers or not sharing:
-        return act(carried, site, x, caller=caller)
+        return act(carried, site, x)
     shape = [1 if axis in sharing else size for axis, size in enumerate(x.shape)]
-    return x * act(carried, site, jnp.ones(shape, x.dtype), caller=caller)
+    return x * act(carried, site, jnp.ones(shape, x.dtype))
 
 
 def act_at_kernel(
@@ -189,6 +184,13 @@ def act_at_kernel(
     """
     output = act(carried, below(carried.path, "kernel"), x, kernel, product)
     return output if bias is None else output + bias.astype(output.dtype)
+
+
+def act_at_input(carried: Carried, inputs: tuple) -> tuple:
+    """Return the inputs of a network, the first one replaced by what its site gives."""
+    if not inputs or not is_floating(inputs[0]):
+        return inputs
+    return (act(carried, "input", inputs[0]), *inputs[1:])
 
 
 def act_at_output(
@@ -222,7 +224,10 @@ def below(path: str, name: str) -> str:
 
 def belongs(site: str, path: str) -> bool:
     """Return whether the module at `path` acts at a site."""
-    return site in (path, *(below(path, end) for end in ("kernel", "weights", "branch")))
+    return site in (
+        path,
+        *(below(path, end) for end in ("kernel", "weights", "branch")),
+    )
 
 
 def is_floating(x: Any) -> bool:
@@ -236,7 +241,7 @@ def _is_activation(site: str, x: Any) -> bool:
     return bool(site) and kind_of(site) in ACTIVATIONS and is_floating(x) and x.ndim > 0
 
 
-def _bound(carried: Carried, site: str, call: int, caller: Any) -> Callable[..., Array]:
+def _bound(carried: Carried, site: str, call: int) -> Callable[..., Array]:
     """The `drop` of one call of a site."""
     row = next(row for row in carried.rows if row.site == site)
     rate = carried.rates[site]
@@ -245,15 +250,13 @@ def _bound(carried: Carried, site: str, call: int, caller: Any) -> Callable[...,
         row = row._replace(rate=rate)
     if carried.key is None:
         return bind((row,), None, carried.mode, carried.bits, params)
-    key = _key_of_call(carried, site, call, caller)
+    key = _key_of_call(carried, site, call)
     examples, epoch, step, draw = carried.moment or ()
     moment = Moment(key, examples, epoch=epoch, step=step, draw=draw)
     return bind((row,), moment, carried.mode, carried.bits, params)
 
 
-def _key_of_call(
-    carried: Carried, site: str, call: int, caller: Any
-) -> Key[Array, ""]:
+def _key_of_call(carried: Carried, site: str, call: int) -> Key[Array, ""]:
     key = carried.key
     if key.shape:
         raise ValueError(
@@ -262,22 +265,22 @@ def _key_of_call(
         )
     if site in carried.numbered:
         key = fold(key, call)
-    return _with_caller(key, caller) if site in carried.called else key
+    return _with_caller(key, carried.caller) if site in carried.called else key
 
 
 def _with_caller(key: Key[Array, ""], caller: Any) -> Key[Array, ""]:
     return fold(key, jax.random.bits(caller, (), jnp.uint32))
 
 
-def _record(carried: Carried, notes: Notes, name: str, value: Array, caller: Any):
+def _record(carried: Carried, notes: Notes, name: str, value: Array) -> None:
     site = name.rpartition("#")[0]
     notes.shapes[site], notes.owners[site] = value.shape, carried.path
     mark(jnp.sum(value), f"{ACTED} {name}")
     if carried.key is None:
         return
     mark(_scalar(carried.key), f"{OWN} {name}")
-    if caller is not None:
-        mark(_scalar(_with_caller(carried.key, caller)), f"{CALLED} {name}")
+    if carried.caller is not None:
+        mark(_scalar(_with_caller(carried.key, carried.caller)), f"{CALLED} {name}")
 
 
 def _scalar(key: Key[Array, "..."]) -> Array:

@@ -22,13 +22,13 @@ from dropout.carried import (
     Carried,
     Sizes,
     act,
+    act_at_input,
     act_at_kernel,
     act_at_layer,
     act_at_output,
     acts,
-    below,
     belongs,
-    is_floating,
+    below,
     stacked,
 )
 from dropout.plan import Plan
@@ -85,8 +85,8 @@ def attach(
     ) -> Any:
         if carried.notes is None and not carried.rates:
             return call(model, *inputs)
-        inputs = _with_input(carried, inputs)
-        return call(_carrying(model, carried, stacks), *inputs)
+        acted = act_at_input(carried, inputs)
+        return call(_carrying(model, carried, stacks), *acted)
 
     def program(carried: Carried, stacks: Mapping[str, Sizes]) -> Jaxpr:
         def once(state: Any, inputs: tuple) -> None:
@@ -99,7 +99,7 @@ def attach(
 
 
 def kernels(model: nnx.Module) -> dict[str, Array]:
-    """Return the kernels of a network by site, for the penalties of learned variants."""
+    """Return the kernels by site, which the penalties of learned variants need."""
     found = {}
     for path, module in _modules(model).items():
         name = _kernel_name(module)
@@ -122,22 +122,18 @@ def _shapes(module: nnx.Module) -> Shapes:
     return [leaf.shape for leaf in jax.tree.leaves(state)]
 
 
-def _with_input(carried: Carried, inputs: tuple) -> tuple:
-    if not inputs or not is_floating(inputs[0]):
-        return inputs
-    return (act(carried, "input", inputs[0]), *inputs[1:])
-
-
 def _carrying(
     model: nnx.Module, carried: Carried, stacks: Mapping[str, Sizes]
 ) -> nnx.Module:
     """A network with the same variables whose modules act at their sites."""
     copy = nnx.clone(model, variables=False)
     for path, module in _modules(copy).items():
-        if carried.notes is not None or any(belongs(site, path) for site in carried.rates):
+        if carried.notes is not None or any(
+            belongs(site, path) for site in carried.rates
+        ):
             own = stacked(replace(carried, path=path), stacks[path])
             module.__class__ = _acting(type(module))
-            setattr(module, "dropout_carrier", Carrier(own))
+            module.dropout_carrier = Carrier(own)
     return copy
 
 
