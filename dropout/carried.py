@@ -17,6 +17,8 @@ from dropout.sites import NO_PARAMETERS, Generator, Mode, Moment, bind
 
 Sharing = tuple[int, ...]
 Sizes = tuple[int, ...]
+# `(site, activation) -> activation`
+ActOn = Callable[[str, Array], Array]
 
 # Marks of a site's own key, of that key with the caller's, and of what it acts on.
 OWN, CALLED, ACTED = "own", "called", "acted"
@@ -186,22 +188,20 @@ def act_at_kernel(
     return output if bias is None else output + bias.astype(output.dtype)
 
 
-def act_at_input(carried: Carried, inputs: tuple) -> tuple:
+def act_at_input(inputs: tuple, act_on: ActOn) -> tuple:
     """Return the inputs of a network, the first one replaced by what its site gives."""
     if not inputs or not is_floating(inputs[0]):
         return inputs
-    return (act(carried, "input", inputs[0]), *inputs[1:])
+    return (act_on("input", inputs[0]), *inputs[1:])
 
 
-def act_at_output(
-    carried: Carried, output: Any, act_on: Callable[[str, Array], Array]
-) -> Any:
+def act_at_output(carried: Carried, output: Any, act_on: ActOn) -> Any:
     """Return the output of a module, its first array replaced by what a site gives.
 
     Args:
         carried: what the module carries.
         output: what the module returns: an array, or a tuple with one at its start.
-        act_on: `(site, array) -> array`.
+        act_on: what is done at the site.
     """
     first = output[0] if type(output) is tuple and output else output
     site = output_site(carried)

@@ -85,7 +85,9 @@ def attach(
     ) -> Any:
         def within(model: nn.Module, *inputs: Any) -> Any:
             with nn.intercept_methods(_interceptor(carried)):
-                return call(model, *act_at_input(carried, inputs))
+                return call(
+                    model, *act_at_input(inputs, functools.partial(act, carried))
+                )
 
         return model.apply(
             variables,

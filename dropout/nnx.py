@@ -85,7 +85,7 @@ def attach(
     ) -> Any:
         if carried.notes is None and not carried.rates:
             return call(model, *inputs)
-        acted = act_at_input(carried, inputs)
+        acted = act_at_input(inputs, functools.partial(act, carried))
         return call(_carrying(model, carried, stacks), *acted)
 
     def program(carried: Carried, stacks: Mapping[str, Sizes]) -> Jaxpr:
@@ -98,13 +98,14 @@ def attach(
     return assemble(plan, branches, run, program, leaves)
 
 
-def kernels(model: nnx.Module) -> dict[str, Array]:
+def kernels(attached: Attached, model: nnx.Module) -> dict[str, Array]:
     """Return the kernels by site, which the penalties of learned variants need."""
+    modules = _modules(model)
     found = {}
-    for path, module in _modules(model).items():
-        name = _kernel_name(module)
-        if name:
-            found[below(path, "kernel")] = getattr(module, name)[...]
+    for site in attached.sites:
+        path, _, last = site.name.rpartition("/")
+        if last == "kernel":
+            found[site.name] = getattr(modules[path], _kernel_name(modules[path]))[...]
     return found
 
 
@@ -118,7 +119,7 @@ def _modules(model: nnx.Module) -> dict[str, nnx.Module]:
 
 
 def _shapes(module: nnx.Module) -> Shapes:
-    state = nnx.state(module, nnx.Not(nnx.OfType(Carrier)))
+    state = nnx.state(module)
     return [leaf.shape for leaf in jax.tree.leaves(state)]
 
 

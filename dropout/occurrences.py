@@ -24,13 +24,13 @@ class Occurrence(NamedTuple):
         name: what it was marked with.
         enclosing: the loops that enclose it.
         varying: the loops of which each iteration has a value of its own.
-        mapped: whether each row of an enclosing `vmap` has a value of its own.
+        axes: of how many enclosing `vmap`s each row has a value of its own.
     """
 
     name: str
     enclosing: Loops
     varying: Loops
-    mapped: bool
+    axes: int
 
 
 def mark(value: Shaped[Array, ""], name: str) -> None:
@@ -52,7 +52,7 @@ def _walk(program: Jaxpr, varying: dict, enclosing: Loops) -> Iterator[Occurrenc
             name, scalar = equation.params["name"], equation.invars[0].aval
             if name.startswith(MARK):
                 label = name.removeprefix(MARK)
-                yield Occurrence(label, enclosing, outputs[0], scalar.ndim > 0)
+                yield Occurrence(label, enclosing, outputs[0], scalar.ndim)
         for inner, changing in _inner_programs(equation):
             loop = NONE if changing is None else frozenset({id(equation)})
             inside = _entering(inner, inputs, changing, loop)

@@ -96,7 +96,7 @@ def _told_apart(marks: Marks, what: str, name: str) -> bool:
     if (what, name) not in marks:
         return False
     key, acted = marks[what, name], marks[ACTED, name]
-    return key.enclosing <= key.varying and key.mapped >= acted.mapped
+    return key.enclosing <= key.varying and key.axes >= acted.axes
 
 
 def _site(name: str) -> str:
