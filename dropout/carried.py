@@ -88,10 +88,11 @@ class Carried:
         notes: what is recorded; None in a pass that acts.
     """
 
-    key: Key[Array, "*layers"] | None = None
-    moment: tuple[Any, Any, Any, Any] | None = None
-    caller: Key[Array, ""] | None = None
-    rates: Mapping[str, Any] = field(default_factory=dict)
+    # Transforms put specifications of their own in the places of arrays.
+    key: Any = None
+    moment: Any = None
+    caller: Any = None
+    rates: Any = field(default_factory=dict)
     rows: tuple[Row, ...] = static(())
     layers: frozenset[str] = static(frozenset())
     numbered: frozenset[str] = static(frozenset())
@@ -185,7 +186,10 @@ def act_at_kernel(
         bias: the bias, of a shape that is broadcast against the output.
     """
     output = act(carried, below(carried.path, "kernel"), x, kernel, product)
-    return output if bias is None else output + bias.astype(output.dtype)
+    if bias is None:
+        return output
+    aligned = bias.reshape((1,) * (output.ndim - bias.ndim) + bias.shape)
+    return output + aligned.astype(output.dtype)
 
 
 def act_at_input(inputs: tuple, act_on: ActOn) -> tuple:

@@ -71,8 +71,14 @@ def _digest(
     for occurrence in found:
         what, _, name = occurrence.name.partition(" ")
         marks[what, name] = occurrence
-    calls = [occurrence.name for occurrence in found if occurrence.name.startswith(OWN)]
-    names = [name.removeprefix(f"{OWN} ") for name in calls]
+    # A key that no iteration changes may be marked outside of its loop too (`nn.scan`
+    # hoists it); what is acted on is where the site is.
+    acted = f"{ACTED} "
+    names = [
+        occurrence.name.removeprefix(acted)
+        for occurrence in found
+        if occurrence.name.startswith(acted)
+    ]
     sites = list(dict.fromkeys(_site(name) for name in names))
     unclear = [name for name in names if not _told_apart(marks, OWN, name)]
     helped = {name for name in unclear if _told_apart(marks, CALLED, name)}
