@@ -104,8 +104,8 @@ def test_without_rules_the_network_is_itself_bit_for_bit(build, key):
     [
         (cnn, "input:cutout(length=3):0.5 conv/kernel:kernel_dropout(drop='filter'):0.2"
          " conv:spatial:0.1 hidden/kernel:dropconnect(unit='example'):0.2"),
-        (transformer, "blocks/attn/branch:drop_path:0.2 blocks/mlp/*/*/kernel:bernoulli:"
-         "0.1 blocks/dropout:locked:0.2"),
+        (transformer, "blocks/attn/branch:drop_path:0.2 blocks/mlp/*/*/kernel:bernoulli"
+         ":0.1 blocks/dropout:locked:0.2"),
     ],
 )  # fmt: skip
 def test_a_network_learns_with_a_plan(build, plan, key, moment):
