@@ -112,7 +112,7 @@ def stacked(carried: Carried, sizes: Sizes) -> Carried:
     wide = jax.tree.map(
         lambda leaf: jnp.broadcast_to(leaf, sizes + jnp.shape(leaf)), carried
     )
-    key = carried.key
+    key: Any = carried.key
     for size in sizes if key is not None else ():
         key = jax.vmap(fold, in_axes=(None, 0), out_axes=-1)(key, jnp.arange(size))
     return replace(wide, key=key)
@@ -207,7 +207,7 @@ def act_at_output(carried: Carried, output: Any, act_on: ActOn) -> Any:
         output: what the module returns: an array, or a tuple with one at its start.
         act_on: what is done at the site.
     """
-    first = output[0] if type(output) is tuple and output else output
+    first: Any = output[0] if type(output) is tuple and output else output
     site = output_site(carried)
     if not acts(carried, site) or not _is_activation(site, first):
         return output
@@ -255,7 +255,7 @@ def _bound(carried: Carried, site: str, call: int) -> Callable[..., Array]:
     if carried.key is None:
         return bind((row,), None, carried.mode, carried.bits, params)
     key = _key_of_call(carried, site, call)
-    examples, epoch, step, draw = carried.moment or ()
+    examples, epoch, step, draw = carried.moment
     moment = Moment(key, examples, epoch=epoch, step=step, draw=draw)
     return bind((row,), moment, carried.mode, carried.bits, params)
 

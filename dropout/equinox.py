@@ -9,6 +9,9 @@ along axis 0 of each input but an `eqx.nn.State`. An array of an example with th
 or more has its channels first, as Equinox's layers have it; variants see them last.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# Without Equinox installed the checker takes this file for it.
+
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace

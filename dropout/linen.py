@@ -162,7 +162,7 @@ def _act(
     return act_at_output(carried, output, functools.partial(act, carried))
 
 
-def _layer_key(module: nn.Module) -> Key[Array, ""] | None:
+def _layer_key(module: Any) -> Key[Array, ""] | None:
     """A key that is split where layers are stacked, the same at all steps."""
     rngs = module.scope.rngs
     return rngs["params"].rng if "params" in rngs else None

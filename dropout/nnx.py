@@ -109,7 +109,7 @@ def kernels(attached: Attached, model: nnx.Module) -> dict[str, Array]:
     return found
 
 
-def _modules(model: nnx.Module) -> dict[str, nnx.Module]:
+def _modules(model: nnx.Module) -> dict[str, Any]:
     """All modules that can be called, by path; lists and dictionaries cannot."""
     return {
         "/".join(map(str, path)): module

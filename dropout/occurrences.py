@@ -5,7 +5,7 @@ is cached: what counts is what the program contains.
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from jax.ad_checkpoint import checkpoint_name
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
@@ -49,7 +49,7 @@ def _walk(program: Jaxpr, varying: dict, enclosing: Loops) -> Iterator[Occurrenc
         inputs = [_of(varying, atom) for atom in equation.invars]
         outputs = [NONE.union(*inputs)] * len(equation.outvars)
         if equation.primitive.name == "name":
-            name, scalar = equation.params["name"], equation.invars[0].aval
+            name, scalar = equation.params["name"], cast(Any, equation.invars[0].aval)
             if name.startswith(MARK):
                 label = name.removeprefix(MARK)
                 yield Occurrence(label, enclosing, outputs[0], scalar.ndim)
