@@ -46,10 +46,22 @@ def test_only_the_convolution_knows_how_it_is_made_fast():
             assert "models.convolution." not in path.read_text(), path
 
 
+# What puts a plan into a network of a framework may import that framework.
+FRAMEWORKS = {"nnx.py": "flax", "linen.py": "flax", "equinox.py": "equinox"}
+
+
 def test_dropout_needs_only_jax():
     allowed = {"jax", "jaxtyping", "numpy", "dropout", *sys.stdlib_module_names}
     for path in files("dropout"):
-        assert set(imports(path)) <= allowed, path
+        its_own = {FRAMEWORKS[path.name]} if path.name in FRAMEWORKS else set()
+        assert set(imports(path)) <= allowed | its_own, path
+
+
+def test_importing_dropout_imports_no_framework():
+    code = "import sys, dropout; print({'flax', 'equinox'} & set(sys.modules))"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "set()", done.stderr
 
 
 def test_flags_are_read_only_where_main_is():
