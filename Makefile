@@ -1,13 +1,13 @@
 # make train   trains on the embedded data set      make test    runs the tests
 # make lint    format, lint and types               make train ARGS='--epochs=5'
 # make test-slow     what takes minutes             make test-parity   beside other libraries
-# make test-gpu      a GPU beside the CPU
+# make test-gpu      a GPU beside the CPU          make mutants     small changes that a test must notice
 
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: train test test-slow test-parity test-gpu lint install
+.PHONY: train test test-slow test-parity test-gpu mutants lint install
 .DEFAULT_GOAL := train
 
 train: install
@@ -26,6 +26,9 @@ test-parity: install
 test-gpu: install
 	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[gpu]'
 	JAX_PLATFORMS=cuda,cpu $(RUN) -m pytest -m gpu -n 0 $(ARGS)
+
+mutants: install
+	PYTHONPATH=tests $(RUN) -m mutation $(ARGS)
 
 lint: install
 	$(VENV)/bin/ruff format --check .
