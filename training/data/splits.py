@@ -149,7 +149,8 @@ def statistics(split: Split) -> tuple[np.ndarray, np.ndarray]:
     std = np.sqrt(np.maximum(squares / count - mean**2, 0))
     unit = GREY_VALUES if whole else 1
     grey = 1.0 if whole else _range(low, high) / GREY_VALUES
-    return (mean / unit).astype(np.float32), np.float32(np.maximum(std, grey) / unit)
+    std = np.maximum(std, grey)
+    return (mean / unit).astype(np.float32), (std / unit).astype(np.float32)
 
 
 def _range(
