@@ -4,6 +4,7 @@
 # make test-gpu      a GPU beside the CPU           make docs          builds the site in site/
 # make package       sdist and wheel in dist/       make serve-docs    shows it while one writes
 # make constraints   pins the newest versions for every Python
+# make mutants       small changes of the code that a test must notice
 
 PYTHON ?= python3
 CONSTRAINTS ?= constraints.txt
@@ -11,7 +12,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 
 .PHONY: train test test-slow test-parity test-gpu lint install
-.PHONY: docs serve-docs package constraints
+.PHONY: docs serve-docs package constraints mutants
 .DEFAULT_GOAL := train
 
 train: install
@@ -30,6 +31,9 @@ test-parity: install
 test-gpu: install
 	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[gpu]'
 	JAX_PLATFORMS=cuda,cpu $(RUN) -m pytest -m gpu -n 0 $(ARGS)
+
+mutants: install
+	PYTHONPATH=tests $(RUN) -m mutation $(ARGS)
 
 lint: install
 	$(VENV)/bin/ruff format --check .

@@ -11,6 +11,7 @@
 """  # noqa: E501
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -143,7 +144,7 @@ def _fitting_program(
             jax.ShapeDtypeStruct((size, *shape), dtype, sharding=rows)
             for shape, dtype in ((image.shape[1:], image.dtype), ((), jnp.int32))
         ]
-        key = jax.eval_shape(jax.random.key, 0)
+        key = jax.eval_shape(partial(jax.random.key, impl="threefry2x32"), 0)
         return jitted.lower(state, key, *arguments).compile()
 
     return _fit_into_memory(program_for, most, experiment.mesh)

@@ -225,3 +225,17 @@ def test_tempering_keeps_the_classes_and_never_worsens_the_fit():
     alone = measures.temper(PREDICTED, temperature)
     assert (alone.argmax(-1) == PREDICTED.argmax(-1)).all()
     close(measures.temper(PREDICTED, 1.0), PREDICTED)
+
+
+def test_a_confidence_on_an_edge_is_in_the_bin_below():
+    """Bins are (low, high]: the first edge is the smaller of two confidences."""
+    probabilities = np.array([[0.6, 0.4], [0.1, 0.9]])
+    labels = np.array([1, 1])
+
+    def edges(confidence):
+        return np.sort(confidence)[:1]
+
+    found = measures.reliability(np.log(probabilities), labels, edges)
+    np.testing.assert_allclose(found, [[0.6, 0, 1], [0.9, 1, 1]], rtol=1e-6)
+    error = measures.expected_calibration_error(np.log(probabilities), labels, edges)
+    assert error == pytest.approx((0.6 + 0.1) / 2)

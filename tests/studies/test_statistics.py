@@ -196,3 +196,15 @@ def trainer(experiment, members):
         return [1 - each.accuracy for each in scores]
 
     return errors
+
+
+def test_the_crossed_bootstrap_is_widened_for_few_seeds():
+    """Of two seeds one gains all: resampled means are 0, 1/2, 1 with 1/4, 1/2, 1/4.
+
+    So the outermost deviations are 1/2, times sqrt(2 / (2 - 1)).
+    """
+    first = np.zeros((2, 40), bool)
+    second = np.repeat([[True], [False]], 40, axis=1)
+    mean, low, high = crossed_bootstrap(first, second).difference
+    expected = [0.5, 0.5 - np.sqrt(0.5), 0.5 + np.sqrt(0.5)]
+    assert [mean, low, high] == pytest.approx(expected, abs=1e-6)
