@@ -39,6 +39,7 @@ dropblock = VARIANTS["dropblock"]
 disout = VARIANTS["disout"]
 cutout = VARIANTS["cutout"]
 random_erasing = VARIANTS["random_erasing"]
+grid_mask = VARIANTS["grid_mask"]
 max_pool = VARIANTS["max_pool"]
 stochastic_pool = VARIANTS["stochastic_pool"]
 dropconnect = VARIANTS["dropconnect"]
@@ -92,6 +93,7 @@ __all__ = [
     "factor_at",
     "feature_alpha",
     "gaussian",
+    "grid_mask",
     "identity",
     "initial_parameters",
     "kernel_dropout",

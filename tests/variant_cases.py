@@ -27,6 +27,7 @@ MORE = {
     ),
     "disout": ({"block_size": 2, "alpha": 3.0},),
     "cutout": ({"length": 3},),
+    "grid_mask": ({"shortest": 3, "longest": 5, "ratio": 0.3},),
 }
 
 

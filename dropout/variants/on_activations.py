@@ -5,19 +5,25 @@ from dropout.variants import (
     attention,
     blocks,
     elementwise,
+    grids,
     kernels,
     pooling,
     regions,
     structured,
 )
-from dropout.variants.entry import MOST_AXES, Variant
+from dropout.variants.entry import MOST_AXES, Law, Variant
 
 FEATURES = ("activation", "input", "pre", "branch")
 TOKENS = ("activation", "input", "branch")
+MAPS = ("input", "activation", "pre", "branch")
 HEADS = ("weights",)
 
 UNSCALED = "nothing is scaled: E[y] = (1 - rate) x"
 NOTHING_DROPPED = "its noise is never zero"
+ERASED: dict[Law, str] = {
+    "mean": "nothing is scaled: E[y] = x (1 - rate P)",
+    "rate": "its rate counts images; a pixel is covered in some of them",
+}
 
 ON_ACTIVATIONS = (
     # Each element on its own.
@@ -94,22 +100,23 @@ ON_ACTIVATIONS = (
     Variant(
         regions.cutout,
         axes=(4, 4),
-        kinds=("input",),
+        kinds=MAPS,
         expectation=regions.cutout_mean,
-        exempt={
-            "mean": "nothing is scaled: E[y] = x (1 - rate P)",
-            "rate": "its rate counts images; a pixel is covered in some of them",
-        },
+        exempt=ERASED,
     ),
     Variant(
         regions.random_erasing,
         axes=(4, 4),
-        kinds=("input",),
+        kinds=MAPS,
         expectation=regions.random_erasing_mean,
-        exempt={
-            "mean": "nothing is scaled: E[y] = x (1 - rate P)",
-            "rate": "its rate counts images; a pixel is covered in some of them",
-        },
+        exempt=ERASED,
+    ),
+    Variant(
+        grids.grid_mask,
+        axes=(4, 4),
+        kinds=MAPS,
+        expectation=grids.grid_mask_mean,
+        exempt=ERASED,
     ),
     # Inside pooling windows.
     Variant(

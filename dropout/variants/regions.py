@@ -1,4 +1,4 @@
-"""Variants that erase a rectangle of an input image."""
+"""Variants that erase a rectangle of an image or of a feature map."""
 
 from typing import Literal
 
@@ -30,7 +30,8 @@ def cutout(key: AnyKey, x: Maps, rate: Rate, *, length: int = 16) -> Maps:
     Formula: y = 0 in the rows cy - length // 2 ... cy - length // 2 + length - 1 and
         the same columns, as far as they lie in the image, (cy, cx) uniform over all
         pixels; else x. E[y] = x (1 - rate P), P the chance that the square covers the
-        pixel.
+        pixel. The authors' code has cy + length // 2 as its end, so that an odd length
+        there erases length - 1 rows.
     Mask: (n, h, w, 1). On normalised images zero is the mean colour.
     At test: the identity.
     Domain: rate in [0, 1]; 1, a square in every image, is the published form.
@@ -44,7 +45,7 @@ def cutout(key: AnyKey, x: Maps, rate: Rate, *, length: int = 16) -> Maps:
         top = integers(words[:, 1], shape[1]) - length // 2
         left = integers(words[:, 2], shape[2]) - length // 2
         size = jnp.full_like(top, length)
-        hole = _hole(words[:, 0], rate, shape, (top, left), (size, size))
+        hole = rectangle_of(words[:, 0], rate, shape, (top, left), (size, size))
         return jnp.where(hole, jnp.zeros((), jnp.float32), 1)
 
     return multiply(noise, key, x, rate)
@@ -82,7 +83,7 @@ def random_erasing(
 
     @remake
     def erase(others: Seeds, rate: Array, corner: tuple, sides: tuple, x: Maps):
-        hole = _hole(words[:, 0], rate, x.shape, corner, sides)
+        hole = rectangle_of(words[:, 0], rate, x.shape, corner, sides)
         filling = normal(others, x.shape) if fill == "noise" else jnp.zeros_like(x)
         return jnp.where(hole, filling.astype(x.dtype), x)
 
@@ -117,7 +118,7 @@ def rectangles(
 def cutout_mean(x: Maps, rate: Rate, *, length: int = 16) -> Maps:
     """Return E[y] of cutout: x (1 - rate P)."""
     rows, columns = (_covered_by_square(size, length) for size in x.shape[1:3])
-    return _lose(x, rate, rows[:, None] * columns[None])
+    return lose(x, rate, rows[:, None] * columns[None])
 
 
 def random_erasing_mean(
@@ -135,10 +136,10 @@ def random_erasing_mean(
         np.stack([_covered_by(length, size) for size in sides[:, axis].tolist()])
         for axis, length in enumerate(x.shape[1:3])
     )
-    return _lose(x, rate, np.einsum("ki,kj->ij", rows, columns) / len(sides))
+    return lose(x, rate, np.einsum("ki,kj->ij", rows, columns) / len(sides))
 
 
-def _hole(
+def rectangle_of(
     word: UInt32[Array, " n"],
     rate: Float[Array, ""],
     shape: tuple[int, ...],
@@ -167,7 +168,8 @@ def _covered_by(length: int, side: int) -> Float[np.ndarray, " length"]:
     return covering_seeds(length, side, "paper") / (length - side + 1)
 
 
-def _lose(x: Maps, rate: Rate, chance: Float[np.ndarray, "height width"]) -> Maps:
+def lose(x: Maps, rate: Rate, chance: Float[np.ndarray, "height width"]) -> Maps:
+    """Return x (1 - rate chance): E[y] where a pixel is erased with this chance."""
     rate = fixed_rate(rate, x)
     lost = rate * jnp.asarray(chance[None, :, :, None], rate.dtype)
     return (widened(x) * (1 - lost)).astype(x.dtype)
