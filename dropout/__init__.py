@@ -39,7 +39,9 @@ dropblock = VARIANTS["dropblock"]
 disout = VARIANTS["disout"]
 cutout = VARIANTS["cutout"]
 random_erasing = VARIANTS["random_erasing"]
+erase = VARIANTS["erase"]
 grid_mask = VARIANTS["grid_mask"]
+hide_and_seek = VARIANTS["hide_and_seek"]
 max_pool = VARIANTS["max_pool"]
 stochastic_pool = VARIANTS["stochastic_pool"]
 dropconnect = VARIANTS["dropconnect"]
@@ -90,10 +92,12 @@ __all__ = [
     "drophead",
     "dropkey",
     "embedding",
+    "erase",
     "factor_at",
     "feature_alpha",
     "gaussian",
     "grid_mask",
+    "hide_and_seek",
     "identity",
     "initial_parameters",
     "kernel_dropout",

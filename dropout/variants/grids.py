@@ -1,5 +1,6 @@
 """Variants that erase a regular pattern of an image or of a feature map."""
 
+import math
 from typing import Literal
 
 import jax
@@ -11,7 +12,7 @@ from dropout.arrays import Maps, Rate
 from dropout.bits import Seeds, integers, kept, random_bits
 from dropout.keys import AnyKey
 from dropout.noise import multiply
-from dropout.variants.regions import lose
+from dropout.variants.rectangles import lose
 
 
 def grid_mask(
@@ -71,6 +72,48 @@ def grid_mask_mean(
     return lose(x, rate, np.full(x.shape[1:3], chance))
 
 
+def hide_and_seek(
+    key: AnyKey, x: Maps, rate: Rate, *, sizes: tuple[int, ...] = (0, 4, 8)
+) -> Maps:
+    """Erases the cells of a grid, each with probability `rate`; draws the grid's size.
+
+    Formula: s is drawn from `sizes`, with equal chances; the image is cut from its top
+        left corner into cells of s x s, and y = m x, m ~ Bernoulli(1 - rate) for each
+        cell, without scaling; s = 0 leaves the image as it is. E[y] = (1 - rate P) x,
+        P the share of sizes above 0.
+    Mask: (n, h, w, 1). On normalised images zero is the mean colour, as published.
+    At test: the identity.
+    Domain: rate in [0, 1]; 1 erases the image, unless s = 0.
+    Source: Singh & Lee 2017, "Hide-and-Seek: Forcing a Network to be Meticulous for
+        Weakly-supervised Object and Action Localization", ICCV. The authors' code has
+        sizes (0, 16, 32, 44, 56) for images of 224 x 224 and rate 0.5.
+    """
+    _check_sizes(sizes)
+
+    def noise(seeds: Seeds, rate: Float[Array, ""], shape: tuple[int, ...]) -> Array:
+        # An image uses the cells of one size, so that all sizes may share their bits.
+        most = math.prod(_cells(shape, min(filter(None, sizes), default=1)))
+        words = random_bits(seeds, (shape[0], most + 1))
+        choice = integers(words[:, -1], len(sizes)).reshape(-1, 1, 1, 1)
+        keep = jnp.ones((1, 1, 1, 1), bool)
+        for index, size in enumerate(sizes):
+            if size:
+                cells = (-1, *_cells(shape, size), 1)
+                whole = kept(words[:, : math.prod(cells[1:])], rate).reshape(cells)
+                keep = keep & (_spread(whole, size, shape) | (choice != index))
+        return keep.astype(jnp.float32)
+
+    return multiply(noise, key, x, rate)
+
+
+def hide_and_seek_mean(
+    x: Maps, rate: Rate, *, sizes: tuple[int, ...] = (0, 4, 8)
+) -> Maps:
+    """Return E[y] of hide-and-seek: x (1 - rate P), P the share of sizes above 0."""
+    _check_sizes(sizes)
+    return lose(x, rate, np.full(x.shape[1:3], np.mean(np.asarray(sizes) > 0)))
+
+
 def _periods(
     shortest: int, longest: int, ratio: float
 ) -> tuple[Int[np.ndarray, " d"], Int[np.ndarray, " d"]]:
@@ -98,3 +141,23 @@ def _in_a_bar(
     along = tuple(shape[axis] if other == axis else 1 for other in range(4))
     position = jax.lax.broadcasted_iota(jnp.int32, along, axis)
     return (position - offset) % period < bar
+
+
+def _check_sizes(sizes: tuple[int, ...]) -> None:
+    if not sizes or min(sizes) < 0:
+        raise ValueError(
+            f"hide_and_seek(sizes={sizes}): expected one size or more, 0 or above."
+        )
+
+
+def _cells(shape: tuple[int, ...], size: int) -> tuple[int, int]:
+    """How many rows and columns of cells of this size cover an image."""
+    return -(-shape[1] // size), -(-shape[2] // size)
+
+
+def _spread(
+    cells: Bool[Array, "n rows columns 1"], size: int, shape: tuple[int, ...]
+) -> Bool[Array, "n height width 1"]:
+    """The value of each cell at all of its pixels."""
+    pixels = jnp.repeat(jnp.repeat(cells, size, 1), size, 2)
+    return pixels[:, : shape[1], : shape[2]]

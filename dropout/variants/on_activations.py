@@ -112,10 +112,25 @@ ON_ACTIVATIONS = (
         exempt=ERASED,
     ),
     Variant(
+        regions.erase,
+        axes=(4, 4),
+        kinds=MAPS,
+        unit="batch",
+        expectation=regions.erase_mean,
+        exempt=ERASED,
+    ),
+    Variant(
         grids.grid_mask,
         axes=(4, 4),
         kinds=MAPS,
         expectation=grids.grid_mask_mean,
+        exempt=ERASED,
+    ),
+    Variant(
+        grids.hide_and_seek,
+        axes=(4, 4),
+        kinds=MAPS,
+        expectation=grids.hide_and_seek_mean,
         exempt=ERASED,
     ),
     # Inside pooling windows.

@@ -66,3 +66,32 @@ def test_options_of_a_grid_that_make_no_sense_are_errors():
     for options in ({"shortest": 0}, {"shortest": 20}, {"ratio": 1.5}):
         with pytest.raises(ValueError, match="grid_mask.*expected 1 <= shortest"):
             draw("grid_mask", KEY, IMAGES, 0.5, **options)
+
+
+def test_hide_and_seek_hides_whole_cells_independently():
+    """With one size each cell of 3 x 3 has one value, cut at the border; a cell is
+    hidden with the nominal rate (|z| < 5.3), and neighbours do not correlate."""
+    rate = 0.3
+    zero = erased("hide_and_seek", rate, sizes=(3,))
+    cells = zero[:, ::3, ::3]
+    assert cells.shape == (ROWS, 5, 3)
+    whole = cells.repeat(3, axis=1).repeat(3, axis=2)[:, :13, :9]
+    np.testing.assert_array_equal(zero, whole)
+    assert z_score(cells, rate) < 5.3
+    centred = (cells - rate) / np.sqrt(rate * (1 - rate))
+    for pair in (
+        centred[:, :-1] * centred[:, 1:],
+        centred[:, :, :-1] * centred[:, :, 1:],
+    ):
+        assert abs(pair.mean()) * np.sqrt(pair.size) < 5
+
+
+def test_hide_and_seek_draws_a_size_for_each_image():
+    """At rate 0.5 and sizes 0 and 9 an image is whole, or its two cells are hidden
+    independently: 0 pixels with probability 5/8, all with 1/8; |z| < 5."""
+    hidden = erased("hide_and_seek", 0.5, sizes=(0, 9)).sum((1, 2))
+    for pixels, chance in ((0, 5 / 8), (13 * 9, 1 / 8), (81, 1 / 8), (36, 1 / 8)):
+        deviation = np.sqrt(chance * (1 - chance) / ROWS)
+        assert abs((hidden == pixels).mean() - chance) < 5 * deviation
+    with pytest.raises(ValueError, match=r"sizes=\(\)"):
+        draw("hide_and_seek", KEY, IMAGES, 0.5, sizes=())
