@@ -35,6 +35,7 @@ spatial = VARIANTS["spatial"]
 weighted_channel = VARIANTS["weighted_channel"]
 patch = VARIANTS["patch"]
 word = VARIANTS["word"]
+nested = VARIANTS["nested"]
 dropblock = VARIANTS["dropblock"]
 disout = VARIANTS["disout"]
 cutout = VARIANTS["cutout"]
@@ -109,6 +110,7 @@ __all__ = [
     "max_dropout",
     "max_pool",
     "named_key",
+    "nested",
     "parse",
     "patch",
     "penalty",

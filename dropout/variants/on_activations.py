@@ -77,6 +77,17 @@ ON_ACTIVATIONS = (
         },
     ),
     Variant(
+        structured.nested,
+        axes=(2, MOST_AXES),
+        kinds=FEATURES,
+        evaluate=structured.first_channels,
+        expectation=structured.nested_mean,
+        exempt={
+            "mean": "nothing is scaled: E[y_c] = x_c (1 - rate P)",
+            "rate": "its rate counts examples; a channel is dropped in some of them",
+        },
+    ),
+    Variant(
         structured.patch,
         axes=(3, MOST_AXES),
         kinds=TOKENS,
