@@ -43,6 +43,8 @@ random_erasing = VARIANTS["random_erasing"]
 erase = VARIANTS["erase"]
 grid_mask = VARIANTS["grid_mask"]
 hide_and_seek = VARIANTS["hide_and_seek"]
+adl = VARIANTS["adl"]
+jumpout = VARIANTS["jumpout"]
 max_pool = VARIANTS["max_pool"]
 stochastic_pool = VARIANTS["stochastic_pool"]
 dropconnect = VARIANTS["dropconnect"]
@@ -80,6 +82,7 @@ __all__ = [
     "Span",
     "Timeline",
     "Variant",
+    "adl",
     "alpha",
     "attention",
     "bernoulli",
@@ -101,6 +104,7 @@ __all__ = [
     "hide_and_seek",
     "identity",
     "initial_parameters",
+    "jumpout",
     "kernel_dropout",
     "kind_of",
     "layerdrop",

@@ -8,6 +8,7 @@ FAMILIES = {
     "blocks": "Blocks",
     "regions": "Regions of the image",
     "grids": "Grids and cells of the image",
+    "adaptive": "Masks that depend on the values",
     "pooling": "Pooling windows",
     "attention": "Attention: four heads, a row for each query",
     "kernels": "Weights",

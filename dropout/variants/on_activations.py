@@ -2,6 +2,7 @@
 
 from dropout.kinds import ACTIVATIONS
 from dropout.variants import (
+    adaptive,
     attention,
     blocks,
     elementwise,
@@ -143,6 +144,28 @@ ON_ACTIVATIONS = (
         kinds=MAPS,
         expectation=grids.hide_and_seek_mean,
         exempt=ERASED,
+    ),
+    # Masks that depend on the values.
+    Variant(
+        adaptive.adl,
+        axes=(4, 4),
+        kinds=MAPS[1:],
+        unit="batch",
+        expectation=adaptive.adl_mean,
+        exempt={
+            "mean": "active positions are dropped, or else all are weighed by sigmoid",
+            "rate": "its rate counts maps, of which the active positions are dropped",
+            "gradient": "the importance of a position is a function of x, too",
+            "memory": "its mask is a function of x, which is kept",
+        },
+    ),
+    Variant(
+        adaptive.jumpout,
+        kinds=FEATURES,
+        exempt={
+            "mean": "it scales by a power of 1 / (1 - p') between 0 and 1",
+            "rate": "its rate is the spread of the chance of being dropped",
+        },
     ),
     # Inside pooling windows.
     Variant(
