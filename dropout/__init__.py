@@ -35,10 +35,16 @@ spatial = VARIANTS["spatial"]
 weighted_channel = VARIANTS["weighted_channel"]
 patch = VARIANTS["patch"]
 word = VARIANTS["word"]
+nested = VARIANTS["nested"]
 dropblock = VARIANTS["dropblock"]
 disout = VARIANTS["disout"]
 cutout = VARIANTS["cutout"]
 random_erasing = VARIANTS["random_erasing"]
+erase = VARIANTS["erase"]
+grid_mask = VARIANTS["grid_mask"]
+hide_and_seek = VARIANTS["hide_and_seek"]
+adl = VARIANTS["adl"]
+jumpout = VARIANTS["jumpout"]
 max_pool = VARIANTS["max_pool"]
 stochastic_pool = VARIANTS["stochastic_pool"]
 dropconnect = VARIANTS["dropconnect"]
@@ -76,6 +82,7 @@ __all__ = [
     "Span",
     "Timeline",
     "Variant",
+    "adl",
     "alpha",
     "attention",
     "bernoulli",
@@ -89,11 +96,15 @@ __all__ = [
     "drophead",
     "dropkey",
     "embedding",
+    "erase",
     "factor_at",
     "feature_alpha",
     "gaussian",
+    "grid_mask",
+    "hide_and_seek",
     "identity",
     "initial_parameters",
+    "jumpout",
     "kernel_dropout",
     "kind_of",
     "layerdrop",
@@ -103,6 +114,7 @@ __all__ = [
     "max_dropout",
     "max_pool",
     "named_key",
+    "nested",
     "parse",
     "patch",
     "penalty",

@@ -7,11 +7,13 @@ FAMILIES = {
     "structured": "Channels and positions",
     "blocks": "Blocks",
     "regions": "Regions of the image",
+    "grids": "Grids and cells of the image",
+    "adaptive": "Masks that depend on the values",
     "pooling": "Pooling windows",
+    "attention": "Attention: four heads, a row for each query",
     "kernels": "Weights",
     "paths": "Paths: four examples, four steps",
     "recurrent": "Recurrent states: time from top to bottom",
-    "attention": "Attention: four heads, a row for each query",
     "learned": "Learned and adaptive rates, at the rate that they start with",
 }
 

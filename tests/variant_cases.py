@@ -27,6 +27,11 @@ MORE = {
     ),
     "disout": ({"block_size": 2, "alpha": 3.0},),
     "cutout": ({"length": 3},),
+    "grid_mask": ({"shortest": 3, "longest": 5, "ratio": 0.3},),
+    "erase": ({"height": 0.5, "width": 0.2},),
+    "hide_and_seek": ({"sizes": (3,)},),
+    "adl": ({"threshold": 0.95, "otherwise": "plain"},),
+    "jumpout": ({"cap": 0.3, "power": 1.0},),
 }
 
 

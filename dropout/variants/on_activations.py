@@ -2,22 +2,29 @@
 
 from dropout.kinds import ACTIVATIONS
 from dropout.variants import (
+    adaptive,
     attention,
     blocks,
     elementwise,
+    grids,
     kernels,
     pooling,
     regions,
     structured,
 )
-from dropout.variants.entry import MOST_AXES, Variant
+from dropout.variants.entry import MOST_AXES, Law, Variant
 
 FEATURES = ("activation", "input", "pre", "branch")
 TOKENS = ("activation", "input", "branch")
+MAPS = ("input", "activation", "pre", "branch")
 HEADS = ("weights",)
 
 UNSCALED = "nothing is scaled: E[y] = (1 - rate) x"
 NOTHING_DROPPED = "its noise is never zero"
+ERASED: dict[Law, str] = {
+    "mean": "nothing is scaled: E[y] = x (1 - rate P)",
+    "rate": "its rate counts images; a pixel is covered in some of them",
+}
 
 ON_ACTIVATIONS = (
     # Each element on its own.
@@ -71,6 +78,17 @@ ON_ACTIVATIONS = (
         },
     ),
     Variant(
+        structured.nested,
+        axes=(2, MOST_AXES),
+        kinds=FEATURES,
+        evaluate=structured.first_channels,
+        expectation=structured.nested_mean,
+        exempt={
+            "mean": "nothing is scaled: E[y_c] = x_c (1 - rate P)",
+            "rate": "its rate counts examples; a channel is dropped in some of them",
+        },
+    ),
+    Variant(
         structured.patch,
         axes=(3, MOST_AXES),
         kinds=TOKENS,
@@ -94,21 +112,59 @@ ON_ACTIVATIONS = (
     Variant(
         regions.cutout,
         axes=(4, 4),
-        kinds=("input",),
+        kinds=MAPS,
         expectation=regions.cutout_mean,
-        exempt={
-            "mean": "nothing is scaled: E[y] = x (1 - rate P)",
-            "rate": "its rate counts images; a pixel is covered in some of them",
-        },
+        exempt=ERASED,
     ),
     Variant(
         regions.random_erasing,
         axes=(4, 4),
-        kinds=("input",),
+        kinds=MAPS,
         expectation=regions.random_erasing_mean,
+        exempt=ERASED,
+    ),
+    Variant(
+        regions.erase,
+        axes=(4, 4),
+        kinds=MAPS,
+        unit="batch",
+        expectation=regions.erase_mean,
+        exempt=ERASED,
+    ),
+    Variant(
+        grids.grid_mask,
+        axes=(4, 4),
+        kinds=MAPS,
+        expectation=grids.grid_mask_mean,
+        exempt=ERASED,
+    ),
+    Variant(
+        grids.hide_and_seek,
+        axes=(4, 4),
+        kinds=MAPS,
+        expectation=grids.hide_and_seek_mean,
+        exempt=ERASED,
+    ),
+    # Masks that depend on the values.
+    Variant(
+        adaptive.adl,
+        axes=(4, 4),
+        kinds=MAPS[1:],
+        unit="batch",
+        expectation=adaptive.adl_mean,
         exempt={
-            "mean": "nothing is scaled: E[y] = x (1 - rate P)",
-            "rate": "its rate counts images; a pixel is covered in some of them",
+            "mean": "active positions are dropped, or else all are weighed by sigmoid",
+            "rate": "its rate counts maps, of which the active positions are dropped",
+            "gradient": "the importance of a position is a function of x, too",
+            "memory": "its mask is a function of x, which is kept",
+        },
+    ),
+    Variant(
+        adaptive.jumpout,
+        kinds=FEATURES,
+        exempt={
+            "mean": "it scales by a power of 1 / (1 - p') between 0 and 1",
+            "rate": "its rate is the spread of the chance of being dropped",
         },
     ),
     # Inside pooling windows.

@@ -1,25 +1,21 @@
-"""Variants that erase a rectangle of an input image."""
+"""Variants that erase a rectangle of an image or of a feature map."""
 
 from typing import Literal
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, UInt32
+from jaxtyping import Array, Float, Int
 
-from dropout.arrays import Maps, Rate, widened
-from dropout.bits import (
-    Seeds,
-    integers,
-    kept,
-    named_seeds,
-    normal,
-    random_bits,
-    row_seeds,
-)
+from dropout.arrays import Maps, Rate
+from dropout.bits import Seeds, integers, named_seeds, normal, random_bits, row_seeds
 from dropout.keys import AnyKey
 from dropout.noise import fixed_rate, multiply, remake
-from dropout.variants.block_seeds import covering_seeds
+from dropout.variants.rectangles import (
+    covered_by,
+    covered_by_square,
+    lose,
+    rectangle_of,
+)
 
 GRID = 64  # areas and aspects to choose from
 
@@ -30,7 +26,8 @@ def cutout(key: AnyKey, x: Maps, rate: Rate, *, length: int = 16) -> Maps:
     Formula: y = 0 in the rows cy - length // 2 ... cy - length // 2 + length - 1 and
         the same columns, as far as they lie in the image, (cy, cx) uniform over all
         pixels; else x. E[y] = x (1 - rate P), P the chance that the square covers the
-        pixel.
+        pixel. The authors' code has cy + length // 2 as its end, so that an odd length
+        there erases length - 1 rows.
     Mask: (n, h, w, 1). On normalised images zero is the mean colour.
     At test: the identity.
     Domain: rate in [0, 1]; 1, a square in every image, is the published form.
@@ -44,7 +41,7 @@ def cutout(key: AnyKey, x: Maps, rate: Rate, *, length: int = 16) -> Maps:
         top = integers(words[:, 1], shape[1]) - length // 2
         left = integers(words[:, 2], shape[2]) - length // 2
         size = jnp.full_like(top, length)
-        hole = _hole(words[:, 0], rate, shape, (top, left), (size, size))
+        hole = rectangle_of(words[:, 0], rate, shape, (top, left), (size, size))
         return jnp.where(hole, jnp.zeros((), jnp.float32), 1)
 
     return multiply(noise, key, x, rate)
@@ -82,12 +79,43 @@ def random_erasing(
 
     @remake
     def erase(others: Seeds, rate: Array, corner: tuple, sides: tuple, x: Maps):
-        hole = _hole(words[:, 0], rate, x.shape, corner, sides)
+        hole = rectangle_of(words[:, 0], rate, x.shape, corner, sides)
         filling = normal(others, x.shape) if fill == "noise" else jnp.zeros_like(x)
         return jnp.where(hole, filling.astype(x.dtype), x)
 
     others = named_seeds(key, "fill", x.shape[0])
     return erase(others, fixed_rate(rate, x), (top, left), (heights, widths), x)
+
+
+def erase(
+    key: AnyKey, x: Maps, rate: Rate, *, height: float = 1 / 3, width: float = 1.0
+) -> Maps:
+    """Erases a rectangle of fixed size from all channels, with probability `rate`.
+
+    Formula: y = 0 in a rectangle of round(height h) x round(width w) pixels, whose
+        corner is uniform among those that let it fit; else x, without scaling. E[y] = x
+        (1 - rate P), P the product of both axes' chances to be covered, a trapezoid
+        each.
+    Mask: one for the whole batch, as published, or with unit='example' one per example;
+        (n, h, w, 1). A width of 1 erases a stripe, as SpecAugment does.
+    At test: the identity.
+    Domain: rate in [0, 1]; 1, a rectangle every time, is the published form.
+    Source: Dai et al. 2019, "Batch DropBlock Network for Person Re-identification and
+        Beyond", ICCV, where the rectangle is a third of the map high.
+    """
+    sides = erased_sides(x.shape, height, width)
+
+    def noise(seeds: Seeds, rate: Float[Array, ""], shape: tuple[int, ...]) -> Array:
+        words = random_bits(seeds, (shape[0], 3))
+        corner = (
+            integers(words[:, 1], shape[1] - sides[0] + 1),
+            integers(words[:, 2], shape[2] - sides[1] + 1),
+        )
+        full = (jnp.full_like(corner[0], sides[0]), jnp.full_like(corner[0], sides[1]))
+        hole = rectangle_of(words[:, 0], rate, shape, corner, full)
+        return jnp.where(hole, jnp.zeros((), jnp.float32), 1)
+
+    return multiply(noise, key, x, rate)
 
 
 def rectangles(
@@ -116,8 +144,8 @@ def rectangles(
 
 def cutout_mean(x: Maps, rate: Rate, *, length: int = 16) -> Maps:
     """Return E[y] of cutout: x (1 - rate P)."""
-    rows, columns = (_covered_by_square(size, length) for size in x.shape[1:3])
-    return _lose(x, rate, rows[:, None] * columns[None])
+    rows, columns = (covered_by_square(size, length) for size in x.shape[1:3])
+    return lose(x, rate, rows[:, None] * columns[None])
 
 
 def random_erasing_mean(
@@ -132,42 +160,31 @@ def random_erasing_mean(
     """Return E[y] of random erasing: x (1 - rate P), whatever the fill."""
     sides = rectangles(x.shape[1], x.shape[2], smallest, largest, aspect)
     rows, columns = (
-        np.stack([_covered_by(length, size) for size in sides[:, axis].tolist()])
+        np.stack([covered_by(length, size) for size in sides[:, axis].tolist()])
         for axis, length in enumerate(x.shape[1:3])
     )
-    return _lose(x, rate, np.einsum("ki,kj->ij", rows, columns) / len(sides))
+    return lose(x, rate, np.einsum("ki,kj->ij", rows, columns) / len(sides))
 
 
-def _hole(
-    word: UInt32[Array, " n"],
-    rate: Float[Array, ""],
-    shape: tuple[int, ...],
-    corner: tuple[Array, Array],
-    sides: tuple[Array, Array],
-) -> Bool[Array, "n height width 1"]:
-    """True inside the rectangle of each image that `word` decides to erase."""
-    hole = ~kept(word, rate).reshape(-1, 1, 1, 1)
-    for axis, start, side in zip((1, 2), corner, sides, strict=True):
-        along = tuple(shape[axis] if other == axis else 1 for other in range(4))
-        position = jax.lax.broadcasted_iota(jnp.int32, along, axis)
-        offset = position - start.reshape(-1, 1, 1, 1)
-        hole = hole & (offset >= 0) & (offset < side.reshape(-1, 1, 1, 1))
-    return hole
+def erase_mean(
+    x: Maps, rate: Rate, *, height: float = 1 / 3, width: float = 1.0
+) -> Maps:
+    """Return E[y] of erase: x (1 - rate P)."""
+    sides = erased_sides(x.shape, height, width)
+    rows, columns = map(covered_by, x.shape[1:3], sides)
+    return lose(x, rate, rows[:, None] * columns[None])
 
 
-def _covered_by_square(length: int, side: int) -> Float[np.ndarray, " length"]:
-    """The chance that a square around a uniform pixel covers each pixel of an axis."""
-    position, centre = np.arange(length)[:, None], np.arange(length)[None]
-    offset = position - (centre - side // 2)
-    return ((offset >= 0) & (offset < side)).mean(1)
+def erased_sides(
+    shape: tuple[int, ...], height: float, width: float
+) -> tuple[int, int]:
+    """Return the rows and the columns that `erase` takes from a map, at least one.
 
-
-def _covered_by(length: int, side: int) -> Float[np.ndarray, " length"]:
-    """The chance that an interval placed uniformly covers each pixel of an axis."""
-    return covering_seeds(length, side, "paper") / (length - side + 1)
-
-
-def _lose(x: Maps, rate: Rate, chance: Float[np.ndarray, "height width"]) -> Maps:
-    rate = fixed_rate(rate, x)
-    lost = rate * jnp.asarray(chance[None, :, :, None], rate.dtype)
-    return (widened(x) * (1 - lost)).astype(x.dtype)
+    Raises:
+        ValueError: a share outside (0, 1].
+    """
+    if not 0 < height <= 1 or not 0 < width <= 1:
+        raise ValueError(
+            f"erase(height={height}, width={width}): expected shares in (0, 1]."
+        )
+    return max(1, round(height * shape[1])), max(1, round(width * shape[2]))

@@ -1,12 +1,14 @@
 """Variants that drop whole channels or whole positions."""
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from dropout.arrays import Examples, Positions, Rate, widened
-from dropout.bits import Seeds, random_bits, uniform
+from dropout.bits import Seeds, integers, kept, random_bits, uniform
 from dropout.keys import AnyKey
 from dropout.noise import (
     dropped_count,
@@ -19,6 +21,7 @@ from dropout.noise import (
 )
 
 SMALLEST_SCORE = 1e-20
+Sizes = Literal["all", "powers"]
 
 
 def spatial(key: AnyKey, x: Positions, rate: Rate) -> Positions:
@@ -78,6 +81,62 @@ def patch(key: AnyKey, x: Positions, rate: Rate, *, prefix: int = 0) -> Position
     return multiply(noise, key, x, rate)
 
 
+def nested(
+    key: AnyKey,
+    x: Positions,
+    rate: Rate,
+    *,
+    sizes: Sizes = "all",
+    first: int = 0,
+) -> Positions:
+    """Keeps the first channels of an example alone, with probability `rate`.
+
+    Formula: with probability `rate` y_c = x_c for the first k channels and 0 for the
+        others, without scaling; else y = x. k ~ U{1, ..., C}, or with sizes="powers"
+        uniform on the powers of two below C, and C. E[y_c] = x_c (1 - rate P), P the
+        chance that k does not reach the channel. Earlier channels learn to carry more.
+    Mask: (n, 1, ..., 1, c), which falls along the channels.
+    At test: the identity; with first=k the first k channels alone, a smaller network.
+    Domain: rate in [0, 1]; 1, a draw of k for every example, is the published form.
+    Source: Rippel et al. 2014, "Learning Ordered Representations with Nested Dropout",
+        ICML, where k has a geometric distribution.
+    """
+    _check_first(first, x)
+    choices = jnp.asarray(_nested_sizes(x.shape[-1], sizes))
+
+    def noise(seeds: Seeds, rate: Float[Array, ""], shape: tuple[int, ...]) -> Array:
+        words = random_bits(seeds, (shape[0], 2))
+        size = choices[integers(words[:, 1], len(choices))]
+        whole = kept(words[:, 0], rate)[:, None]
+        keep = whole | (jnp.arange(shape[-1])[None] < size[:, None])
+        mask = (-1, *(1,) * (len(shape) - 2), shape[-1])
+        return keep.astype(jnp.float32).reshape(mask)
+
+    return multiply(noise, key, x, rate)
+
+
+def first_channels(
+    x: Positions, rate: Rate, *, sizes: Sizes = "all", first: int = 0
+) -> Positions:
+    """Return the first channels of x, and 0 for the others: nested dropout at test."""
+    _check_first(first, x)
+    if not first:
+        return x
+    channel = jax.lax.broadcasted_iota(jnp.int32, x.shape, x.ndim - 1)
+    return jnp.where(channel < first, x, 0)
+
+
+def nested_mean(
+    x: Positions, rate: Rate, *, sizes: Sizes = "all", first: int = 0
+) -> Positions:
+    """Return E[y] of nested dropout: x_c (1 - rate P(k <= c)), c counted from 0."""
+    choices = _nested_sizes(x.shape[-1], sizes)
+    lost = (choices[None] <= np.arange(x.shape[-1])[:, None]).mean(1)
+    rate = fixed_rate(rate, x)
+    lost = jnp.asarray(lost, rate.dtype).reshape(*(1,) * (x.ndim - 1), -1)
+    return (widened(x) * (1 - rate * lost)).astype(x.dtype)
+
+
 def patch_mean(x: Positions, rate: Rate, *, prefix: int = 0) -> Positions:
     """Return E[y] of patch dropout: x times the fraction of tokens that it keeps."""
     count = int(np.prod(x.shape[1:-1])) - prefix
@@ -102,6 +161,21 @@ def word(key: AnyKey, x: Positions, rate: Rate) -> Positions:
 def kept_fraction(x: Examples, rate: Rate) -> Examples:
     """Return E[y] of a mask without scaling: (1 - rate) x."""
     return (widened(x) * (1 - fixed_rate(rate, x))).astype(x.dtype)
+
+
+def _nested_sizes(channels: int, sizes: Sizes) -> Int[np.ndarray, " k"]:
+    """Return the numbers of channels that nested dropout may keep."""
+    if sizes == "all":
+        return np.arange(1, channels + 1)
+    powers = 2 ** np.arange(channels.bit_length())
+    return np.append(powers[powers < channels], channels)
+
+
+def _check_first(first: int, x: Positions) -> None:
+    if not 0 <= first <= x.shape[-1]:
+        raise ValueError(
+            f"nested(first={first}): expected 0 to {x.shape[-1]}, the channels of x."
+        )
 
 
 def _weighted_noise(

@@ -73,3 +73,22 @@ def test_options_that_make_no_sense_are_errors():
         draw("random_erasing", KEY, IMAGES[:, :1], 0.5)
     with pytest.raises(ValueError, match="length=0"):
         draw("cutout", KEY, IMAGES, 0.5, length=0)
+
+
+def test_erase():
+    """A rectangle of 11 x 6 of the 32 x 24 pixels whenever there is one; it covers a
+    pixel with the product of two trapezoids, counted corner by corner; |z| < 5.3."""
+    rate, y = 0.6, draw("erase", KEY, IMAGES, 0.6, width=0.25)
+    heights, widths = boxes(y)
+    assert set(zip(heights.tolist(), widths.tolist(), strict=True)) == {(0, 0), (11, 6)}
+    erased = np.asarray(y[..., 0] == 0)
+    covered = np.zeros((32, 24))
+    for top in range(22):
+        for left in range(19):
+            covered[top : top + 11, left : left + 6] += rate / (22 * 19)
+    deviation = np.sqrt(covered * (1 - covered) / len(erased))
+    assert np.abs((erased.mean(0) - covered) / deviation).max() < 5.3
+    share = (heights > 0).mean()
+    assert abs(share - rate) < 5 * np.sqrt(rate * (1 - rate) / len(erased))
+    with pytest.raises(ValueError, match="height=0.0"):
+        draw("erase", KEY, IMAGES, 0.5, height=0.0)
