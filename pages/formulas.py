@@ -197,7 +197,8 @@ def name(word: str) -> str:
         return FONTS[word]
     if word in GREEK | FUNCTIONS:
         return "\\" + word
-    letter, digits = re.fullmatch(r"(\D+)(\d*)", word).groups()
+    letter = word.rstrip("0123456789")
+    digits = word.removeprefix(letter)
     upright = letter.replace("_", r"\_")
     letter = letter if len(letter) == 1 else rf"\text{{{upright}}}"
     return f"{letter}_{{{digits}}}" if digits else letter
