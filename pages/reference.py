@@ -14,7 +14,8 @@ from pages.families import FAMILIES, family
 from pages.formulas import typeset
 from pages.sites import models_page
 from pages.table import kinds, options, sections, table
-from training.config import Config, value_text
+from training.config import Config
+from training.flag_text import value_text
 
 ROOT = Path(__file__).parent.parent
 FRAMEWORKS = ("nnx", "linen", "equinox")  # The modules that attach a plan.
