@@ -137,7 +137,7 @@ def test_equal_pictures_are_equal_files(study, tmp_path):
 
 
 def test_the_schedule_is_drawn_and_not_the_logged_rate(study):
-    """Of two epochs `early(until=0.5)` is 0.5 until epoch 1; the log has 0.5 at both."""
+    """Of two epochs `early(until=0.5)` is 0.5 until epoch 1; the log has 0.5 twice."""
     figures = schedules(read_study(study)[1], study).figures
     titles = [figure.axes[0].get_title() for figure in figures]
     axes = figures[titles.index("fc:bernoulli:0.5@early(until=0.5)")].axes[0]
