@@ -41,6 +41,7 @@ def open_events(workdir: Path, start: int) -> Iterator[Add]:
         nonlocal flushed
         if split not in files:
             files[split] = _open_file(workdir / "tensorboard" / split, start)
+            stack.callback(files[split].close)
         for tag, value in values.items():
             _write(files[split], Event(step=step, summary=scalar(tag, value)))
         if time.monotonic() - flushed > FLUSH_SECONDS:
@@ -48,11 +49,9 @@ def open_events(workdir: Path, start: int) -> Iterator[Add]:
                 file.flush()
             flushed = time.monotonic()
 
-    try:
+    # All are closed, even where closing one finds the disk full.
+    with contextlib.ExitStack() as stack:
         yield add
-    finally:
-        for file in files.values():
-            file.close()
 
 
 def _open_file(directory: Path, start: int) -> RecordWriter:

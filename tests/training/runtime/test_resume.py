@@ -223,6 +223,8 @@ def test_events_that_find_no_space_do_not_wait_for_ever(small_disk):
     with full, open_events(small_disk, 0) as add:
         for step in range(10**4):
             add("train", {"loss": 0.0}, step)
+            add("test", {"loss": 0.0}, step)
+    gc.collect()  # A file that was not closed is a warning, and so an error.
 
 
 def test_checkpoints_and_records_hold_no_pickles(finished):
