@@ -28,9 +28,11 @@ import jax.numpy as jnp
 
 from dropout.carried import Carried, Counts, Sharing, Sizes
 from dropout.grammar import Call
-from dropout.plan import CONSTANT, Plan, Row, parse, resolve
+from dropout.plan import CONSTANT, Plan, parse
 from dropout.recorded import Program, Recorded, Shapes, record
-from dropout.sites import NO_PARAMETERS, Generator, Mode, Moment, Site, bind
+from dropout.recording import Site
+from dropout.rows import Row, resolve
+from dropout.sites import NO_PARAMETERS, Generator, Mode, Moment, bind
 from dropout.variants.entry import Parameters
 
 # `(carried, sizes of stacks, model, inputs) -> output`, of one framework.

@@ -12,7 +12,7 @@ from jaxtyping import Array, Key
 from dropout.keys import fold
 from dropout.kinds import ACTIVATIONS, identity, kind_of
 from dropout.occurrences import mark
-from dropout.plan import Row, matches
+from dropout.rows import Row, matches
 from dropout.sites import NO_PARAMETERS, Generator, Mode, Moment, bind
 
 Sharing = tuple[int, ...]
@@ -113,7 +113,9 @@ def stacked(carried: Carried, sizes: Sizes) -> Carried:
         lambda leaf: jnp.broadcast_to(leaf, sizes + jnp.shape(leaf)), carried
     )
     key: Any = carried.key
-    for size in sizes if key is not None else ():
+    if key is None:
+        return wide
+    for size in sizes:
         key = jax.vmap(fold, in_axes=(None, 0), out_axes=-1)(key, jnp.arange(size))
     return replace(wide, key=key)
 

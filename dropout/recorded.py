@@ -10,7 +10,7 @@ from jax.extend.core import Jaxpr
 from dropout.carried import ACTED, CALLED, OWN, Carried, Counts, Notes, Sharing, Sizes
 from dropout.kinds import kind_of
 from dropout.occurrences import Occurrence, occurrences
-from dropout.sites import Site
+from dropout.recording import Site
 
 Shapes = list[tuple[int, ...]]
 Marks = dict[tuple[str, str], Occurrence]
