@@ -47,6 +47,7 @@ adl = VARIANTS["adl"]
 jumpout = VARIANTS["jumpout"]
 max_pool = VARIANTS["max_pool"]
 stochastic_pool = VARIANTS["stochastic_pool"]
+mixed_pool = VARIANTS["mixed_pool"]
 dropconnect = VARIANTS["dropconnect"]
 kernel_dropout = VARIANTS["kernel_dropout"]
 embedding = VARIANTS["embedding"]
@@ -113,6 +114,7 @@ __all__ = [
     "locked",
     "max_dropout",
     "max_pool",
+    "mixed_pool",
     "named_key",
     "nested",
     "parse",
