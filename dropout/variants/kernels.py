@@ -44,7 +44,7 @@ def kernel_dropout(
     *,
     drop: Literal["element", "filter", "input", "slice", "tap"] = "element",
 ) -> KernelCopies:
-    """Drops elements, filters, inputs, slices or taps; scales the rest by 1 / (1 - rate).
+    """Drops elements, filters, inputs, slices or taps; scales the rest by 1 / q.
 
     Formula: y = m x / q, m ~ Bernoulli(q), q = 1 - rate; E[y] = x. For a convolution
         Var[out] = (rate / q) conv(x^2, W^2) with "element"; all positions (and with one
