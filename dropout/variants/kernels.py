@@ -130,7 +130,9 @@ def moment_matched(
     Formula: u ~ N(operation(x, W), (rate / (1 - rate)) operation(x^2, W^2)), each
         output on its own. Under DropConnect with one mask per example the outputs of a
         dense layer are independent, as here; the outputs of a convolution are not,
-        since its positions miss the same weights. The bias is added after.
+        since its positions miss the same weights. The bias is added after. At rate 1
+        the variance has no limit: it is finite, 2^24 operation(x^2, W^2), where
+        DropConnect gives 0.
     Source: Wan et al. 2013, section 4.
     """
     rate = fixed_rate(rate, x)
