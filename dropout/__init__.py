@@ -7,6 +7,7 @@ Every variant is here under its name, as its entry of `VARIANTS`: a rate outside
 domain is a ValueError while it is a Python number.
 """
 
+from dropout.depths import Span
 from dropout.keys import JaxBits, named_key
 from dropout.kinds import identity, kind_of
 from dropout.parameters import (
@@ -16,7 +17,7 @@ from dropout.parameters import (
     learned_rows,
     penalty,
 )
-from dropout.plan import Plan, Rule, Span, parse
+from dropout.plan import Plan, Rule, parse
 from dropout.recording import Site, record_sites
 from dropout.rows import Row, Rows, resolve, rows_at, scale_rates, with_rates
 from dropout.schedules import SCHEDULES, Timeline, factor_at
@@ -47,6 +48,7 @@ adl = VARIANTS["adl"]
 jumpout = VARIANTS["jumpout"]
 max_pool = VARIANTS["max_pool"]
 stochastic_pool = VARIANTS["stochastic_pool"]
+mixed_pool = VARIANTS["mixed_pool"]
 dropconnect = VARIANTS["dropconnect"]
 kernel_dropout = VARIANTS["kernel_dropout"]
 embedding = VARIANTS["embedding"]
@@ -113,6 +115,7 @@ __all__ = [
     "locked",
     "max_dropout",
     "max_pool",
+    "mixed_pool",
     "named_key",
     "nested",
     "parse",

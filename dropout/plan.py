@@ -5,8 +5,9 @@
 
 import functools
 from dataclasses import dataclass
-from typing import NamedTuple, get_args
+from typing import get_args
 
+from dropout.depths import DEPTHS, Span, parse_span
 from dropout.grammar import (
     Call,
     check_options,
@@ -19,13 +20,6 @@ from dropout.variants import VARIANTS
 from dropout.variants.entry import MaskUnit
 
 CONSTANT = Call("constant")
-
-
-class Span(NamedTuple):
-    """A range of rates: from `first` at the first site to `last` at the last."""
-
-    first: float
-    last: float
 
 
 @dataclass(frozen=True)
@@ -92,22 +86,32 @@ def _parse_rule(text: str, default: Call) -> Rule:
 
 
 def _parse_rate(text: str) -> float | Span | tuple[float, ...]:
+    if ".." in text and "(" in text:
+        # An unknown name says which names there are.
+        lookup("range over depth", text.partition("(")[0], DEPTHS)
     try:
         if ".." in text:
-            first, last = text.split("..", 1)
-            return Span(float(first), float(last))
+            return parse_span(text)
         rates = tuple(float(part) for part in text.split(","))
     except ValueError:
         raise ValueError(
-            f"rate {text!r}: expected a number, a range a..b or a list a,b,c."
+            f"rate {text!r}: expected a number, a range a..b, huang(a..b) or "
+            "exponential(a..b), or a list a,b,c."
         ) from None
     return rates[0] if len(rates) == 1 else rates
 
 
 def _rate_text(rate: float | Span | tuple[float, ...]) -> str:
-    if not isinstance(rate, tuple):
-        return repr(rate)
-    return ("..".join if isinstance(rate, Span) else ",".join)(map(repr, rate))
+    if isinstance(rate, Span):
+        return str(rate)
+    return ",".join(map(repr, rate)) if isinstance(rate, tuple) else repr(rate)
+
+
+def _all_rates(rate: float | Span | tuple[float, ...]) -> tuple[float, ...]:
+    """The rates that are written in a rule, of a range both ends."""
+    if isinstance(rate, Span):
+        return rate.first, rate.last
+    return rate if isinstance(rate, tuple) else (rate,)
 
 
 def check_variant(rule: Rule) -> None:
@@ -118,7 +122,7 @@ def check_variant(rule: Rule) -> None:
     if unit not in get_args(MaskUnit):
         allowed = ", ".join(map(repr, get_args(MaskUnit)))
         raise ValueError(f"{entry.name}(unit={unit!r}): expected one of {allowed}.")
-    for rate in rule.rate if isinstance(rule.rate, tuple) else (rule.rate,):
+    for rate in _all_rates(rule.rate):
         entry.check_rate(rate)
 
 

@@ -7,10 +7,11 @@ from typing import NamedTuple
 from jaxtyping import Array, Float
 
 from dropout.arrays import Rate
+from dropout.depths import Span, rates_of
 from dropout.grammar import Call, suggest
 from dropout.keys import name_hash
 from dropout.kinds import kind_of
-from dropout.plan import Plan, Rule, Span, check_variant, unit_of
+from dropout.plan import Plan, Rule, check_variant, unit_of
 from dropout.schedules import Step, Timeline, factor_at
 from dropout.variants import VARIANTS
 
@@ -151,12 +152,7 @@ def _first_match(plan: Plan, site: str) -> Rule | None:
 def _rates_over(rule: Rule, count: int) -> tuple[float, ...]:
     if not isinstance(rule.rate, tuple):
         return (rule.rate,) * count
-    if not isinstance(rule.rate, Span):
-        return rule.rate
-    first, last = rule.rate
-    if count == 1:
-        return (last,)
-    return tuple(first + (last - first) * index / (count - 1) for index in range(count))
+    return rates_of(rule.rate, count) if isinstance(rule.rate, Span) else rule.rate
 
 
 def _row(rule: Rule, site: str, rate: float) -> Row:

@@ -92,9 +92,9 @@ def factor_at(call: Call, step: Step, timeline: Timeline) -> Factor:
     """Return the factor of a schedule, a float32 scalar, at a step, maybe traced."""
     function = SCHEDULES[call.name]
     options = dict(call.options)
+    unit = options.pop("unit") if "unit" in options else "run"
     if function is product and options:
         return _product(options["of"], step, timeline)
-    unit = options.pop("unit") if "unit" in options else "run"
     defaults = inspect.signature(function).parameters
     for name in _times(function):
         # A default is a fraction of the run, whatever unit the given options are in.

@@ -66,8 +66,11 @@ def disout(
     At test: the identity.
     Domain: rate in [0, 1]; 1 leaves only the noise. alpha=0 is dropblock.
     Source: Tang et al. 2020, "Beyond Dropout: Feature Map Distortion to Regularize Deep
-        Neural Networks", AAAI. The authors' code multiplies alpha by a mean of the next
-        layer's weights and takes its statistics over the batch.
+        Neural Networks", AAAI. The authors' code differs in five points: it multiplies
+        alpha by a mean of the next layer's weights with random signs, or by 0.01
+        without such a layer; it takes the spread over the batch; it places seeds where
+        the block fits; it scales by the share kept in the batch; and it scales the
+        noise, too.
     """
     _check(block_size)
 

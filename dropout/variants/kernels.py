@@ -42,24 +42,28 @@ def kernel_dropout(
     x: KernelCopies,
     rate: Rate,
     *,
-    drop: Literal["element", "filter", "input", "tap"] = "element",
+    drop: Literal["element", "filter", "input", "slice", "tap"] = "element",
 ) -> KernelCopies:
-    """Drops elements, filters, input slices or taps; scales the rest by 1 / (1 - rate).
+    """Drops elements, filters, inputs, slices or taps; scales the rest by 1 / q.
 
     Formula: y = m x / q, m ~ Bernoulli(q), q = 1 - rate; E[y] = x. For a convolution
         Var[out] = (rate / q) conv(x^2, W^2) with "element"; all positions (and with one
         mask per batch all examples) miss the same weights.
     Mask: of a kernel (*taps, inputs, outputs): "element" its shape, "filter"
-        (1, 1, 1, outputs), "input" (1, 1, inputs, 1), "tap" (*taps, 1, 1).
+        (1, 1, 1, outputs), "input" (1, 1, inputs, 1), "slice" (1, 1, inputs,
+        outputs), "tap" (*taps, 1, 1). On a dense kernel "slice" is dropconnect.
     At test: the plain kernel.
     Domain: rate in [0, 1]; 1 gives zeros.
     Source: Pan et al. 2018, "DropFilter", arXiv:1811.06783, for "element" and "filter".
+        "slice" is the noise of Fan et al. 2021, "Training with Quantization Noise for
+        Extreme Model Compression", ICLR, that sets blocks of one input to zero.
     """
     last = x.ndim - 1
     axes = {
         "element": (),
         "filter": range(1, last),
         "input": (*range(1, last - 1), last),
+        "slice": range(1, last - 1),
         "tap": (last - 1, last),
     }
     return multiply(shared(keep_or_drop, axes[drop]), key, x, rate)
@@ -126,7 +130,9 @@ def moment_matched(
     Formula: u ~ N(operation(x, W), (rate / (1 - rate)) operation(x^2, W^2)), each
         output on its own. Under DropConnect with one mask per example the outputs of a
         dense layer are independent, as here; the outputs of a convolution are not,
-        since its positions miss the same weights. The bias is added after.
+        since its positions miss the same weights. The bias is added after. At rate 1
+        the variance has no limit: it is finite, 2^24 operation(x^2, W^2), where
+        DropConnect gives 0.
     Source: Wan et al. 2013, section 4.
     """
     rate = fixed_rate(rate, x)

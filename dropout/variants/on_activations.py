@@ -189,6 +189,16 @@ ON_ACTIVATIONS = (
             "nested": "choosing another input than the largest passes it on",
         },
     ),
+    Variant(
+        pooling.mixed_pool,
+        axes=(4, 4),
+        kinds=("window",),
+        evaluate=pooling.expected_mixed_pool,
+        exempt={
+            "rate": "its rate counts windows of which the mean is taken",
+            "nested": "the mean passes on all inputs of its window",
+        },
+    ),
     # Attention.
     Variant(attention.attention, axes=(4, 4), kinds=HEADS),
     Variant(

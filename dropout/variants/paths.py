@@ -20,8 +20,9 @@ from dropout.noise import (
 def drop_path(key: AnyKey, x: Examples, rate: Rate) -> Examples:
     """Drops the whole branch of an example and scales the others by 1 / (1 - rate).
 
-    Formula: y = b x / q, b ~ Bernoulli(q), q = 1 - rate; E[y] = x. With rates 0.0..p
-        over depth, stochastic depth with its linear rule.
+    Formula: y = b x / q, b ~ Bernoulli(q), q = 1 - rate; E[y] = x. With rates
+        huang(0.0..p) over depth, stochastic depth with its linear rule; 0.0..p is that
+        of timm.
     Mask: (n, 1, ..., 1); one for the batch with unit="batch", as first published.
     At test: the identity.
     Domain: rate in [0, 1]; 1 gives zeros: the block is its shortcut.

@@ -6,12 +6,12 @@ from itertools import accumulate
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from dropout.arrays import Maps, Rate, widened
-from dropout.bits import keep_mask, named_seeds, row_seeds, uniform
+from dropout.bits import Seeds, keep_mask, named_seeds, row_seeds, uniform
 from dropout.keys import AnyKey
-from dropout.noise import fixed_rate, keep_unscaled, multiply
+from dropout.noise import fixed_rate, keep_unscaled, multiply, remake
 
 Pooled = Float[Array, "n rows columns channels"]
 Windows = Float[Array, "n rows columns channels window"]
@@ -37,9 +37,10 @@ def max_pool(key: AnyKey, x: Maps, rate: Rate, pool: Pool) -> Pooled:
 
 def weighted_max_pool(x: Maps, rate: Rate, pool: Pool) -> Pooled:
     """Weight every rank of the window by its chance: max-pooling dropout at test."""
-    rate = fixed_rate(rate, x)
-    ascending = _ascending(jnp.moveaxis(widened(windows(x, pool)), -1, 0))
-    mean = jnp.minimum(ascending[-1], 0) * (1 - rate) ** len(ascending)
+    rate, values = fixed_rate(rate, x), windows(x, pool)
+    ascending = _ascending(jnp.moveaxis(widened(values), -1, 0))
+    all_kept = (1 - rate) ** _inside(values).sum(-1, dtype=rate.dtype)
+    mean = jnp.minimum(ascending[-1], 0) * all_kept
     for above, value in enumerate(reversed(ascending)):
         mean += (1 - rate) * rate**above * jnp.maximum(value, 0)
     return mean.astype(x.dtype)
@@ -80,24 +81,52 @@ def expected_pool(x: Maps, rate: Rate, pool: Pool) -> Pooled:
     """Return the expectation of stochastic pooling, its rule at test."""
     values, rate = widened(windows(x, pool)), fixed_rate(rate, x)
     weights = _weights(values)
-    total = weights.sum(-1)
-    largest = values.max(-1)
+    total, largest = weights.sum(-1), values.max(-1)
     mean = (weights * values).sum(-1) / jnp.where(total > 0, total, 1)
     mean = jnp.where(total > 0, mean, largest)
     return (rate * mean + (1 - rate) * largest).astype(x.dtype)
 
 
+def mixed_pool(key: AnyKey, x: Maps, rate: Rate, pool: Pool) -> Pooled:
+    """Takes the mean of a window in place of its largest value, with chance `rate`.
+
+    Formula: y = d mean_i a_i + (1 - d) max_i a_i, d ~ Bernoulli(rate); the mean is over
+        the values inside the map, without the padding.
+    Mask: one choice for each window and channel.
+    At test: rate mean_i a_i + (1 - rate) max_i a_i, which is E[y].
+    Domain: rate in [0, 1]; 0 is maximum pooling, 1 average pooling. Published at 0.5.
+    Source: Yu et al. 2014, "Mixed Pooling for Convolutional Neural Networks", RSKT.
+    """
+
+    @remake
+    def largest_or_mean(seeds: Seeds, rate: Array, x: Maps) -> Pooled:
+        largest = pool(x)
+        takes_largest = keep_mask(seeds, rate, largest.shape)
+        return jnp.where(takes_largest, largest, _mean_pool(x, pool).astype(x.dtype))
+
+    return largest_or_mean(row_seeds(key, x.shape[0]), fixed_rate(rate, x), x)
+
+
+def expected_mixed_pool(x: Maps, rate: Rate, pool: Pool) -> Pooled:
+    """Return the expectation of mixed pooling, its rule at test."""
+    rate = fixed_rate(rate, x)
+    mixed = rate * _mean_pool(x, pool) + (1 - rate) * widened(pool(x))
+    return mixed.astype(x.dtype)
+
+
 def windows(x: Maps, pool: Pool) -> Windows:
     """Return the values that each window of `pool` sees, along a last axis.
 
-    Values in the padding are 0. `window`, `strides` and `padding`, by name or as pixels
-    before and after, are keywords of the partial `pool`.
+    Values in the padding are the lowest number, which is never the largest, as in the
+    pool itself. `window`, `strides` and `padding`, by name or as pixels before and
+    after, are keywords of the partial `pool`.
     """
     size, strides = pool.keywords["window"], pool.keywords["strides"]
     padding = pool.keywords["padding"]
     if isinstance(padding, str):
         padding = jax.lax.padtype_to_pads(x.shape[1:3], size, strides, padding)
-    padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    borders = ((0, 0), *padding, (0, 0))
+    padded = jnp.pad(x, borders, constant_values=jnp.finfo(x.dtype).min)
     rows, columns = (
         (length - extent) // stride + 1
         for length, extent, stride in zip(padded.shape[1:3], size, strides, strict=True)
@@ -114,6 +143,19 @@ def windows(x: Maps, pool: Pool) -> Windows:
         ],
         axis=-1,
     )
+
+
+def _inside(values: Windows) -> Bool[Array, "n rows columns channels window"]:
+    """True for the values that are not of the padding."""
+    return values > jnp.finfo(values.dtype).min
+
+
+def _mean_pool(x: Maps, pool: Pool) -> Pooled:
+    """The mean over each window, in the precision of arithmetic."""
+    values = windows(x, pool)
+    inside = _inside(values)
+    total = jnp.where(inside, widened(values), 0).sum(-1)
+    return total / inside.sum(-1, dtype=total.dtype)
 
 
 def _ascending(values: Array) -> list[Array]:

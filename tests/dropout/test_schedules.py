@@ -63,6 +63,8 @@ ORACLE = {
     "curriculum": 1 - np.exp(-10 * STEPS / 40),
     "curriculum(gamma=4)": 1 - np.exp(-0.1 * STEPS),
     "step(every=0.2, by=0.3)": 0.3 ** (STEPS // 8),
+    "product(unit='run')": np.minimum(STEPS / 12, 1)
+    * ((1 + np.cos(np.pi * np.minimum(STEPS / 40, 1))) / 2),
     "product(of=('linear(end=0.5)', \"early(until=32, unit='steps')\"))": (
         ramp(0, 20) * (STEPS < 32)
     ),

@@ -24,7 +24,13 @@ def convolve(x, kernel):
 
 @pytest.mark.parametrize(
     ("drop", "axes"),
-    [("element", ()), ("filter", (1, 2, 3)), ("input", (1, 2, 4)), ("tap", (3, 4))],
+    [
+        ("element", ()),
+        ("filter", (1, 2, 3)),
+        ("input", (1, 2, 4)),
+        ("slice", (1, 2)),
+        ("tap", (3, 4)),
+    ],
 )
 def test_kernel_dropout_drops_whole_slices(drop, axes):
     y = draw("kernel_dropout", KEY, jnp.ones((64, 3, 2, 4, 5)), RATE, drop=drop)
@@ -41,6 +47,17 @@ def test_dense_kernels_and_tables():
         draw("kernel_dropout", KEY, table, RATE, drop="input"),
     ):
         assert (y == y[:, :, :1]).all() and not (y == y[:, :1]).all()
+
+
+def test_slices_of_a_dense_kernel_are_its_weights():
+    """Bit for bit dropconnect; and the slices of a convolution are dropped at the
+    nominal rate, |z| < 5."""
+    dense = jax.random.normal(KEY, (64, 10, 4))
+    slices = draw("kernel_dropout", KEY, dense, RATE, drop="slice")
+    np.testing.assert_array_equal(slices, draw("dropconnect", KEY, dense, RATE))
+    y = draw("kernel_dropout", KEY, jnp.ones((ROWS, 2, 2, 3, 2)), RATE, drop="slice")
+    dropped = np.asarray(y)[:, 0, 0] == 0
+    assert abs(dropped.mean() - RATE) < 5 * np.sqrt(RATE * (1 - RATE) / dropped.size)
 
 
 def covariance(samples):

@@ -33,10 +33,12 @@ VALUES = np.float64([0.3, 1.2, 2.0, 0.7])
 
 
 @pytest.mark.parametrize("pool", POOLS.values(), ids=POOLS)
-@pytest.mark.parametrize("name", ["max_pool", "stochastic_pool"])
-def test_windows_are_those_of_the_pool(name, pool):
-    """At rate 0 both the draw and the rule at test are the pool itself."""
-    x = jax.random.uniform(KEY, (3, 7, 7, 2))
+@pytest.mark.parametrize("lowest", [0.0, -1.0])
+@pytest.mark.parametrize("name", ["max_pool", "stochastic_pool", "mixed_pool"])
+def test_windows_are_those_of_the_pool(name, pool, lowest):
+    """At rate 0 both the draw and the rule at test are the pool itself, also where all
+    values are negative."""
+    x = jax.random.uniform(KEY, (3, 7, 7, 2)) + lowest
     plain = pool(x)
     np.testing.assert_array_equal(pooled(name, x, 0.0, pool), plain)
     np.testing.assert_allclose(at_test(name, x, 0.0, pool), plain, rtol=1e-6)
@@ -122,3 +124,42 @@ def test_pixels_of_padding_can_be_named():
         for i in (0, 2, 4)
     ]
     np.testing.assert_array_equal(y, np.moveaxis(expected, 2, 0))
+
+
+def test_max_pool_at_test_does_not_count_the_padding():
+    """A window that sees one value in the map passes a negative one on when it is kept,
+    and so has the mean (1 - rate) times the value."""
+    x = jnp.full((1, 2, 2, 1), -2.0)
+    pool = partial(max_pool, window=(2, 2), strides=(1, 1), padding="SAME")
+    y = np.asarray(at_test("max_pool", x, 0.3, pool))[0, :, :, 0]
+    expected = -2 * 0.7 ** np.asarray([[4, 2], [2, 1]])
+    np.testing.assert_allclose(y, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("pool", POOLS.values(), ids=POOLS)
+def test_mixed_pool_takes_the_mean_with_its_rate(pool):
+    """Each window gives its largest value or its mean, here that of an average pooling
+    written with a sum and a count; the mean in a share `rate`, |z| < 5."""
+    rate, rows = 0.3, 4096
+    one = jax.random.normal(KEY, (1, 7, 7, 2))
+    keywords = pool.keywords
+    window, strides = (1, *keywords["window"], 1), (1, *keywords["strides"], 1)
+    total, count = (
+        np.asarray(
+            jax.lax.reduce_window(
+                a, 0.0, jax.lax.add, window, strides, keywords["padding"]
+            )
+        )
+        for a in (one, jnp.ones_like(one))
+    )
+    mean, largest = (total / count)[0], np.asarray(pool(one))[0]
+    y = np.asarray(pooled("mixed_pool", jnp.repeat(one, rows, 0), rate, pool))
+    is_mean = np.abs(y - mean) < 1e-5
+    np.testing.assert_array_equal(
+        y[~is_mean], np.broadcast_to(largest, y.shape)[~is_mean]
+    )
+    several = np.abs(mean - largest) > 1e-4
+    share = is_mean[:, several].mean()
+    assert abs(share - rate) < 5 * np.sqrt(rate * (1 - rate) / is_mean[:, several].size)
+    found = np.asarray(at_test("mixed_pool", one, rate, pool))[0]
+    np.testing.assert_allclose(found, rate * mean + (1 - rate) * largest, atol=1e-5)
