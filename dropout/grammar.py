@@ -37,33 +37,37 @@ def parse_call(text: str) -> Call:
         ValueError: `text` has another form, or a value is not a literal.
     """
     try:
-        node = ast.parse(text.strip(), mode="eval").body
-        if isinstance(node, ast.Name):
-            return Call(node.id)
-        assert isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-        assert not node.args and all(keyword.arg for keyword in node.keywords)
-        options = {
-            str(keyword.arg): ast.literal_eval(keyword.value)
-            for keyword in node.keywords
-        }
-        assert len(options) == len(node.keywords)
-    except (AssertionError, SyntaxError, ValueError, TypeError, *TOO_DEEP):
+        return _read_call(ast.parse(text.strip(), mode="eval").body)
+    except (SyntaxError, ValueError, TypeError, *TOO_DEEP):
         raise ValueError(
             f"cannot read {text!r}: expected name or name(option=value, ...)."
         ) from None
+
+
+def _read_call(node: ast.expr) -> Call:
+    if isinstance(node, ast.Name):
+        return Call(node.id)
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+        raise ValueError("neither a name nor a call of a name")
+    options = {
+        str(keyword.arg): ast.literal_eval(keyword.value)
+        for keyword in node.keywords
+        if keyword.arg
+    }
+    if node.args or len(options) < len(node.keywords):
+        raise ValueError("an option without a name, or named twice")
     return Call(node.func.id, tuple(sorted(options.items())))
 
 
 def split_outside(text: str, separator: str) -> list[str]:
     """Split at a one-character separator that stands outside parentheses."""
-    parts, depth = [""], 0
-    for character in text:
+    ends, depth = [], 0
+    for position, character in enumerate(text):
         depth += (character == "(") - (character == ")")
         if character == separator and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += character
-    return parts
+            ends.append(position)
+    starts = [0, *(end + 1 for end in ends)]
+    return [text[a:b] for a, b in zip(starts, [*ends, len(text)], strict=True)]
 
 
 def lookup(kind: str, name: str, registry: Mapping[str, Any]) -> Any:

@@ -1,7 +1,7 @@
 """Meshes with explicit axes, of which masks are to know nothing."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import jax
 from jaxtyping import Array
@@ -22,4 +22,5 @@ def with_automatic_axes(
     if not jax.sharding.get_abstract_mesh().explicit_axes:
         return function(arguments)
     spread = jax.eval_shape(plain, arguments).sharding.spec
-    return jax.sharding.auto_axes(function, out_sharding=spread)(arguments)
+    within = jax.sharding.auto_axes(function, out_sharding=spread)
+    return cast(Callable[[Arguments], Array], within)(arguments)

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from dropout.arrays import Rate
@@ -178,7 +178,7 @@ class Variant:
                 f"{self.name}: rate of shape {np.shape(rate)}; expected one real "
                 "number (jax.vmap over the rows gives each of them a rate)."
             )
-        if isinstance(rate, jax.core.Tracer):
+        if isinstance(rate, Tracer):
             return
         number = float(rate)
         low, high = map(float, self.domain[1:-1].split(", "))
