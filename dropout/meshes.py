@@ -22,8 +22,5 @@ def with_automatic_axes(
     if not jax.sharding.get_abstract_mesh().explicit_axes:
         return function(arguments)
     spread = jax.eval_shape(plain, arguments).sharding.spec
-    spread_out = cast(
-        Callable[[Arguments], Array],
-        jax.sharding.auto_axes(function, out_sharding=spread),
-    )
-    return spread_out(arguments)
+    within = jax.sharding.auto_axes(function, out_sharding=spread)
+    return cast(Callable[[Arguments], Array], within)(arguments)

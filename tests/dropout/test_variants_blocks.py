@@ -185,3 +185,13 @@ def test_disout_replaces_what_dropblock_drops_by_noise_of_the_same_spread():
     ratio = np.asarray(y / (5 * x.std((1, 2, 3), keepdims=True)))[hit]
     assert abs(ratio.std() - 1) < 5 / np.sqrt(2 * len(ratio))
     assert abs(ratio.mean()) < 5 / np.sqrt(len(ratio))
+
+
+@pytest.mark.parametrize("mode", ["extended", "paper"])
+@pytest.mark.parametrize(("side", "rate"), [(64, 1e-3), (1024, 1e-4), (1024, 1e-6)])
+def test_low_rates_on_large_maps_are_met(side, rate, mode):
+    """The mean of 1 - (1 - gamma)^n in float64 is the rate, to a step of gamma."""
+    cover = _cover(side, side, 7, mode)
+    gamma = float(seed_rate(jnp.float32(rate), cover))
+    realised = -np.expm1(cover * np.log1p(-gamma)).mean()
+    assert abs(realised - rate) < 2e-3 * rate + 49 * 2.0**-30

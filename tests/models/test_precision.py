@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from model_cases import TINY
+from model_cases import TINY, site_names
 from sampling import sampled
 
 from dropout import Moment, bind, identity, parse, resolve
@@ -42,7 +42,8 @@ def test_only_activations_are_of_the_compute_dtype(text):
 
 
 def test_masks_are_the_same_decisions():
-    rows = resolve(parse("input:bernoulli:0.3"), ("input",))
+    sites = site_names("mlp(widths=(6,))", IMAGE, CLASSES)
+    rows = resolve(parse("input:bernoulli:0.3"), sites)
     inner = bind(rows, Moment(jax.random.key(1), jnp.arange(ROWS), 0, 0))
     images = jax.random.uniform(jax.random.key(2), (ROWS, *IMAGE), minval=1.0)
     dropped, logits = {}, {}
