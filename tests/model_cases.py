@@ -5,8 +5,8 @@ from functools import cache
 import jax
 import jax.numpy as jnp
 
-from dropout.grammar import parse_call
 from dropout import record_sites
+from dropout.grammar import parse_call
 from models import create
 
 TINY = (
