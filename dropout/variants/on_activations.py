@@ -2,7 +2,6 @@
 
 from dropout.kinds import ACTIVATIONS
 from dropout.variants import (
-    attention,
     blocks,
     elementwise,
     kernels,
@@ -14,7 +13,6 @@ from dropout.variants.entry import MOST_AXES, Variant
 
 FEATURES = ("activation", "input", "pre", "branch")
 TOKENS = ("activation", "input", "branch")
-HEADS = ("weights",)
 
 UNSCALED = "nothing is scaled: E[y] = (1 - rate) x"
 NOTHING_DROPPED = "its noise is never zero"
@@ -132,20 +130,5 @@ ON_ACTIVATIONS = (
             "rate": "its rate counts windows in which the input is chosen at random",
             "nested": "choosing another input than the largest passes it on",
         },
-    ),
-    # Attention.
-    Variant(attention.attention, axes=(4, 4), kinds=HEADS),
-    Variant(
-        attention.dropkey,
-        kinds=("logits",),
-        expectation=attention.dropkey_mean,
-        exempt={"mean": "dropped logits are the lowest number; the softmax rescales"},
-    ),
-    Variant(
-        attention.drophead,
-        axes=(4, 4),
-        kinds=HEADS,
-        expectation=attention.drophead_mean,
-        exempt={"mean": "when no head is kept nothing is: E[y] = (1 - rate^H) x"},
     ),
 )
