@@ -1,4 +1,4 @@
-"""Entries of the variants that act on weights, paths, states and attention, or learn."""
+"""Entries of the variants that act on weights, paths, states or attention, or learn."""
 
 from dropout.variants import attention, kernels, paths, recurrent, structured
 from dropout.variants.entry import MOST_AXES, Learned, Variant
