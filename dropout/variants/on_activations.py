@@ -3,7 +3,6 @@
 from dropout.kinds import ACTIVATIONS
 from dropout.variants import (
     adaptive,
-    attention,
     blocks,
     elementwise,
     grids,
@@ -17,7 +16,6 @@ from dropout.variants.entry import MOST_AXES, Law, Variant
 FEATURES = ("activation", "input", "pre", "branch")
 TOKENS = ("activation", "input", "branch")
 MAPS = ("input", "activation", "pre", "branch")
-HEADS = ("weights",)
 
 UNSCALED = "nothing is scaled: E[y] = (1 - rate) x"
 NOTHING_DROPPED = "its noise is never zero"
@@ -198,20 +196,5 @@ ON_ACTIVATIONS = (
             "rate": "its rate counts windows of which the mean is taken",
             "nested": "the mean passes on all inputs of its window",
         },
-    ),
-    # Attention.
-    Variant(attention.attention, axes=(4, 4), kinds=HEADS),
-    Variant(
-        attention.dropkey,
-        kinds=("logits",),
-        expectation=attention.dropkey_mean,
-        exempt={"mean": "dropped logits are the lowest number; the softmax rescales"},
-    ),
-    Variant(
-        attention.drophead,
-        axes=(4, 4),
-        kinds=HEADS,
-        expectation=attention.drophead_mean,
-        exempt={"mean": "when no head is kept nothing is: E[y] = (1 - rate^H) x"},
     ),
 )

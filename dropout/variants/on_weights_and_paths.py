@@ -1,6 +1,6 @@
-"""Entries of the variants that act on weights, paths and states, or learn a rate."""
+"""Entries of the variants that act on weights, paths, states or attention, or learn."""
 
-from dropout.variants import kernels, paths, recurrent, structured
+from dropout.variants import attention, kernels, paths, recurrent, structured
 from dropout.variants.entry import MOST_AXES, Learned, Variant
 from dropout.variants.learned import (
     concrete,
@@ -10,6 +10,7 @@ from dropout.variants.learned import (
 )
 from dropout.variants.on_activations import FEATURES, NOTHING_DROPPED, UNSCALED
 
+HEADS = ("weights",)
 SOFT = "its mask is soft, so that little is exactly zero"
 
 ON_WEIGHTS_AND_PATHS = (
@@ -62,6 +63,21 @@ ON_WEIGHTS_AND_PATHS = (
     Variant(recurrent.locked, axes=(2, MOST_AXES), kinds=FEATURES, per="sequence"),
     Variant(recurrent.recurrent, kinds=FEATURES),
     Variant(recurrent.zoneout, kinds=("state",), evaluate=recurrent.expected_state),
+    # Attention.
+    Variant(attention.attention, axes=(4, 4), kinds=HEADS),
+    Variant(
+        attention.dropkey,
+        kinds=("logits",),
+        expectation=attention.dropkey_mean,
+        exempt={"mean": "dropped logits are the lowest number; the softmax rescales"},
+    ),
+    Variant(
+        attention.drophead,
+        axes=(4, 4),
+        kinds=HEADS,
+        expectation=attention.drophead_mean,
+        exempt={"mean": "when no head is kept nothing is: E[y] = (1 - rate^H) x"},
+    ),
     # Learned rates.
     Variant(
         concrete.concrete,
