@@ -66,6 +66,7 @@ PLANS: dict[str, str] = {
     "concrete_dropout": "fc:concrete:0.1",
     "variational_dropout": "fc:variational:0.3",
     "sparse_variational_dropout": "fc/kernel:sparse_variational:0.1",
+    "l0_regularization": "fc:l0_gate:0.5",
     "adaptive_dropout": "fc/pre:standout:0.5",
 }
 
@@ -73,7 +74,6 @@ LEFT_OUT: dict[str, str] = {
     "swapout": "its mask on the shortcut has no site",
     "mixout": "it needs the weights at the start of the run at each step",
     "masksembles": "its masks belong to a whole run, and no unit does",
-    "l0_gate": "its gates learn a mask per channel, and no rate",
     "drop_activation": "it replaces the non-linearity, which is at no site",
     "rrelu": "it replaces the non-linearity, which is at no site",
     "fraternal_dropout": "it needs a second pass with another mask",

@@ -41,8 +41,9 @@ networks here. The methods `mc_...` are their plan with `scripts/evaluate.py --r
 The error for a flag with such a name shows the plan."""
 MISSING = f"""\
 The {len(VARIANTS)} variants above draw or learn a mask within one pass of one network;
-schedules of their rates and ranges over depth are not counted. Left out are, among others, those that need a second pass, labels or another
-network, those without a site, and those whose formula could not be checked."""
+schedules of their rates and ranges over depth are not counted. Left out are, among
+others, those that need a second pass, labels or another network, those without a site,
+and those whose formula could not be checked."""
 LAWS = "All other [laws](../dropout/variants/entry.py) hold for a variant."
 COLUMNS = (
     "variant", "what it does", "at", "options", "domain", "mean kept", "at test",
