@@ -270,7 +270,7 @@ def test_evaluation_is_deterministic_and_sampling_is_asked_for(name):
     at_test = bind(rows, None, "eval")(site, x, *others)
     np.testing.assert_allclose(at_test, plain, rtol=1e-6 if name == "l0_gate" else 0)
     sampled = [
-        bind(rows, Moment(KEY, jnp.arange(6), draw=draw), "mc")(site, x, *others)
+        bind(rows, Moment(KEY, jnp.arange(6), 0, 0, draw), "mc")(site, x, *others)
         for draw in (1, 2)
     ]
     assert (sampled[0] != sampled[1]).any()
