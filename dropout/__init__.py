@@ -65,6 +65,7 @@ dropkey = VARIANTS["dropkey"]
 drophead = VARIANTS["drophead"]
 concrete = VARIANTS["concrete"]
 spatial_concrete = VARIANTS["spatial_concrete"]
+l0_gate = VARIANTS["l0_gate"]
 variational = VARIANTS["variational"]
 sparse_variational = VARIANTS["sparse_variational"]
 standout = VARIANTS["standout"]
@@ -109,6 +110,7 @@ __all__ = [
     "jumpout",
     "kernel_dropout",
     "kind_of",
+    "l0_gate",
     "layerdrop",
     "learned_rates",
     "learned_rows",

@@ -15,6 +15,7 @@ from dropout.grammar import (
     parse_call,
     split_outside,
 )
+from dropout.names import published
 from dropout.schedules import check_schedule
 from dropout.variants import VARIANTS
 from dropout.variants.entry import MaskUnit
@@ -116,6 +117,9 @@ def _all_rates(rate: float | Span | tuple[float, ...]) -> tuple[float, ...]:
 
 def check_variant(rule: Rule) -> None:
     """Raise ValueError for an unknown variant, option or unit, or a rate out of it."""
+    known_as = published(rule.variant.name)
+    if rule.variant.name not in VARIANTS and known_as:
+        raise ValueError(f"unknown variant {rule.variant.name!r}: {known_as}.")
     entry = lookup("variant", rule.variant.name, VARIANTS)
     check_options("variant", rule.variant, entry.draw, reserved=("unit",))
     unit = unit_of(rule.variant, entry.unit)

@@ -10,10 +10,10 @@ FAMILIES = {
     "grids": "Grids and cells of the image",
     "adaptive": "Masks that depend on the values",
     "pooling": "Pooling windows",
-    "attention": "Attention: four heads, a row for each query",
     "kernels": "Weights",
     "paths": "Paths: four examples, four steps",
     "recurrent": "Recurrent states: time from top to bottom",
+    "attention": "Attention: four heads, a row for each query",
     "learned": "Learned and adaptive rates, at the rate that they start with",
 }
 

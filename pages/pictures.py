@@ -1,7 +1,7 @@
 """A picture of each variant: its effect on an array at a site of its kind."""
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -27,8 +27,9 @@ def picture(entry: Variant, rate: float | Array) -> Pixels:
     """Return the output of a variant at a site of its first kind."""
     recurrent = family(entry) == "recurrent" and entry.kinds[0] != "state"
     kind = "sequence" if recurrent else entry.kinds[0]
-    # An array, since a Python number outside the domain would raise ValueError.
-    return PICTURES[kind](entry, jnp.float32(rate))
+    examples(), feature_map()  # cached outside of the traced function
+    # Traced, since a number outside the domain, 0 say, would raise ValueError.
+    return jax.jit(partial(PICTURES[kind], entry))(jnp.float32(rate))
 
 
 def of_features(entry: Variant, rate: Array) -> Pixels:

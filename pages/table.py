@@ -11,6 +11,7 @@ from typing import Literal, get_args, get_origin
 from dropout import VARIANTS, Variant
 from dropout.grammar import option_types
 from dropout.kinds import ACTIVATIONS
+from dropout.names import LEFT_OUT, PLANS
 
 HEADER = f"""\
 # Variants
@@ -34,11 +35,22 @@ Each name links to its formula.
 ![What each variant does](images/variants.png)
 """
 COSTS = Path(__file__).parent.parent / "docs" / "costs" / "bench.json"
+NAMES = """\
+Methods that are here under another name, and the plan that writes them at sites of the
+networks here. The methods `mc_...` are their plan with `scripts/evaluate.py --rule=mc`.
+The error for a flag with such a name shows the plan."""
+MISSING = f"""\
+The {len(VARIANTS)} variants above draw or learn a mask within one pass of one network;
+schedules of their rates and ranges over depth are not counted. Left out are, among
+others, those that need a second pass, labels or another network, those without a site,
+and those whose formula could not be checked."""
 LAWS = "A variant fulfils all other [laws](../dropout/variants/entry.py)."
 COLUMNS = (
     "variant", "what it does", "at", "options", "domain", "mean kept", "at test",
     "cost", "source",
 )  # fmt: skip
+NAME_COLUMNS = ("published name", "plan")
+LEFT_OUT_COLUMNS = ("published name", "why it is not here")
 EXEMPT_COLUMNS = ("variant", "law", "why it does not hold")
 
 
@@ -54,7 +66,16 @@ def variants_page() -> str:
         lines += [f"## {module.rpartition('.')[2].capitalize()}", ""]
         lines += [*table(COLUMNS, (cells_of(v, costs) for v in variants)), ""]
     lines += ["## Exempt laws", "", LAWS, "", *table(EXEMPT_COLUMNS, exemptions())]
+    lines += ["", "## Other names", "", NAMES, "", *table(NAME_COLUMNS, plans())]
+    reasons = ((f"`{name}`", why) for name, why in LEFT_OUT.items())
+    lines += ["", "## Left out", "", MISSING, "", *table(LEFT_OUT_COLUMNS, reasons)]
     return "\n".join(lines) + "\n"
+
+
+def plans() -> Iterator[tuple[str, str]]:
+    """Yield every published name with its plan."""
+    for name, plan in PLANS.items():
+        yield f"`{name}`", f"`{plan}`"
 
 
 def cells_of(entry: Variant, costs: dict[str, float]) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from dropout.variants import attention, kernels, paths, recurrent, structured
 from dropout.variants.entry import MOST_AXES, Learned, Variant
 from dropout.variants.learned import (
     concrete,
+    l0_gate,
     sparse_variational,
     standout,
     variational,
@@ -102,6 +103,18 @@ ON_WEIGHTS_AND_PATHS = (
             concrete.concrete_init,
             concrete.concrete_rate,
             concrete.spatial_concrete_penalty,
+        ),
+    ),
+    Variant(
+        l0_gate.l0_gate,
+        axes=(2, MOST_AXES),
+        kinds=FEATURES,
+        domain="(0, 1)",
+        evaluate=l0_gate.l0_at_test,
+        expectation=l0_gate.l0_mean,
+        exempt={"mean": "at test the gate without noise, which is not its mean"},
+        learned=Learned(
+            l0_gate.l0_init, l0_gate.l0_rate, l0_gate.l0_penalty, l0_gate.l0_prune
         ),
     ),
     Variant(
