@@ -29,11 +29,8 @@ def linear(step: Step, total: int, *, start: Time = 0.0, end: Time = 1.0) -> Fac
     `end` at the burn-in the ramp of ScheduledDropPath (Zoph et al. 2018). It is also
     registered under both names.
 
-    Raises:
-        ValueError: an end before the start.
+    `check_schedule` refuses an end before the start.
     """
-    if end < start:
-        raise ValueError(f"start={start}, end={end}: expected an end after the start.")
     return jnp.clip(_float(step - start) / max(end - start, 1), 0, 1)
 
 

@@ -73,6 +73,7 @@ def test_every_exported_name_has_an_entry():
         assert re.search(rf"^::: dropout[\w.]*\.{name}$", page, re.MULTILINE), name
 
 
+@pytest.mark.slow
 def test_every_network_has_its_options_and_sites():
     page = sites.models_page()
     assert re.findall(r"^## (\w+)$", page, re.MULTILINE) == list(MODELS)

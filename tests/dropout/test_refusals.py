@@ -114,4 +114,4 @@ def test_a_second_array_of_another_shape_or_dtype(name):
 def test_a_schedule_whose_end_is_before_its_start():
     for schedule in ("linear", "decay"):
         text = f"fc:bernoulli:0.5@{schedule}(start=0.9, end=0.1)"
-        refused(lambda text=text: parse(text), "expected an end after the start")
+        refused(lambda text=text: parse(text), "no later than the end")

@@ -58,6 +58,7 @@ def test_forward_mode_is_the_transpose_of_reverse_mode(case):
 
 
 @pytest.mark.parametrize("name", ["bernoulli", "shakedrop", "alpha"])
+@pytest.mark.slow
 def test_jacobians_agree(name):
     x = jnp.arange(1.0, 13).reshape(2, 6)
 

@@ -12,7 +12,7 @@ from flax import nnx
 
 from dropout.grammar import parse_call
 from models import create
-from models.transformer import Attention
+from models.transformer import SelfAttention
 
 SIZES = [(9, 8), (8, 11)]
 
@@ -152,7 +152,7 @@ def test_kernels_start_with_the_variance_of_he(text):
 
 def test_attention_weights_are_as_exact_as_bfloat16_holds_them(key):
     """Rounding is off by 2^-8 at most; a sum in bfloat16 over 256 keys by far more."""
-    layer = Attention("attention", 8, 2, jax.random.key(2))
+    layer = SelfAttention("attention", 8, 2, jax.random.key(2))
     seen = {}
 
     def drop(site, x, *others, **_):

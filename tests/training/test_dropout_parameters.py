@@ -59,10 +59,12 @@ def learned(small, tmp_path_factory):
     return workdir, summary, lines
 
 
+@pytest.mark.slow
 def test_a_run_with_all_of_it_on_compiles_once(learned):
     assert learned[1]["compilations"] == 1
 
 
+@pytest.mark.slow
 def test_a_run_mixes_fixed_and_learned_rules(learned):
     _, _, lines = learned
     rates = {
@@ -80,6 +82,7 @@ def test_a_run_mixes_fixed_and_learned_rules(learned):
     assert all(np.isfinite(line["penalty"]) for line in lines)
 
 
+@pytest.mark.slow
 def test_telemetry_watches_every_site_that_has_a_rule(learned):
     _, _, lines = learned
     for line in lines:
@@ -93,6 +96,7 @@ def test_telemetry_watches_every_site_that_has_a_rule(learned):
     assert dropped[2:] == [0, 0]
 
 
+@pytest.mark.slow
 def test_what_is_logged_last_is_what_the_saved_state_holds(learned):
     workdir, _, lines = learned
     experiment, state = restore(str(workdir))

@@ -189,6 +189,7 @@ def test_partners_come_from_the_whole_training_set_alike():
 
 
 @pytest.mark.parametrize(("text", "smoothing"), [("mixup", 0.1), ("cutmix", 0.0)])
+@pytest.mark.slow
 def test_the_gradient_is_that_of_the_loss_with_soft_labels(text, smoothing):
     kernel = jax.random.normal(jax.random.key(1), (84, CLASSES)) / 9
     state = initial_state({"kernel": kernel}, {}, OPTIMIZER)

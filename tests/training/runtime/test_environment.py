@@ -103,6 +103,7 @@ def test_without_a_home_the_cache_has_to_be_named(monkeypatch):
 
 
 @pytest.mark.parametrize("backend", ["nonsense", "module://matplotlib_inline.backend"])
+@pytest.mark.slow
 def test_a_backend_that_is_not_here_ends_no_import(backend):
     done = start("import train, studies.report, pages.figures", MPLBACKEND=backend)
     assert done.returncode == 0, done.stderr[-400:]
