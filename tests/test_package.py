@@ -32,7 +32,7 @@ def pythons():
     """Return this Python, and the newest other one that is found."""
     installed = Path.home().glob(".pyenv/versions/3.1[2-9].*/bin/python3")
     newer = filter(runs, [*NEWER, *map(str, sorted(installed, reverse=True))])
-    return {sys.executable, next(newer, sys.executable)}
+    return sorted({sys.executable, next(newer, sys.executable)})
 
 
 def examples():
