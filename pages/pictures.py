@@ -27,7 +27,9 @@ def picture(entry: Variant, rate: float | Array) -> Pixels:
     """Return the output of a variant at a site of its first kind."""
     recurrent = family(entry) == "recurrent" and entry.kinds[0] != "state"
     kind = "sequence" if recurrent else entry.kinds[0]
-    examples(), feature_map()  # cached outside of the traced function
+    # Both are cached, which has to happen outside of the traced function.
+    examples()
+    feature_map()
     # Traced, since a number outside the domain, 0 say, would raise ValueError.
     return jax.jit(partial(PICTURES[kind], entry))(jnp.float32(rate))
 
