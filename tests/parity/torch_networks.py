@@ -145,8 +145,9 @@ def shake_shake(w, x, train):
 
 
 def recurrent(w, name, kind, x):
-    """A layer of PyTorch's cells, the second of its two biases 0."""
+    """A layer of PyTorch's cells; ours of `lstm` has one bias, and the second is 0."""
     kernel, bias = w[f"{name}/kernel"], w[f"{name}/bias"]
+    second = f"{name}/recurrent/bias"
     units = w[f"{name}/recurrent/kernel"].shape[0]
     layer = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[kind](
         len(kernel), units, batch_first=True
@@ -154,7 +155,7 @@ def recurrent(w, name, kind, x):
     given = {
         "weight_ih_l0": kernel.T, "bias_ih_l0": bias,
         "weight_hh_l0": w[f"{name}/recurrent/kernel"].T,
-        "bias_hh_l0": torch.zeros_like(bias),
+        "bias_hh_l0": w[second] if second in w else torch.zeros_like(bias),
     }  # fmt: skip
     return torch.func.functional_call(layer.double(), given, x)[0]
 
