@@ -90,10 +90,8 @@ def bind(
         if site not in by_site:
             check_site(site, rows)
             return identity(site, x, *others)
-        row, arrays = (
-            by_site[site],
-            tuple(item for item in others if not callable(item)),
-        )
+        row = by_site[site]
+        arrays = tuple(item for item in others if not callable(item))
         functions = others[len(arrays) :]
         rate = params[site] if site in params else row.rate
 

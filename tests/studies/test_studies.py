@@ -26,6 +26,7 @@ from training.canonical import canonical
 from training.config import Config
 from training.members import parse_seeds
 from training.network import build
+from training.record.metrics_log import text_digest
 
 BASE = canonical(Config())
 STUDIES = sorted((ROOT / "configs" / "studies").glob("*.flags"))
@@ -207,7 +208,11 @@ def test_early_stopping_takes_the_step_of_lowest_validation_loss(small, tmp_path
     for line in lines:  # The second of three epochs is best.
         if line["split"] == "validation":
             line["loss"] = abs(line["epoch"] - 2)
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    path.write_text(text)
+    summary = json.loads(path.with_name("summary.json").read_text())
+    summary["metrics_digest"] = text_digest(text)
+    path.with_name("summary.json").write_text(json.dumps(summary))
     row = outcome(trial._replace(stop="best_validation"), tmp_path, 0.0)
     (test,) = [x for x in lines if x["split"] == "test" and x["epoch"] == 2]
     assert row["step"] == test["step"] and row["test_error"] == 1 - test["accuracy"]
