@@ -19,6 +19,7 @@ from training.record.digests import data_digest
 from training.record.files import (
     make_directory,
     read_summary,
+    remove_partial_files,
     space_needed,
     write_atomically,
 )
@@ -48,6 +49,7 @@ def run(experiment: Experiment, announce: Announce = silent) -> Summary:
     data = data_digest(experiment.data)
     check_no_links(workdir)
     with locked(workdir), space_needed(workdir):
+        remove_partial_files(workdir)
         claim(workdir, experiment.config, data)
         if (workdir / "summary.json").exists():
             return read_summary(workdir)

@@ -84,6 +84,16 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @by_leader
+def remove_partial_files(workdir: Path) -> None:
+    """Remove what a process that was killed had begun to write with `replacing`.
+
+    The caller holds the workdir's lock, so that nobody writes such a file now.
+    """
+    for path in workdir.glob(".*.partial*"):
+        path.unlink(missing_ok=True)
+
+
+@by_leader
 def write_atomically(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
     with replacing(path) as temporary:

@@ -28,6 +28,29 @@ def test_an_error_has_status_1_and_its_line():
     assert ends(ValueError("wrong")) == "train.py: wrong"
 
 
+@pytest.mark.parametrize(
+    "said",
+    ["No space left on device (os error 28)", "(sqlite3) database or disk is full"],
+)
+def test_a_full_disk_is_one_line_whichever_library_met_it(said):
+    """polars and SQLAlchemy raise errors of their own, and quote what the system said."""
+
+    class LibraryError(Exception):
+        pass
+
+    assert ends(LibraryError(said)) == (
+        "train.py: no space is left; once there is, rerun the same command."
+    )
+
+
+def test_an_error_that_nobody_expects_shows_its_traceback():
+    def main(arguments):
+        raise RuntimeError("a fault of ours")
+
+    with pytest.raises(RuntimeError, match="of ours"):
+        with_errors_in_one_line(main, ["train.py"])
+
+
 def test_a_long_message_keeps_its_beginning_and_its_end():
     whole = f"cannot read {'x' * 10**6}: expected a name."
     said = brief(whole)

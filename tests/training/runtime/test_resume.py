@@ -237,6 +237,17 @@ def test_checkpoints_and_records_hold_no_pickles(finished):
         assert not (content[:1] == b"\x80" and content[-1:] == b"."), path
 
 
+def test_what_a_killed_process_had_begun_to_write_goes(finished, tmp_path, small):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished[0], workdir)
+    (workdir / ".curves-0123456789abcdef.partial.png").write_bytes(b"cut short")
+    train(small, workdir)
+    assert not list(workdir.glob(".*"))
+    assert (workdir / "curves.png").read_bytes() == (
+        finished[0] / "curves.png"
+    ).read_bytes()
+
+
 def test_a_second_process_is_refused(finished, small):
     with locked(finished[0]), pytest.raises(ValueError, match="another process"):
         train(small, finished[0])
