@@ -12,7 +12,6 @@ from jaxtyping import Array, Float, Key
 GENERATORS = (
     "threefry2x32", "threefry4x32", "philox2x32", "philox4x32", "rbg", "unsafe_rbg",
 )  # fmt: skip
-Scalar = Float[Array, ""]
 
 
 def generator_dropouts() -> dict[str, Callable[..., Array]]:
@@ -27,14 +26,16 @@ def generator_dropouts() -> dict[str, Callable[..., Array]]:
     }
 
 
-def nnx_dropout(generator: str, key: Key[Array, ""], rate: Scalar, x: Array) -> Array:
+def nnx_dropout(
+    generator: str, key: Key[Array, ""], rate: Float[Array, ""], x: Array
+) -> Array:
     """Apply Flax NNX's Dropout, whose rate is a constant."""
     rngs = nnx.Rngs(generator_key(generator, key))
     return nnx.Dropout(0.5, deterministic=False)(x, rngs=rngs)
 
 
 def bernoulli_dropout(
-    generator: str, key: Key[Array, ""], rate: Scalar, x: Array
+    generator: str, key: Key[Array, ""], rate: Float[Array, ""], x: Array
 ) -> Array:
     """Apply dropout as one writes it by hand."""
     keep = 1 - rate

@@ -36,7 +36,7 @@ from dropout.sites import NO_PARAMETERS, Generator, Mode, Moment, bind
 from dropout.variants.entry import Parameters
 
 # `(carried, sizes of stacks, model, inputs) -> output`, of one framework.
-Run = Callable[[Carried, Mapping[str, Sizes], Any, tuple], Any]
+CallNetwork = Callable[[Carried, Mapping[str, Sizes], Any, tuple], Any]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Attached:
     recorded: Recorded
     layers: frozenset[str]
     branches: tuple[str, ...]
-    run: Run
+    run: CallNetwork
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -119,7 +119,7 @@ class Attached:
 def assemble(
     plan: Plan | str,
     branches: tuple[str, ...],
-    run: Run,
+    run: CallNetwork,
     program: Program,
     leaves: Mapping[str, Shapes],
 ) -> Attached:
