@@ -17,6 +17,8 @@ ROWS = 8
 SHAPE = (6, 8, 4)  # a map, tokens, heads x queries x keys, or a kernel
 IMAGE = (12, 20, 2)
 QUICK = {"xla_backend_optimization_level": 0}
+# A variant of each form, whose transformed functions the fast suite compiles.
+FORMS = ("bernoulli", "dropblock", "max_pool", "zoneout", "concrete", "patch")
 
 # Cases beyond the defaults and every value of an option with named choices.
 MORE = {

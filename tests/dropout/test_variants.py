@@ -16,6 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from sampling import sampled
 from variant_cases import (
     CASES,
+    FORMS,
     MORE,
     QUICK,
     ROWS,
@@ -37,8 +38,6 @@ HALF = (jnp.bfloat16, jnp.float16)
 RATES = (0.25, 0.75)  # whole numbers of the 4 channels and of the 48 positions
 SAMPLES = 4096
 LIMIT = 5.3  # standard errors
-# A variant of each form, whose transformed functions the fast suite compiles.
-FORMS = ("bernoulli", "dropblock", "max_pool", "zoneout", "concrete", "patch")
 
 
 @pytest.fixture(scope="module", params=sampled(CASES, VARIANTS), ids=str)

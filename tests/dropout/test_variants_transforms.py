@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AxisType, PartitionSpec
-from variant_cases import QUICK, ROWS, Case, functions, inputs
+from sampling import sampled
+from variant_cases import FORMS, QUICK, ROWS, Case, functions, inputs
 
 from dropout import VARIANTS, Moment, bind, parse, resolve
 from dropout.keys import row_keys
@@ -25,9 +26,11 @@ def loss(case, key, *arrays):
     return (case.draw(key, jnp.float32(0.3), *arrays) ** 2 / 2).sum()
 
 
-def test_forward_mode_is_the_transpose_of_reverse_mode(case):
+@pytest.mark.parametrize("name", sampled(VARIANTS, (*FORMS, "shakedrop")))
+def test_forward_mode_is_the_transpose_of_reverse_mode(name):
     """<J t, c> = <t, J^T c>, and so for the gradient, whose derivative is symmetric
     where a variant obeys the law of the gradient."""
+    case = Case(name)
     arrays = inputs(case.kind)
     tangents = tuple(jnp.cos(7 * array) for array in arrays)
     draw = partial(case.draw, KEY, jnp.float32(0.3))
