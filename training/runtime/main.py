@@ -68,10 +68,16 @@ def with_errors_in_one_line(main: Callable[[list[str]], None], argv: list[str]) 
 def brief(message: str) -> str:
     """Return the first line of a message, the middle of a long one left out.
 
-    What is wrong stands at the beginning, and what is allowed at the end.
+    What is wrong stands at the beginning, and what is allowed at the end. Characters
+    that would steer the terminal, which a foreign record may hold, are shown escaped.
     """
-    line, half = message.partition("\n")[0], LONGEST_MESSAGE // 2
+    line, half = visible(message.partition("\n")[0]), LONGEST_MESSAGE // 2
     left_out = len(line) - LONGEST_MESSAGE
     if left_out <= 0:
         return line
     return f"{line[:half]} ... ({left_out:,} characters) ... {line[-half:]}"
+
+
+def visible(text: str) -> str:
+    """Return a text with its control characters escaped."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

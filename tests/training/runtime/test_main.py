@@ -58,3 +58,8 @@ def test_a_long_message_keeps_its_beginning_and_its_end():
     assert said.startswith("cannot read xxx") and said.endswith("x: expected a name.")
     assert "(999,230 characters)" in said
     assert brief("one\ntwo") == "one"
+
+
+def test_what_steers_a_terminal_is_shown_escaped():
+    said = brief("flag --\x1b[2Jseed\x9b1m is not one of \u202ethis version's é.")
+    assert said == r"flag --\x1b[2Jseed\x9b1m is not one of \u202ethis version's é."
