@@ -33,7 +33,7 @@ def test_an_error_has_status_1_and_its_line():
     ["No space left on device (os error 28)", "(sqlite3) database or disk is full"],
 )
 def test_a_full_disk_is_one_line_whichever_library_met_it(said):
-    """polars and SQLAlchemy raise errors of their own, and quote what the system said."""
+    """Polars and SQLAlchemy raise errors of their own that quote the system."""
 
     class LibraryError(Exception):
         pass
