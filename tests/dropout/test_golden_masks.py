@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from variant_cases import Case, inputs
+from sampling import sampled
+from variant_cases import FORMS, Case, inputs
 
 from dropout import Moment, bind, parse, resolve
 from dropout.bits import integers, kept, random_bits
@@ -54,7 +55,7 @@ GOLDEN = {
 }
 
 
-@pytest.mark.parametrize("name", GOLDEN)
+@pytest.mark.parametrize("name", sampled(GOLDEN, FORMS))
 def test_a_variant_draws_what_it_drew(name):
     """A checksum of two rows, in steps of 1/8."""
     case = Case(name)

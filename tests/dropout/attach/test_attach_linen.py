@@ -88,7 +88,9 @@ def network(kind):
     return model, model.init(jax.random.key(0), x, False), x
 
 
-@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize(
+    "kind", [Scanned, pytest.param(ResNet, marks=pytest.mark.slow)]
+)
 def test_without_rules_the_network_is_itself_bit_for_bit(kind):
     model, variables, x = network(kind)
     attached = attach(model, "none", variables, x, call=lambda m, x: m(x, False))
@@ -102,9 +104,11 @@ def test_without_rules_the_network_is_itself_bit_for_bit(kind):
     [
         (ResNet, "input:cutout:0.5 ResNetBlock_*:dropblock:0.0..0.2"
          " ResNetBlock_*/Conv_0:spatial:0.1 Dense_0/kernel:dropconnect:0.3"),
-        (Scanned, "Embed_0/kernel:embedding:0.1 layers/Dense_0/branch:drop_path:0.2"
+        pytest.param(Scanned,
+         "Embed_0/kernel:embedding:0.1 layers/Dense_0/branch:drop_path:0.2"
          " layers/MultiHeadDotProductAttention_0/weights:drophead:0.3"
-         " last/Dense_0/kernel:bernoulli(unit='example'):0.2"),
+         " last/Dense_0/kernel:bernoulli(unit='example'):0.2",
+         marks=pytest.mark.slow),
     ],
 )  # fmt: skip
 def test_a_network_learns_with_a_plan(kind, plan, moment):

@@ -85,7 +85,9 @@ def network(kind):
     return kind(nnx.Rngs(0)), jax.random.normal(jax.random.key(1), shape)
 
 
-@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize(
+    "kind", [MNIST, pytest.param(Transformer, marks=pytest.mark.slow)]
+)
 def test_without_rules_the_network_is_itself_bit_for_bit(kind):
     model, x = network(kind)
     plain = nnx.view(model, deterministic=True)
@@ -98,9 +100,10 @@ def test_without_rules_the_network_is_itself_bit_for_bit(kind):
     [
         (MNIST, "input:cutout:0.5 conv*:spatial:0.1..0.3 linear*/kernel:dropconnect:0.3"
          " conv2/kernel:kernel_dropout(drop='filter'):0.2"),
-        (Transformer, "stages/*/*/mlp/branch:drop_path:0.2"
+        pytest.param(Transformer, "stages/*/*/mlp/branch:drop_path:0.2"
          " stack/attn/weights:drophead:0.3"
-         " stack/attn/query/kernel:bernoulli(unit='example'):0.2"),
+         " stack/attn/query/kernel:bernoulli(unit='example'):0.2",
+         marks=pytest.mark.slow),
     ],
 )  # fmt: skip
 def test_a_network_learns_with_a_plan(kind, plan, moment):
@@ -211,6 +214,7 @@ def test_a_kernel_loses_weights_and_keeps_its_bias(moment):
     assert set(np.unique(found)) == {10.0, 12.0}
 
 
+@pytest.mark.slow
 def test_learned_parameters_have_gradients(moment):
     model, x = network(MNIST)
     model = nnx.view(model, use_running_average=True)
