@@ -15,7 +15,6 @@ from dropout import (
     learned_rows,
     named_key,
     parse,
-    resolve,
     scale_rates,
 )
 from dropout.grammar import parse_call
@@ -33,7 +32,7 @@ from training.objective import Objective
 from training.optimizer import Scalar, faster_dropout, learning_rate, make_optimizer
 from training.runtime.devices import make_mesh, over_members, put, replicated
 from training.runtime.environment import check_settings
-from training.shape_checks import check_loss, check_outputs
+from training.shape_checks import check_calls, check_loss, check_outputs
 from training.state import State, initial_state
 from training.telemetry import empty_sums
 
@@ -80,8 +79,10 @@ def prepare(config: Config) -> Experiment:
     runs = [
         assemble(member_config(config, member), loaded) for member in members_of(config)
     ]
-    check_outputs(runs[0].network, loaded.train, runs[0].objective)
-    check_loss(runs[0].network, loaded.train, runs[0].objective, runs[0].keys)
+    network, objective = runs[0].network, runs[0].objective
+    check_calls(config, network, runs[0].mesh)
+    check_outputs(network, loaded.train, objective, loaded.classes)
+    check_loss(network, loaded.train, objective, runs[0].keys)
     return gather(config, tuple(runs)) if config.seeds else runs[0]
 
 
@@ -119,11 +120,9 @@ def assemble(config: Config, loaded: DataSet) -> Experiment:
         loaded.classes,
         keys["params"],
         config.compute_dtype,
+        parse(config.dropout),
     )
-    rows = scale_rates(
-        resolve(parse(config.dropout), tuple(site.name for site in network.sites)),
-        config.rate_factor,
-    )
+    rows = scale_rates(network.rows, config.rate_factor)
     objective = _objective(config, network, rows, timeline, loaded)
     objective = objective._replace(train_size=len(train_ids))
     optimizer = optimizer_for(
