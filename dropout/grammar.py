@@ -1,7 +1,8 @@
 """The small language of flags: `name` or `name(option=value, ...)`.
 
-A name of a user's own is `package.module:name`. Values are Python literals, read with `ast.literal_eval` and never evaluated. Plans,
-schedules, models, optimisers and learning-rate schedules all share it.
+Values are Python literals, read with `ast.literal_eval` and never evaluated. Plans,
+schedules, models, optimisers and learning-rate schedules all share it. The name of a
+network of a user's own is `package.module:name`.
 """
 
 import ast

@@ -1,7 +1,8 @@
 """The networks: every point where dropout can act is a named site.
 
-Add one by writing a file and a line in `MODELS`, or use one of your own (`models.own`). A model is called as
-`model(images, drop)`; it knows no rates, variants, keys or flags.
+Add one by writing a file and a line in `MODELS`. A model is called as
+`model(images, drop)`; it knows no rates, variants, keys or flags. `models.own` takes
+networks of a user's own from anywhere.
 """
 
 from collections.abc import Callable

@@ -100,7 +100,10 @@ def call_own(
     their running statistics otherwise.
     """
     training = row_weights is not None
-    (model.train if training else model.eval)()
+    # Dropout layers draw at their sites; left alone, one would draw the same each step.
+    model.set_attributes(
+        use_running_average=not training, deterministic=True, raise_if_not_found=False
+    )
     given = {
         "drop": drop, "row_weights": row_weights, "train": training,
         "training": training, "deterministic": not training,
@@ -140,8 +143,11 @@ def _check_call(name: str, model: nnx.Module) -> None:
 
 
 def _has_own_dropout(model: nnx.Module) -> list[bool]:
-    modules = (module for _, module in nnx.iter_modules(model))
-    return [isinstance(module, nnx.Dropout) for module in modules]
+    return [
+        isinstance(module, nnx.Dropout)
+        or (isinstance(module, nnx.MultiHeadAttention) and module.dropout_rate > 0)
+        for _, module in nnx.iter_modules(model)
+    ]
 
 
 def _inputs_of(model: nnx.Module) -> Mapping[str, inspect.Parameter]:

@@ -61,7 +61,7 @@ def _spec(flag: str, name: str) -> ModuleSpec:
     try:
         found = importlib.util.find_spec(name)
     except ModuleNotFoundError as error:
-        if not name.startswith(f"{error.name}."):
+        if not f"{name}.".startswith(f"{error.name}."):
             raise
         found = None
     if found is None:

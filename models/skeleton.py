@@ -28,4 +28,5 @@ class Network(nnx.Module):
 
 
 if __name__ == "__main__":
-    print(open(__file__).read().partition("\n\n\nif __name__")[0])
+    with open(__file__) as file:
+        print(file.read().partition("\n\n\nif __name__")[0])

@@ -70,8 +70,8 @@ class Config:
     model: str = _option(
         "cnn",
         "model",
-        "network with its options, e.g. 'mlp(widths=(1024, 1024))'; a class or function "
-        "of your own is package.module:Name",
+        "network with its options, e.g. 'mlp(widths=(1024, 1024))'; your own class or "
+        "function is package.module:Name",
     )
     init: str = _option(
         "",

@@ -21,6 +21,7 @@ from training.optimizer import DROPOUT, TELEMETRY
 
 Tree = dict[str, Any]
 BESIDE = (DROPOUT, TELEMETRY)
+NO_DROPOUT = Plan()
 Forward = Callable[..., tuple[Float[Array, "n *positions classes"], Tree]]
 
 
@@ -49,7 +50,7 @@ def build(
     classes: int,
     key: Key[Array, ""],
     compute_dtype: str = "float32",
-    plan: Plan = Plan(),
+    plan: Plan = NO_DROPOUT,
 ) -> Network:
     """Return a network for images (h, w, c) whose parameters are a function of `key`.
 
@@ -64,7 +65,7 @@ def functional(
     model: Any,
     image: tuple[int, int, int],
     compute_dtype: str = "float32",
-    plan: Plan = Plan(),
+    plan: Plan = NO_DROPOUT,
 ) -> Network:
     """Return a network's function apart from its parameters and running statistics.
 
