@@ -26,6 +26,7 @@ from training.data.augmentation import parse_augmentations
 from training.data.order import subsets
 from training.data.splits import DataSet, standardise
 from training.dropout_parameters import with_learned
+from training.freezing import check_patterns, only_trained
 from training.members import member_config, members_of
 from training.network import Network, build
 from training.objective import Objective
@@ -35,6 +36,7 @@ from training.runtime.environment import check_settings
 from training.shape_checks import check_calls, check_loss, check_outputs
 from training.state import State, initial_state
 from training.telemetry import empty_sums
+from training.weights import Arrays, read_weights, with_weights
 
 
 class Experiment(NamedTuple):
@@ -76,11 +78,14 @@ def prepare(config: Config) -> Experiment:
     """
     check_settings()
     loaded = sources.load(config.dataset, config.data_dir, config.cache_dir)
+    weights = read_weights(config.init) if config.init else None
     runs = [
-        assemble(member_config(config, member), loaded) for member in members_of(config)
+        assemble(member_config(config, member), loaded, weights)
+        for member in members_of(config)
     ]
     network, objective = runs[0].network, runs[0].objective
     check_calls(config, network, runs[0].mesh)
+    check_patterns(with_learned(network.params, objective.learned), config.train_only)
     check_outputs(network, loaded.train, objective, loaded.classes)
     check_loss(network, loaded.train, objective, runs[0].keys)
     return gather(config, tuple(runs)) if config.seeds else runs[0]
@@ -98,8 +103,10 @@ def gather(config: Config, members: tuple[Experiment, ...]) -> Experiment:
     )
 
 
-def assemble(config: Config, loaded: DataSet) -> Experiment:
-    """Return the experiment of one run on data that are loaded."""
+def assemble(
+    config: Config, loaded: DataSet, weights: Arrays | None = None
+) -> Experiment:
+    """Return the experiment of one run on data, from weights that are loaded."""
     # By name: the environment can choose another default.
     root = jax.random.key(config.seed, impl="threefry2x32")
     keys = {name: named_key(root, name) for name in ("params", "data", "dropout")}
@@ -113,15 +120,7 @@ def assemble(config: Config, loaded: DataSet) -> Experiment:
         ),
     )
     timeline = _timeline(config, len(train_ids))
-    height, width, channels = loaded.train.image_shape
-    network = build(
-        parse_call(config.model),
-        (height, width, channels),
-        loaded.classes,
-        keys["params"],
-        config.compute_dtype,
-        parse(config.dropout),
-    )
+    network = _network(config, loaded, weights, keys["params"])
     rows = scale_rates(network.rows, config.rate_factor)
     objective = _objective(config, network, rows, timeline, loaded)
     objective = objective._replace(train_size=len(train_ids))
@@ -171,9 +170,9 @@ def optimizer_for(
     optimizer = make_optimizer(
         parse_call(config.optimizer), rate, weight_decay, config.clip_norm
     )
-    if not config.dropout_learning_rate:
-        return optimizer
-    return faster_dropout(optimizer, config.dropout_learning_rate / peak)
+    if config.dropout_learning_rate:
+        optimizer = faster_dropout(optimizer, config.dropout_learning_rate / peak)
+    return only_trained(optimizer, config.train_only)
 
 
 def _solo_state(experiment: Experiment) -> State:
@@ -183,6 +182,18 @@ def _solo_state(experiment: Experiment) -> State:
     params = with_learned(params, experiment.objective.learned)
     state = initial_state(params, stats, experiment.optimizer)
     return state._replace(telemetry=empty_sums(experiment.objective.watched))
+
+
+def _network(
+    config: Config, loaded: DataSet, weights: Arrays | None, key: Key[Array, ""]
+) -> Network:
+    call, classes = parse_call(config.model), loaded.classes
+    height, width, channels = loaded.train.image_shape
+    image, plan = (height, width, channels), parse(config.dropout)
+    network = build(call, image, classes, key, config.compute_dtype, plan)
+    if weights is None:
+        return network
+    return with_weights(network, call, classes, config.init, weights)
 
 
 def _timeline(config: Config, examples: int) -> Timeline:
@@ -217,4 +228,5 @@ def _objective(
         watched=tuple(
             (row.site, channels[row.site]) for row in rows if config.telemetry
         ),
+        train_only=config.train_only,
     )  # fmt: skip

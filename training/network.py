@@ -34,6 +34,7 @@ class Network(NamedTuple):
     Attributes:
         rows: the resolved plan, with the network's own Dropout layers.
         takes: what its modules are called with beside images (`models.own`).
+        origin: where its initial arrays come from, if they are not random.
     """
 
     forward: Forward
@@ -42,6 +43,7 @@ class Network(NamedTuple):
     stats: Tree
     rows: tuple[Row, ...] = ()
     takes: tuple[str, ...] = ("drop", "row_weights")
+    origin: str = ""
 
 
 def build(
