@@ -18,6 +18,7 @@ from dropout.parameters import (
     penalty,
 )
 from dropout.plan import Plan, Rule, parse
+from dropout.plugins import register_schedule, register_variant
 from dropout.recording import Site, record_sites
 from dropout.rows import Row, Rows, resolve, rows_at, scale_rates, with_rates
 from dropout.schedules import SCHEDULES, Timeline, factor_at
@@ -126,6 +127,8 @@ __all__ = [
     "random_erasing",
     "record_sites",
     "recurrent",
+    "register_schedule",
+    "register_variant",
     "resolve",
     "rows_at",
     "scale_rates",

@@ -20,7 +20,7 @@ where this cannot be told is refused when a rule wins it.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -107,6 +107,23 @@ class Attached:
         )
         return self.run(carried, self.recorded.stacks, model, inputs)
 
+    def with_rows(self, rows: tuple[Row, ...]) -> "Attached":
+        """Return the network with other rows at its sites, say those of another plan.
+
+        A Dropout layer without a row does nothing.
+
+        Raises:
+            ValueError: a row at a site that cannot have a mask of its own in each call.
+        """
+        _check_own_masks(rows, self.recorded)
+        own = {row.site: row for row in self.rows if row.site in self.layers}
+        layers = frozenset(
+            row.site
+            for row in rows
+            if row.site in own and own[row.site]._replace(rate=row.rate) == row
+        )
+        return replace(self, rows=rows, layers=layers)
+
     def __str__(self) -> str:
         texts = {row.site: _text(row) for row in self.rows}
         names = [site.name for site in self.sites]
@@ -146,10 +163,14 @@ def assemble(
     }
     rows |= authors
     ordered = tuple(rows[name] for name in names if name in rows)
-    for row in ordered:
+    _check_own_masks(ordered, recorded)
+    return Attached(ordered, recorded, frozenset(authors), branches, run)
+
+
+def _check_own_masks(rows: tuple[Row, ...], recorded: Recorded) -> None:
+    for row in rows:
         if row.site in recorded.refused:
             raise ValueError(recorded.refused[row.site])
-    return Attached(ordered, recorded, frozenset(authors), branches, run)
 
 
 def _parsed(plan: Plan | str) -> Plan:

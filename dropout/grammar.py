@@ -1,12 +1,14 @@
 """The small language of flags: `name` or `name(option=value, ...)`.
 
 Values are Python literals, read with `ast.literal_eval` and never evaluated. Plans,
-schedules, models, optimisers and learning-rate schedules all share it.
+schedules, models, optimisers and learning-rate schedules all share it. The name of a
+network of a user's own is `package.module:name`.
 """
 
 import ast
 import difflib
 import inspect
+import re
 import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 TOO_DEEP = (MemoryError, RecursionError)
 
 
+MODULE = re.compile(r"\s*((?:\w+\.)*\w+:)(.*)", re.DOTALL)
 HELD = "[-1e18, 1e18]"  # numbers that fit into 64 bits
 
 
@@ -44,13 +47,16 @@ class Call:
 
 
 def parse_call(text: str) -> Call:
-    """Read `name` or `name(option=value, ...)`.
+    """Read `name` or `name(option=value, ...)`, maybe after `package.module:`.
 
     Raises:
         ValueError: `text` has another form, or a value is not a literal.
     """
+    found = MODULE.fullmatch(text)
+    module, rest = found.groups() if found else ("", text)
     try:
-        return _call_of(ast.parse(text.strip(), mode="eval").body)
+        call = _call_of(ast.parse(rest.strip(), mode="eval").body)
+        return Call(module + call.name, call.options)
     except (SyntaxError, ValueError, TypeError, *TOO_DEEP):
         raise ValueError(
             f"cannot read {text!r}: expected name or name(option=value, ...)."

@@ -103,7 +103,8 @@ def factor_at(call: Call, step: Step, timeline: Timeline) -> Factor:
             if name in options
             else _whole_steps(defaults[name].default, "run", timeline)
         )
-    return function(step, timeline.total, **options)
+    # A schedule of a user's own may return a Python number.
+    return jnp.asarray(function(step, timeline.total, **options), jnp.float32)
 
 
 def _product(texts: tuple[str, ...], step: Step, timeline: Timeline) -> Factor:

@@ -1,6 +1,7 @@
 """Named sites: what a model passes to `drop`, and what a plan makes of it there."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -51,7 +52,7 @@ def bind(
     mode: Mode = "train",
     bits: Generator = "hash",
     params: Mapping[str, Parameters] = NO_PARAMETERS,
-) -> Drop:
+) -> "Bound":
     """Make the `drop` that a model is called with from the rows of a plan.
 
     A site without a row gets the plain network, and no key is made for it. A layer that
@@ -112,7 +113,33 @@ def bind(
         except ValueError as error:
             raise ValueError(f"{row.variant} at {site!r}: {error}") from error
 
-    return drop
+    return Bound(drop, rows, moment, mode, bits, params)
+
+
+@dataclass(frozen=True, eq=False)
+class Bound:
+    """The `drop` that `bind` makes, with the arguments that it was made from.
+
+    A network that takes no `drop`, to which the plan is attached, reads those.
+    """
+
+    drop: Drop
+    rows: tuple[Row, ...]
+    moment: Moment | None
+    mode: Mode
+    bits: Generator
+    params: Mapping[str, Parameters]
+
+    def __call__(
+        self,
+        site: str,
+        x: Array,
+        *others: Any,
+        time: Integer[Array, ""] | int | None = None,
+        reader: str = "",
+    ) -> Array:
+        """Do at a site what the plan says."""
+        return self.drop(site, x, *others, time=time, reader=reader)
 
 
 def check_bind(

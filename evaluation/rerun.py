@@ -49,8 +49,10 @@ def rerun(
         differing = differences(workdir, again)
         if differing:
             lines = ["different", *differing, *circumstances(workdir, again)]
-            return Verdict(False, "\n".join(lines))
-    return Verdict(True, f"identical: {', '.join(matches(workdir))}")
+            return Verdict(False, "\n".join([*lines, *file_changes(workdir, again)]))
+        lines = file_changes(workdir, again)
+    identical = f"identical: {', '.join(matches(workdir))}"
+    return Verdict(True, "\n".join([*lines, identical]))
 
 
 def repeat(workdir: Path, again: Path, data_dir: str, cache_dir: str) -> None:
@@ -124,6 +126,17 @@ def circumstances(expected: Path, found: Path) -> list[str]:
     return [
         f"{name} {second.get(name)}, was {first.get(name)}"
         for name in CIRCUMSTANCES
+        if first.get(name) != second.get(name)
+    ]
+
+
+def file_changes(expected: Path, found: Path) -> list[str]:
+    """Return which of the user's own files changed between a run and its rerun."""
+    summaries = (read_summary(workdir) for workdir in (expected, found))
+    first, second = (each["files"] if "files" in each else {} for each in summaries)
+    return [
+        f"{name} has changed: {second.get(name)}, was {first.get(name)}"
+        for name in {**first, **second}
         if first.get(name) != second.get(name)
     ]
 

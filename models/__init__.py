@@ -1,12 +1,14 @@
 """The networks: every point where dropout can act is a named site.
 
 Add one by writing a file and a line in `MODELS`. A model is called as
-`model(images, drop)`; it knows no rates, variants, keys or flags.
+`model(images, drop)`; it knows no rates, variants, keys or flags. `models.own` takes
+networks of a user's own from anywhere.
 """
 
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
+from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from dropout import Drop, identity
@@ -17,6 +19,7 @@ from models.cnn import CNN, CNNSame
 from models.convolution import Images
 from models.lenet import LeNet
 from models.mlp import MLP
+from models.own import check_own, create_own, is_own
 from models.plain import Plain
 from models.resnet import resnet, resnet_imagenet
 from models.row_rnn import GRU, LSTM
@@ -60,12 +63,14 @@ MODELS: dict[str, Callable[..., Model]] = {
 
 def check_model(call: Call) -> None:
     """Raise ValueError for an unknown model, option or value."""
+    if is_own(call):
+        return check_own(call)
     check_options("model", call, constructor(lookup("model", call.name, MODELS)))
 
 
 def create(
     call: Call, image: tuple[int, int, int], classes: int, key: Key[Array, ""]
-) -> Model:
+) -> Model | nnx.Module:
     """Return a new network for images of shape (h, w, c).
 
     The initial value of each kernel depends on `key` and its own name alone.
@@ -73,6 +78,8 @@ def create(
     Raises:
         ValueError: images that are too small for the network.
     """
+    if is_own(call):
+        return create_own(call, image, classes, key)
     return MODELS[call.name](image, classes, key, **dict(call.options))
 
 

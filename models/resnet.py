@@ -25,6 +25,7 @@ IMAGENET = {
     10: (BASIC, (1, 1, 1, 1)), 14: (BOTTLENECK, (1, 1, 1, 1)),
     18: (BASIC, (2, 2, 2, 2)), 34: (BASIC, (3, 4, 6, 3)),
     50: (BOTTLENECK, (3, 4, 6, 3)), 101: (BOTTLENECK, (3, 4, 23, 3)),
+    152: (BOTTLENECK, (3, 8, 36, 3)),
 }  # fmt: skip
 
 # A pixel on each side: XLA's SAME would pad even maps at the end alone.

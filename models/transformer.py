@@ -1,5 +1,7 @@
 """A transformer's block: attention and a perceptron, each on a branch."""
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -9,6 +11,8 @@ from dropout import Drop
 from models.layers import Dense
 from models.norms import last_axis_norm, normalise
 
+# By its formula with erf, as in Hendrycks & Gimpel 2016, or with their faster tanh.
+Gelu = Literal["tanh", "erf"]
 Tokens = Float[Array, "n tokens width"]
 
 # Query, key and value lie side by side: each of the three has Glorot's variance.
@@ -40,14 +44,15 @@ class SelfAttention(nnx.Module):
 class Perceptron(nnx.Module):
     """Two dense layers on each token, with four times the width between them."""
 
-    def __init__(self, name: str, width: int, key: Key[Array, ""]):
-        self.name = name
+    def __init__(self, name: str, width: int, key: Key[Array, ""], gelu: Gelu = "tanh"):
+        self.name, self.approximate = name, gelu == "tanh"
         self.hidden = Dense(f"{name}/hidden", (width, 4 * width), key=key)
         self.out = Dense(f"{name}/out", (4 * width, width), key=key)
 
     def __call__(self, x: Tokens, drop: Drop) -> Tokens:
         """Apply a dense layer, GELU and a dense layer; the shape is kept."""
-        return self.out(drop(self.name, jax.nn.gelu(self.hidden(x, drop))), drop)
+        x = jax.nn.gelu(self.hidden(x, drop), approximate=self.approximate)
+        return self.out(drop(self.name, x), drop)
 
 
 class TransformerBlock(nnx.Module):
@@ -57,11 +62,18 @@ class TransformerBlock(nnx.Module):
     as LayerDrop does (Fan et al. 2020).
     """
 
-    def __init__(self, name: str, width: int, heads: int, key: Key[Array, ""]):
+    def __init__(
+        self,
+        name: str,
+        width: int,
+        heads: int,
+        key: Key[Array, ""],
+        gelu: Gelu = "tanh",
+    ):
         self.name = name
         self.norm1, self.norm2 = last_axis_norm(width), last_axis_norm(width)
         self.attention = SelfAttention(f"{name}/attention", width, heads, key)
-        self.mlp = Perceptron(f"{name}/mlp", width, key)
+        self.mlp = Perceptron(f"{name}/mlp", width, key, gelu)
 
     def __call__(self, x: Tokens, drop: Drop) -> Tokens:
         """Add both branches to the tokens; the shape is kept."""

@@ -9,7 +9,7 @@ from dropout import Drop, identity, named_key
 from models.convolution import Images
 from models.layers import Dense, Depth, Size, require_widths
 from models.norms import last_axis_norm, normalise
-from models.transformer import TransformerBlock
+from models.transformer import Gelu, TransformerBlock
 
 POSITIONS = jax.nn.initializers.normal(0.02)
 
@@ -35,6 +35,7 @@ class ViT(nnx.Module):
         width: Size = 64,
         depth: Depth = 4,
         heads: Size = 4,
+        gelu: Gelu = "tanh",
     ):
         require_widths("vit", (patch, width, depth, heads), 4)
         require_divisors(image, patch, width, heads)
@@ -47,7 +48,7 @@ class ViT(nnx.Module):
         self.positions = nnx.Param(positions)
         self.names = tuple(f"block{number}" for number in range(1, depth + 1))
         for name in self.names:
-            setattr(self, name, TransformerBlock(name, width, heads, key))
+            setattr(self, name, TransformerBlock(name, width, heads, key, gelu))
         self.norm = last_axis_norm(width)
         self.out = Dense("out", (width, classes), key=key)
 
@@ -90,12 +91,15 @@ def vit_tiny(
     *,
     patch: Size = 4,
     depth: Depth = 12,
+    gelu: Gelu = "tanh",
 ) -> ViT:
     """Return ViT-Ti (Touvron et al. 2021): width 192 and three heads.
 
     With patches of 16x16 and images of 224x224 there are 5.7 M parameters.
     """
-    return ViT(image, classes, key, patch=patch, width=192, depth=depth, heads=3)
+    return ViT(
+        image, classes, key, patch=patch, width=192, depth=depth, heads=3, gelu=gelu
+    )  # fmt: skip
 
 
 def vit_small(
@@ -105,9 +109,12 @@ def vit_small(
     *,
     patch: Size = 4,
     depth: Depth = 12,
+    gelu: Gelu = "tanh",
 ) -> ViT:
     """Return ViT-S (Touvron et al. 2021): width 384 and six heads.
 
     With patches of 16x16 and images of 224x224 there are 22 M parameters.
     """
-    return ViT(image, classes, key, patch=patch, width=384, depth=depth, heads=6)
+    return ViT(
+        image, classes, key, patch=patch, width=384, depth=depth, heads=6, gelu=gelu
+    )  # fmt: skip

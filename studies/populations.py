@@ -28,6 +28,7 @@ from training.experiment import (
 )
 from training.flag_text import flag_lines
 from training.members import Member, with_members
+from training.own_files import load_plugins
 from training.population import with_rates
 from training.record.claim import claim_data
 from training.record.console import describe
@@ -56,6 +57,7 @@ def train_members(task: Task, directory: Path) -> None:
     Raises:
         ValueError: for the same reasons as `training.run.run`.
     """
+    load_plugins(task.trials[0].config.plugins)
     if all(finished(trial, directory) for trial in task.trials):
         return
     experiment = prepare(population(task, directory))
@@ -176,6 +178,7 @@ def member_summary(
         "images_per_second": summary["images_per_second"],
         "versions": summary["versions"],
         "data_digest": summary["data_digest"],
+        **({"files": summary["files"]} if "files" in summary else {}),
     }
 
 

@@ -16,6 +16,7 @@ from studies.outcomes import read_results
 from studies.pictures import Picture, pictures, save
 from studies.study import RESULTS
 from studies.tables import markdown
+from training.own_files import load_plugins
 from training.record.claim import check_no_links
 from training.record.files import replacing, write_atomically
 from training.record.markdown import fenced, literal
@@ -23,6 +24,7 @@ from training.record.markdown import fenced, literal
 STYLE = (Path(__file__).parent / "report.css").read_text()
 EVALUATION = "evaluation.md"
 STUDY = "study.json"
+PLUGINS = "--plugins="  # in the flags of an arm
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 MEDIA = {".svg": "image/svg+xml", ".png": "image/png"}
 
@@ -89,6 +91,7 @@ def read_study(directory: Path) -> tuple[dict[str, Any], pl.DataFrame]:
     table = read_results(directory / RESULTS)
     try:
         record = json.loads((directory / STUDY).read_text())
+        load_plugins(",".join(_plugins(record)))
         order = pl.Enum([arm["name"] for arm in record["arms"]])
         is_asked = pl.col("seed").is_in(record["seeds"])
     except (ValueError, KeyError, TypeError) as error:
@@ -98,6 +101,13 @@ def read_study(directory: Path) -> tuple[dict[str, Any], pl.DataFrame]:
         ) from None
     table = table.filter(pl.col("arm").is_in(order.categories.to_list()), is_asked)
     return record, table.sort(pl.col("arm").cast(order), "seed")
+
+
+def _plugins(record: dict[str, Any]) -> list[str]:
+    """The modules that the arms of a study name, in whatever version it was made."""
+    lines = "\n".join(arm["flags"] for arm in record["arms"]).split("\n")
+    named = (line.removeprefix(PLUGINS) for line in lines if line.startswith(PLUGINS))
+    return list(dict.fromkeys(named))
 
 
 def _check_holds_results(directory: Path) -> None:

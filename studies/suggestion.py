@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from dropout import parse, resolve
+from dropout.grammar import parse_call
 from studies.arms import Arm, trials
 from studies.comparison import Line, compare, p_text
 from studies.engines import run_tasks
@@ -68,7 +69,8 @@ def candidates(sites: tuple[str, ...]) -> list[str]:
 
 def suggestion_directory(config: Config) -> str:
     """Return the default directory of the study, by data and model."""
-    return f"runs/suggest-{Path(config.dataset).stem}-{config.model.partition('(')[0]}"
+    model = parse_call(config.model).name.replace(":", "-")
+    return f"runs/suggest-{Path(config.dataset).stem}-{model}"
 
 
 def suggest(

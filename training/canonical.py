@@ -13,6 +13,7 @@ from training.consistency import check_consistency
 from training.data.augmentation import augmentations_text, parse_augmentations
 from training.members import Member, members_of, with_members
 from training.optimizer import LEARNING_RATES, OPTIMIZERS
+from training.own_files import load_plugins
 
 
 def canonical(config: Config) -> Config:
@@ -23,6 +24,7 @@ def canonical(config: Config) -> Config:
     """
     for item in fields(config):
         _check_field(item.name, getattr(config, item.name), item.metadata["allowed"])
+    load_plugins(config.plugins)
     _check_together(config)
     config = replace(config, **_canonical_calls(config))
     config = _canonical_members(config)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dropout.grammar import parse_call
+from training.own_files import file_digests
 
 NEVER_STEPS = -1  # the number of steps between events that never happen
 
@@ -67,7 +68,16 @@ class Config:
         0, "data", "number of examples held out from training", (0, 2**31)
     )
     model: str = _option(
-        "cnn", "model", "network with its options, e.g. 'mlp(widths=(1024, 1024))'"
+        "cnn",
+        "model",
+        "network with its options, e.g. 'mlp(widths=(1024, 1024))'; your own class or "
+        "function is package.module:Name",
+    )
+    init: str = _option(
+        "",
+        "model",
+        "initial weights: FILE.safetensors, FILE.npz or the workdir of a finished run "
+        "(default: random)",
     )
     dropout: str = _option(
         "fc:bernoulli:0.5",
@@ -76,6 +86,11 @@ class Config:
     )
     dropout_schedule: str = _option(
         "constant", "dropout", "schedule for rules that name none"
+    )
+    plugins: str = _option(
+        "",
+        "dropout",
+        "modules of your own that register variants and schedules, separated by commas",
     )
     rate_factor: float = _option(
         1.0, "dropout", "factor that multiplies every dropout rate", (0, 1e9)
@@ -150,6 +165,12 @@ class Config:
         "weight decay on kernels; decoupled for adamw, coupled for the others",
         (0, 1e9),
     )
+    train_only: str = _option(
+        "",
+        "optimisation",
+        "patterns of the parameters that are trained, e.g. 'block4 out'; all others "
+        "stay as they are (default: all are trained)",
+    )
     max_norm: float = _option(
         0.0,
         "optimisation",
@@ -216,12 +237,19 @@ FIELDS = {item.name: item for item in fields(Config)}
 
 
 def default_workdir(config: Config) -> str:
-    """Return `runs/<dataset>-<model>-<digest of the flags that make the run>`."""
+    """Return `runs/<dataset>-<model>-<digest of the flags that make the run>`.
+
+    Where the run depends on files of the user's own, they are in the digest too: a run
+    with a changed file is another run.
+    """
     parts = [
         f"{name}={getattr(config, name)}"
         for name, item in FIELDS.items()
         if not item.metadata["resumable"]
     ]
+    files = file_digests(config.model, config.plugins, config.init)
+    parts += [f"{name}={found}" for name, found in files.items()]
     digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:10]
     dataset = Path(config.dataset).stem.replace(":", "-")
-    return f"runs/{dataset}-{parse_call(config.model).name}-{digest}"
+    model = parse_call(config.model).name.replace(":", "-")
+    return f"runs/{dataset}-{model}-{digest}"

@@ -15,7 +15,6 @@ from dropout import (
     learned_rows,
     named_key,
     parse,
-    resolve,
     scale_rates,
 )
 from dropout.grammar import parse_call
@@ -27,15 +26,17 @@ from training.data.augmentation import parse_augmentations
 from training.data.order import subsets
 from training.data.splits import DataSet, standardise
 from training.dropout_parameters import with_learned
+from training.freezing import check_patterns, only_trained
 from training.members import member_config, members_of
 from training.network import Network, build
 from training.objective import Objective
 from training.optimizer import Scalar, faster_dropout, learning_rate, make_optimizer
 from training.runtime.devices import make_mesh, over_members, put, replicated
 from training.runtime.environment import check_settings
-from training.shape_checks import check_loss, check_outputs
+from training.shape_checks import check_calls, check_loss, check_outputs
 from training.state import State, initial_state
 from training.telemetry import empty_sums
+from training.weights import Arrays, read_weights, with_weights
 
 
 class Experiment(NamedTuple):
@@ -77,11 +78,16 @@ def prepare(config: Config) -> Experiment:
     """
     check_settings()
     loaded = sources.load(config.dataset, config.data_dir, config.cache_dir)
+    weights = read_weights(config.init) if config.init else None
     runs = [
-        assemble(member_config(config, member), loaded) for member in members_of(config)
+        assemble(member_config(config, member), loaded, weights)
+        for member in members_of(config)
     ]
-    check_outputs(runs[0].network, loaded.train, runs[0].objective)
-    check_loss(runs[0].network, loaded.train, runs[0].objective, runs[0].keys)
+    network, objective = runs[0].network, runs[0].objective
+    check_calls(config, network, runs[0].mesh)
+    check_patterns(with_learned(network.params, objective.learned), config.train_only)
+    check_outputs(network, loaded.train, objective, loaded.classes)
+    check_loss(network, loaded.train, objective, runs[0].keys)
     return gather(config, tuple(runs)) if config.seeds else runs[0]
 
 
@@ -97,8 +103,10 @@ def gather(config: Config, members: tuple[Experiment, ...]) -> Experiment:
     )
 
 
-def assemble(config: Config, loaded: DataSet) -> Experiment:
-    """Return the experiment of one run on data that are loaded."""
+def assemble(
+    config: Config, loaded: DataSet, weights: Arrays | None = None
+) -> Experiment:
+    """Return the experiment of one run on data, from weights that are loaded."""
     # By name: the environment can choose another default.
     root = jax.random.key(config.seed, impl="threefry2x32")
     keys = {name: named_key(root, name) for name in ("params", "data", "dropout")}
@@ -112,18 +120,8 @@ def assemble(config: Config, loaded: DataSet) -> Experiment:
         ),
     )
     timeline = _timeline(config, len(train_ids))
-    height, width, channels = loaded.train.image_shape
-    network = build(
-        parse_call(config.model),
-        (height, width, channels),
-        loaded.classes,
-        keys["params"],
-        config.compute_dtype,
-    )
-    rows = scale_rates(
-        resolve(parse(config.dropout), tuple(site.name for site in network.sites)),
-        config.rate_factor,
-    )
+    network = _network(config, loaded, weights, keys["params"])
+    rows = scale_rates(network.rows, config.rate_factor)
     objective = _objective(config, network, rows, timeline, loaded)
     objective = objective._replace(train_size=len(train_ids))
     optimizer = optimizer_for(
@@ -172,9 +170,9 @@ def optimizer_for(
     optimizer = make_optimizer(
         parse_call(config.optimizer), rate, weight_decay, config.clip_norm
     )
-    if not config.dropout_learning_rate:
-        return optimizer
-    return faster_dropout(optimizer, config.dropout_learning_rate / peak)
+    if config.dropout_learning_rate:
+        optimizer = faster_dropout(optimizer, config.dropout_learning_rate / peak)
+    return only_trained(optimizer, config.train_only)
 
 
 def _solo_state(experiment: Experiment) -> State:
@@ -184,6 +182,18 @@ def _solo_state(experiment: Experiment) -> State:
     params = with_learned(params, experiment.objective.learned)
     state = initial_state(params, stats, experiment.optimizer)
     return state._replace(telemetry=empty_sums(experiment.objective.watched))
+
+
+def _network(
+    config: Config, loaded: DataSet, weights: Arrays | None, key: Key[Array, ""]
+) -> Network:
+    call, classes = parse_call(config.model), loaded.classes
+    height, width, channels = loaded.train.image_shape
+    image, plan = (height, width, channels), parse(config.dropout)
+    network = build(call, image, classes, key, config.compute_dtype, plan)
+    if weights is None:
+        return network
+    return with_weights(network, call, classes, config.init, weights)
 
 
 def _timeline(config: Config, examples: int) -> Timeline:
@@ -218,4 +228,5 @@ def _objective(
         watched=tuple(
             (row.site, channels[row.site]) for row in rows if config.telemetry
         ),
+        train_only=config.train_only,
     )  # fmt: skip

@@ -16,6 +16,7 @@ from dropout.sites import Generator, Mode
 from training.consistency import disagreement
 from training.data.augmentation import augment
 from training.dropout_parameters import learned_of, total_penalty
+from training.freezing import without_gradient
 from training.network import Forward, Tree
 from training.state import Batch
 from training.telemetry import watch, zeros_of
@@ -38,6 +39,7 @@ class Objective(NamedTuple):
             mean over them; layers that no mask affects are computed once.
         consistency: the penalty on disagreement between draws.
         watched: the sites that telemetry watches, with their channels.
+        train_only: patterns of the parameters that are trained; all if it is empty.
     """
 
     forward: Forward
@@ -52,6 +54,7 @@ class Objective(NamedTuple):
     draws: int = 1
     consistency: Call = Call("none")
     watched: tuple[tuple[str, int], ...] = ()
+    train_only: str = ""
 
 
 Target = tuple[Int[Array, "n *positions"], Float[Array, " n"]]
@@ -68,6 +71,7 @@ def summed_loss(
     """Return the loss summed over a micro-batch, and (sum of correct, statistics)."""
     epoch = step // objective.timeline.steps_per_epoch
     images, targets = examples_of(objective, part)
+    params = without_gradient(params, objective.train_only)
 
     def predict(draw: Int[Array, ""] | int) -> tuple[Array, Tree]:
         moment = Moment(key, part.examples, epoch, step, draw)

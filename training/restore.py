@@ -1,5 +1,6 @@
 """Restoring a run: its experiment, and its newest saved state."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from training.config import Config
 from training.experiment import Experiment, prepare, start_state, state_sharding
 from training.flag_text import parse_flag_lines
 from training.members import members_of
-from training.record.claim import DATA, check_data
+from training.record.claim import DATA, FILES, changed_files, check_data
 from training.record.digests import data_digest
 from training.record.files import Damaged, read_summary
 from training.runtime.checkpoints import newest_whole, open_checkpoints
@@ -42,7 +43,11 @@ def restore(
             cache_dir=cache_dir or config.cache_dir,
         )
     )
-    experiment = prepare(replace(config, mesh=_mesh_here(config)))
+    # What the run began with is no longer needed, and may be elsewhere by now.
+    config = replace(config, mesh=_mesh_here(config), init="")
+    for change in changed_files(path / FILES, config):
+        print(f"{workdir}: {change} since the run began.", file=sys.stderr)
+    experiment = prepare(config)
     check_data(path / DATA, data_digest(experiment.data))
     return experiment, saved_state(experiment, path)
 

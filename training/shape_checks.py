@@ -4,9 +4,11 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jaxtyping import Array, Key
 
 from dropout import identity
+from training.config import Config
 from training.data.augmentation import augmentation_inputs
 from training.data.splits import Split
 from training.dropout_parameters import with_learned
@@ -15,8 +17,31 @@ from training.objective import Objective, summed_loss
 from training.state import Batch
 
 
-def check_outputs(network: Network, split: Split, objective: Objective) -> None:
-    """Check that the network has one output per label.
+def check_calls(config: Config, network: Network, mesh: Mesh) -> None:
+    """Check that the network takes what it has to be told with this configuration.
+
+    Raises:
+        ValueError: dropout is to be watched where nothing calls `drop`, or batch norms
+            would count the padding of batches.
+    """
+    if config.telemetry and "drop" not in network.takes:
+        raise ValueError(
+            f"--telemetry: the __call__ of --model={config.model} takes no `drop`; "
+            "expected one that calls it at its sites."
+        )
+    rows, devices = config.batch_size // config.microbatches, mesh.shape["data"]
+    if rows % devices and network.stats and "row_weights" not in network.takes:
+        raise ValueError(
+            f"--batch_size={config.batch_size}: {rows} rows at a time over {devices} "
+            f"devices are padded, and the batch norms of --model={config.model} would "
+            f"count the padding; expected a multiple of {devices}."
+        )
+
+
+def check_outputs(
+    network: Network, split: Split, objective: Objective, classes: int
+) -> None:
+    """Check that the network has one output per label, and one logit per class.
 
     Raises:
         ValueError: it has not, or images are to be augmented and there are none.
@@ -33,6 +58,11 @@ def check_outputs(network: Network, split: Split, objective: Objective) -> None:
             f"--model has outputs of shape {logits.shape[1:-1]} per example, and "
             f"--dataset has labels of shape {labels.shape[1:]}; expected the same: () "
             "for a network of images, (time,) for one of text."
+        )
+    if logits.shape[-1] != classes:
+        raise ValueError(
+            f"--model has {logits.shape[-1]} logits, and --dataset has {classes} "
+            "classes; expected as many."
         )
     if objective.augmentations and labels.ndim > 1:
         raise ValueError("--augment acts on images, and --dataset is text.")

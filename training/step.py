@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Key
 
+from training.freezing import with_frozen
 from training.network import Tree
 from training.objective import Objective, mean_penalty, summed_loss
 from training.optimizer import bound_norms
@@ -51,6 +52,7 @@ def make_train_step(
 
         def updated() -> State:
             params, opt_state = _update(optimizer, gradient, state, max_norm)
+            params = with_frozen(objective.train_only, state.params, params)
             return state._replace(
                 params=params,
                 stats=stats,

@@ -38,6 +38,8 @@ def empty_sums(channels: tuple[tuple[str, int], ...]) -> dict[str, Sums]:
 
 def watch(drop: Drop, zeros: dict[str, Sums]) -> Drop:
     """Return the same `drop`, with the sums of each site as the gradient of `zeros`."""
+    if not zeros:
+        return drop
 
     def watched(
         site: str, x: Array, *others: Any, time: Any = None, reader: str = ""

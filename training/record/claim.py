@@ -6,9 +6,11 @@ from pathlib import Path
 
 from training.config import Config
 from training.flag_text import differences, flag_lines, parse_flag_lines
+from training.own_files import file_digests
 from training.record.files import Damaged, parse_object, read_text, write_atomically
 
 DATA = "data.json"
+FILES = "files.json"
 
 
 def claim(workdir: Path, config: Config, data: str) -> None:
@@ -23,6 +25,33 @@ def claim(workdir: Path, config: Config, data: str) -> None:
     else:
         check_flags(path, config)
     claim_data(workdir / DATA, data)
+    claim_files(workdir / FILES, config)
+
+
+def claim_files(path: Path, config: Config) -> None:
+    """Write the digests of the user's own files, or check those recorded there.
+
+    Raises:
+        ValueError: a file has changed since the run began.
+    """
+    changes = changed_files(path, config)
+    if changes:
+        raise ValueError(
+            f"{'; '.join(changes)} since {path.parent} began. Restore what it was, or "
+            "give another --workdir."
+        )
+    found = file_digests(config.model, config.plugins, config.init)
+    if found and not path.exists():
+        write_atomically(path, json.dumps(found, indent=2) + "\n")
+
+
+def changed_files(path: Path, config: Config) -> list[str]:
+    """Return which of the user's own files differ from those recorded, in words."""
+    if not path.exists():
+        return []
+    recorded = parse_object(path, read_text(path))
+    found = file_digests(config.model, config.plugins, config.init)
+    return [f"{name} has changed" for name in found if found[name] != recorded[name]]
 
 
 def check_flags(path: Path, config: Config) -> None:

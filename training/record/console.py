@@ -24,6 +24,7 @@ def describe(experiment: Experiment) -> str:
         [
             *data_lines(experiment.data),
             f"{experiment.config.model}: {parameters:,} parameters",
+            *filter(None, [experiment.network.origin]),
             f"{timeline.total:,} steps, {timeline.steps_per_epoch:,} an epoch, "
             f"{experiment.train_ids.shape[-1]:,} training examples",
             *_members(experiment),

@@ -9,10 +9,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from training.config import Config
 from training.dropout_parameters import compression
 from training.experiment import Experiment, mask_key, of_run
 from training.lines import frozen_members
 from training.members import Member
+from training.own_files import file_digests
 from training.record.curves import plot_run
 from training.record.digests import digest, masks_digest
 from training.record.files import write_atomically
@@ -34,12 +36,19 @@ def results_of(
         "dropout": config.dropout,
         "bits": config.bits,
         **circumstances(experiment.mesh),
+        **files_of(config),
     }
     runs = _run_results(experiment, evaluate, state)
     if not experiment.members:
         return {**runs[0], **results}
     together = _together(runs, frozen_members(experiment, state))
     return {**together, **results}
+
+
+def files_of(config: Config) -> Summary:
+    """Return the digests of the user's own files, if the run depends on any."""
+    found = file_digests(config.model, config.plugins, config.init)
+    return {"files": found} if found else {}
 
 
 def pace(experiment: Experiment, steps: int, seconds: float) -> Summary:

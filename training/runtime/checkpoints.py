@@ -9,13 +9,13 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
-from jax.sharding import Sharding
+from jax.sharding import Sharding, SingleDeviceSharding
 
 from training.record.digests import digest
 from training.record.files import Damaged
@@ -121,6 +121,29 @@ def newest_whole(
             "was changed; give another --workdir to start anew."
         )
     return None
+
+
+def saved_arrays(workdir: Path, step: int) -> tuple[Any, Any]:
+    """Return the parameters and statistics that any run has saved, on one device.
+
+    Raises:
+        Damaged: there is no whole checkpoint of this step.
+    """
+    directory = (workdir / "checkpoints" / str(step) / "state").absolute()
+    here = SingleDeviceSharding(jax.devices()[0])
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            target = jax.tree.map(
+                lambda leaf: jax.ShapeDtypeStruct(
+                    leaf.shape, leaf.dtype, sharding=here
+                ),
+                dict(checkpointer.metadata(directory).item_metadata.tree),
+            )
+            state = checkpointer.restore(directory, target)
+    except Exception as error:  # A damaged file can raise anything.
+        reason = (str(error).splitlines() or [repr(error)])[0][:200]
+        raise Damaged(f"{directory} holds no whole checkpoint ({reason}).") from None
+    return state["params"], state["stats"]
 
 
 def _restore(
