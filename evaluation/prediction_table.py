@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
+from dropout import Plan
 from evaluation import measures
 from evaluation.measures import Samples
+from evaluation.other_plans import by_plan, rules_that_fit
 from evaluation.predictions import (
     Part,
     Run,
@@ -39,12 +41,14 @@ class PredictionRequest(NamedTuple):
         samples: the number of samples of the inference rules that sample.
         examples: how many examples of each source are used; 0 for all.
         sources: what is predicted: test, validation, folders of images, data sets.
+        plans: further plans to predict under, beside the run's own.
     """
 
     inferences: list[str]
     samples: int
     examples: int
     sources: list[str]
+    plans: list[Plan]
 
 
 def check_file(path: str) -> None:
@@ -134,17 +138,20 @@ def _predict_workdir(
     runs = load_runs(workdir, data_dir, cache_dir)
     use_compilation_cache(runs[0].experiment.config.cache_dir)
     for member, run in enumerate(runs):
-        plan = run.experiment.config.dropout
-        head = {"workdir": workdir, "member": member, "dropout": plan}
-        for columns in _predict_run(run, request):
-            yield pl.DataFrame({**head, **columns})
+        for other in by_plan(run, request.plans):
+            plan = other.experiment.config.dropout
+            head = {"workdir": workdir, "member": member, "dropout": plan}
+            for columns in _predict_run(other, request):
+                yield pl.DataFrame({**head, **columns})
 
 
 def _predict_run(run: Run, request: PredictionRequest) -> Iterator[Columns]:
     parts = {
         source: part_of(run, source, request.examples) for source in request.sources
     }
-    for inference in request.inferences:
+    # Of several plans, not each has sites for every inference rule.
+    fitting = rules_that_fit(run, request.inferences)
+    for inference in fitting if request.plans else request.inferences:
         predict = prepare_inference(run, inference, request.samples)
         for source, part in parts.items():
             rows = rows_of(part, predict_part(run, predict, part))

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Int, Num
+from jaxtyping import Array, Int, Key, Num
 
 from dropout import named_key
 from evaluation.image_files import image_names, read_images
@@ -174,8 +174,12 @@ def predict_part(run: Run, predict: Predict, part: Part) -> Samples:
 
     The masks are a function of the part's name and of the examples' ids.
     """
-    key = named_key(run.experiment.keys["dropout"], part.name)
-    return predict(run.state, key, part.images, part.ids)
+    return predict(run.state, mask_key_of(run, part), part.images, part.ids)
+
+
+def mask_key_of(run: Run, part: Part) -> Key[Array, ""]:
+    """Return the key of a part's masks."""
+    return named_key(run.experiment.keys["dropout"], part.name)
 
 
 def resized(

@@ -50,7 +50,7 @@ def test_a_folder_and_an_array_in_any_order_get_the_same_predictions(
     finished, run, folder
 ):
     sources = ["test", str(folder)]
-    request = PredictionRequest(["mc"], 3, 5, sources)
+    request = PredictionRequest(["mc"], 3, 5, sources, [])
     table = predict_workdirs([str(finished[0])], request, "", "")
     assert table["split"].to_list() == [s for s in sources for _ in range(5)]
     assert table["id"].to_list() == 2 * list(range(5))
