@@ -47,7 +47,7 @@ CACHE = 2**22
 CHUNK = 512  # The number of images per chunk, if that many fit.
 
 PredictSamples = Callable[..., Float[Array, "samples n classes"]]
-Predict = Callable[[State, Key[Array, ""], Any, Any], Samples]
+Predict = Callable[[Any, Key[Array, ""], Any, Any], Samples]
 
 
 def check_inference_rule(inference: str, rows: tuple[Row, ...]) -> None:
@@ -56,20 +56,28 @@ def check_inference_rule(inference: str, rows: tuple[Row, ...]) -> None:
     Raises:
         ValueError: the rule does not exist, or the plan has no site for it.
     """
+    if missing := missing_for(inference, rows):
+        raise ValueError(f"--rule={inference}: {missing}.")
+
+
+def missing_for(inference: str, rows: tuple[Row, ...]) -> str:
+    """Return what a plan lacks for an inference rule, which is empty where it fits.
+
+    Raises:
+        ValueError: the rule does not exist.
+    """
     if inference not in MODES:
         raise ValueError(f"--rule={inference}: expected one of {', '.join(MODES)}.")
     if inference in SAMPLED and not rows:
-        raise ValueError(f"--rule={inference}: the run has no dropout.")
+        return "the run has no dropout"
     if inference == "pooling" and "window" not in {kind_of(row.site) for row in rows}:
-        raise ValueError("--rule=pooling: the run's plan has no site of kind window.")
+        return "the run's plan has no site of kind window"
     if inference == "gaussian" and not any(
         kind_of(row.site) == "kernel" and VARIANTS[row.variant.name].moment_matched
         for row in rows
     ):
-        raise ValueError(
-            "--rule=gaussian: the run's plan has no dropconnect, bernoulli or gaussian "
-            "at a kernel."
-        )
+        return "the run's plan has no dropconnect, bernoulli or gaussian at a kernel"
+    return ""
 
 
 def make_predict_samples(
@@ -114,14 +122,29 @@ def compile_predict(
     The returned function takes (state, key, images, examples), with arrays of any
     length, shows its progress, and returns log-probabilities as a NumPy array.
     """
+    function = make_predict_samples(experiment.objective, inference, samples)
+    return compile_in_chunks(experiment, function, state, inference, most)
+
+
+def compile_in_chunks(
+    experiment: Experiment,
+    function: PredictSamples,
+    state: Any,
+    description: str,
+    most: int = CHUNK,
+) -> Predict:
+    """Compile a function (state, key, images, examples) as `compile_predict` does.
+
+    The state is any tree of arrays.
+    """
     mesh = experiment.mesh
     rows = NamedSharding(mesh, PartitionSpec("data"))
-    program, size = _fitting_program(experiment, state, inference, samples, most)
+    program, size = _fitting_program(experiment, function, state, most)
 
     def predict(state, key, images, examples) -> Samples:
         key, parts = jax.device_put(key, replicated(mesh)), []
         starts = range(0, len(examples), size)
-        for start in steps_shown(starts, f"{inference}, {len(examples)} images"):
+        for start in steps_shown(starts, f"{description}, {len(examples)} images"):
             chunk = images[start : start + size], examples[start : start + size]
             padded = [_padded(np.asarray(array), size) for array in chunk]
             found = program(state, key, *jax.device_put(padded, rows))
@@ -132,11 +155,11 @@ def compile_predict(
 
 
 def _fitting_program(
-    experiment: Experiment, state: State, inference: str, samples: int, most: int
+    experiment: Experiment, function: PredictSamples, state: Any, most: int
 ) -> tuple[Any, int]:
     """Return the compiled program and the number of images that it takes at a time."""
     image, _ = experiment.data.test.fetch(np.zeros(1, np.int32))
-    jitted = compiled(make_predict_samples(experiment.objective, inference, samples))
+    jitted = compiled(function)
     rows = NamedSharding(experiment.mesh, PartitionSpec("data"))
 
     def program_for(size: int) -> Any:

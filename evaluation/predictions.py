@@ -4,9 +4,10 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Int, Num
+from jaxtyping import Array, Int, Key, Num
 
 from dropout import named_key
+from evaluation.image_files import image_names, read_images
 from evaluation.inference import (
     CHUNK,
     Predict,
@@ -31,16 +32,24 @@ class Run(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Examples to predict: the name of their split, images, labels and ids."""
+    """Examples to predict, which may come from files.
+
+    Attributes:
+        name: the name of their split, from which their masks are drawn.
+        labels: their classes, -1 where the class is not known.
+        ids: their rows in the split.
+        files: the name of each one's file, or nothing.
+    """
 
     name: str
     images: StoredImages
     labels: Labels
     ids: Int[np.ndarray, " n"]
+    files: tuple[str, ...] = ()
 
     def first(self, most: int) -> "Part":
         """Return the part with its first `most` examples."""
-        return Part(self.name, self.images[:most], self.labels[:most], self.ids[:most])
+        return Part(self.name, *(array[:most] for array in self[1:]))
 
 
 class Predictions(NamedTuple):
@@ -89,6 +98,15 @@ def held_out(run: Run, split: str, most: int) -> Part:
     return Part(split, images, labels, ids)
 
 
+def check_split(run: Run, split: str) -> None:
+    """Raise ValueError for a run that holds out no example for validation."""
+    if split == "validation" and not len(run.experiment.validation_ids):
+        raise ValueError(
+            "the run has no validation data; expected one that was trained with "
+            "--validation_examples."
+        )
+
+
 def out_of_distribution(run: Run, dataset: str, most: int) -> Part:
     """Return test examples of another data set in the shape of the run's images.
 
@@ -99,13 +117,48 @@ def out_of_distribution(run: Run, dataset: str, most: int) -> Part:
     test = sources.load(dataset, config.data_dir, config.cache_dir).test
     ids = np.arange(min(test.size, most or test.size), dtype=np.int32)
     images, labels = map(np.asarray, test.fetch(ids))
-    own, _ = run.experiment.data.test.fetch(np.zeros(1, np.int32))
-    if images.dtype != own.dtype:
+    check_pixels(run, dataset, images.dtype)
+    images = resized(images, image_shape(run))
+    return Part("out of distribution", images, labels, ids)
+
+
+def in_folder(run: Run, folder: str, most: int) -> Part:
+    """Return the first `most` (0: all) images of a folder, without labels.
+
+    Raises:
+        ValueError: it has no image, one that cannot be read, or the run's images are
+            not of 8 bits.
+    """
+    check_pixels(run, folder, np.dtype(np.uint8))
+    names = image_names(folder, most)
+    images = read_images(folder, names, image_shape(run))
+    return images_alone(images, np.arange(len(names), dtype=np.int32), tuple(names))
+
+
+def images_alone(
+    images: StoredImages, ids: Int[np.ndarray, " n"], files: tuple[str, ...] = ()
+) -> Part:
+    """Return images of no split and without labels as a part."""
+    return Part("images", images, np.full(len(images), -1, np.int32), ids, files)
+
+
+def image_shape(run: Run) -> tuple[int, ...]:
+    """Return height, width and channels of a run's images."""
+    return run.experiment.data.test.image_shape
+
+
+def pixel_type(run: Run) -> np.dtype:
+    """Return the type of a run's pixels."""
+    return run.experiment.data.test.fetch(np.zeros(1, np.int32))[0].dtype
+
+
+def check_pixels(run: Run, name: str, found: np.dtype) -> None:
+    """Raise ValueError for pixels of another type than the run's."""
+    if found != pixel_type(run):
         raise ValueError(
-            f"--out_of_distribution={dataset} is {images.dtype}, and the run's images "
-            f"are {own.dtype}; expected the same."
+            f"{name} is {found}, and the run's images are {pixel_type(run)}; expected "
+            "the same."
         )
-    return Part("out of distribution", resized(images, own.shape[1:]), labels, ids)
 
 
 def prepare_inference(
@@ -121,8 +174,12 @@ def predict_part(run: Run, predict: Predict, part: Part) -> Samples:
 
     The masks are a function of the part's name and of the examples' ids.
     """
-    key = named_key(run.experiment.keys["dropout"], part.name)
-    return predict(run.state, key, part.images, part.ids)
+    return predict(run.state, mask_key_of(run, part), part.images, part.ids)
+
+
+def mask_key_of(run: Run, part: Part) -> Key[Array, ""]:
+    """Return the key of a part's masks."""
+    return named_key(run.experiment.keys["dropout"], part.name)
 
 
 def resized(

@@ -57,7 +57,7 @@ def evaluate_workdir(
     runs, records, paths = load_runs(workdir, data_dir, cache_dir), [], []
     check_no_links(Path(workdir))
     use_compilation_cache(runs[0].experiment.config.cache_dir)
-    for run, path in _runs_with_paths(workdir, runs):
+    for run, path in runs_with_paths(workdir, runs):
         records.append(evaluate(run, path, request))
         paths.append(path.name)
     if len(records) > 1:
@@ -99,7 +99,7 @@ def over_runs(results: list[dict[str, ScoresByName]]) -> list[str]:
     return [f"{len(results)} runs: mean [95 % interval]", *aligned(rows)]
 
 
-def _runs_with_paths(workdir: str, runs: list[Run]) -> Iterator[tuple[Run, Path]]:
+def runs_with_paths(workdir: str, runs: list[Run]) -> Iterator[tuple[Run, Path]]:
     """Pair runs with directories; for a population, `member-0`, `member-1`, ..."""
     for number, run in enumerate(runs):
         path = Path(workdir, f"member-{number}") if len(runs) > 1 else Path(workdir)

@@ -13,7 +13,7 @@ from paths import ROOT
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
 PRODUCES = {
     "own_network": (),
-    "uncertainty": ("runs/unsure/evaluation-uncertain.png",),
+    "uncertainty": ("runs/unsure/evaluation-uncertain.png", "unsure.csv"),
     "which_dropout": ("runs/which/report.html", "runs/rates/table.md"),
 }
 
