@@ -12,6 +12,7 @@ import polars as pl
 from markdown_it import MarkdownIt
 
 from studies.comparison import compare
+from studies.looks import read_looks, remarks
 from studies.outcomes import read_results
 from studies.pictures import Picture, pictures, save
 from studies.study import RESULTS
@@ -54,12 +55,12 @@ def section(directory: Path, images: Path, prefix: str) -> str:
     record, table = read_study(directory)
     made = [p._replace(name=prefix + p.name) for p in pictures(table, directory)]
     seeds = record["seeds"]
-    lines = compare(table, directory)
+    lines = compare(table, directory, record["versus"], record["margin"])
     parts = [
         f"# {literal(record['question'])}",
         f"{len(record['arms'])} arms, {len(seeds)} seeds "
         f"({', '.join(map(str, seeds))}), {len(table)} runs.",
-        f"## What was found\n\n{markdown(lines)}",
+        f"## What was found\n\n{markdown(lines, remarks(read_looks(directory)))}",
         *[_picture(picture, images) for picture in made],
         f"## Resolved plans\n\n{_plans(table, directory)}",
         f"## How to repeat it\n\n{fenced([record['command']])}",
@@ -91,13 +92,22 @@ def read_study(directory: Path) -> tuple[dict[str, Any], pl.DataFrame]:
         record = json.loads((directory / STUDY).read_text())
         order = pl.Enum([arm["name"] for arm in record["arms"]])
         is_asked = pl.col("seed").is_in(record["seeds"])
-    except (ValueError, KeyError, TypeError) as error:
+        _check_parts(record, table)
+    except (ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
         raise ValueError(
             f"{directory / STUDY} is damaged ({error!r}); expected the record of a "
             "study. Rerun the study's command to write it again."
         ) from None
     table = table.filter(pl.col("arm").is_in(order.categories.to_list()), is_asked)
     return record, table.sort(pl.col("arm").cast(order), "seed")
+
+
+def _check_parts(record: dict[str, Any], table: pl.DataFrame) -> None:
+    """Check that a record and its rows have what this version writes."""
+    for name in ("question", "command", "versions", "versus", "margin"):
+        record[name]
+    for name in ("epochs_followed", "ece_floor"):
+        table[name]
 
 
 def _check_holds_results(directory: Path) -> None:
