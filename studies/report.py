@@ -20,6 +20,7 @@ from studies.tables import markdown
 from training.record.claim import check_no_links
 from training.record.files import replacing, write_atomically
 from training.record.markdown import fenced, literal
+from training.record.pictures import article_style
 
 STYLE = (Path(__file__).parent / "report.css").read_text()
 EVALUATION = "evaluation.md"
@@ -53,15 +54,17 @@ def section(directory: Path, images: Path, prefix: str) -> str:
     if not (directory / STUDY).exists():
         return evaluated(directory, images, prefix)
     record, table = read_study(directory)
-    made = [p._replace(name=prefix + p.name) for p in pictures(table, directory)]
     seeds = record["seeds"]
     lines = compare(table, directory, record["versus"], record["margin"])
+    with article_style():
+        made = pictures(table, lines, directory)
+        links = [_picture(p._replace(name=prefix + p.name), images) for p in made]
     parts = [
         f"# {literal(record['question'])}",
         f"{len(record['arms'])} arms, {len(seeds)} seeds "
         f"({', '.join(map(str, seeds))}), {len(table)} runs.",
         f"## What was found\n\n{markdown(lines, remarks(read_looks(directory)))}",
-        *[_picture(picture, images) for picture in made],
+        *links,
         f"## Resolved plans\n\n{_plans(table, directory)}",
         f"## How to repeat it\n\n{fenced([record['command']])}",
         _versions(record["versions"]),

@@ -84,8 +84,9 @@ def written_run(directory, plan, seed, error):
 def test_the_page_has_all_parts_and_needs_no_other_file(study, tmp_path):
     page = write_report([study], tmp_path).read_text()
     assert re.findall("<h[12]>(.*?)</h[12]>", page) == [
-        "Where &amp; how much?", "What was found", "Learning curves", "Rate response",
-        "Rate by layer", "Rates over the run", "Resolved plans", "How to repeat it",
+        "Where &amp; how much?", "What was found", "Differences in test error",
+        "Learning curves", "Rate response", "Rate by layer",
+        "Rates over the run", "Resolved plans", "How to repeat it",
     ]  # fmt: skip
     for quantity in ("test error, %", "NLL", "ECE, %", "epochs to target, at most 2"):
         assert f"<strong>{quantity}</strong>" in page
