@@ -42,7 +42,7 @@ QUANTITIES = (
     Quantity("train-test gap, %", "gap", 100),
     Quantity("NLL", "nll", digits=4),
     Quantity("ECE, %", "ece", 100),
-    Quantity("ECE of a perfect predictor, %", "ece_floor", 100, tested=False),
+    Quantity("ECE floor, %", "ece_floor", 100, tested=False),
 )
 # Members of one program share its pace, so their seconds are not independent.
 SECONDS = Quantity("seconds to target", "seconds_to_target", tested=False)

@@ -56,6 +56,7 @@ def section(directory: Path, images: Path, prefix: str) -> str:
     record, table = read_study(directory)
     seeds = record["seeds"]
     lines = compare(table, directory, record["versus"], record["margin"])
+    said = (*record["remarks"], *remarks(read_looks(directory)))
     with article_style():
         made = pictures(table, lines, directory)
         links = [_picture(p._replace(name=prefix + p.name), images) for p in made]
@@ -63,7 +64,7 @@ def section(directory: Path, images: Path, prefix: str) -> str:
         f"# {literal(record['question'])}",
         f"{len(record['arms'])} arms, {len(seeds)} seeds "
         f"({', '.join(map(str, seeds))}), {len(table)} runs.",
-        f"## What was found\n\n{markdown(lines, remarks(read_looks(directory)))}",
+        f"## What was found\n\n{markdown(lines, said)}",
         *links,
         f"## Resolved plans\n\n{_plans(table, directory)}",
         f"## How to repeat it\n\n{fenced([record['command']])}",
@@ -107,7 +108,7 @@ def read_study(directory: Path) -> tuple[dict[str, Any], pl.DataFrame]:
 
 def _check_parts(record: dict[str, Any], table: pl.DataFrame) -> None:
     """Check that a record and its rows have what this version writes."""
-    for name in ("question", "command", "versions", "versus", "margin"):
+    for name in ("question", "command", "versions", "versus", "margin", "remarks"):
         record[name]
     for name in ("epochs_followed", "ece_floor"):
         table[name]

@@ -61,6 +61,7 @@ class Study(NamedTuple):
         command: the command that repeats the study.
         versus: by the name of an arm, the arm that it is compared with.
         margin: the largest difference in test error that counts as equal, in points.
+        remarks: what its table says beside the comparison, as how arms were chosen.
     """
 
     question: str
@@ -71,6 +72,7 @@ class Study(NamedTuple):
     command: str
     versus: Versus
     margin: float = MARGIN
+    remarks: tuple[str, ...] = ()
 
     @property
     def trials(self) -> list[Trial]:
@@ -131,6 +133,7 @@ def claim(study: Study) -> None:
         "target": study.target,
         "versus": study.versus,
         "margin": study.margin,
+        "remarks": study.remarks,
         "command": study.command,
         "versions": versions(),
     }
@@ -161,8 +164,9 @@ def collect(study: Study) -> pl.DataFrame:
 def show_table(study: Study, rows: pl.DataFrame) -> None:
     """Print the table of a study, and write `table.md` and `table.tex`."""
     lines = compare(rows, study.directory, study.versus, study.margin)
-    remarks = look(study.directory, study.seeds)
-    write_atomically(study.directory / "table.md", markdown(lines, remarks))
+    looks = look(study.directory, study.seeds)
+    text = markdown(lines, (*study.remarks, *looks))
+    write_atomically(study.directory / "table.md", text)
     write_atomically(study.directory / "table.tex", latex(lines))
-    show(lines, Console(), remarks)
+    show(lines, Console(), looks)
     print(f"results in {study.directory / RESULTS}")

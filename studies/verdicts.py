@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from studies.comparison import Line
-from studies.statistics import Estimate, seeds_needed
+from studies.statistics import MOST_SEEDS, Estimate, seeds_needed
 
 LEVEL = 0.05
 AGAINST = "against"
@@ -84,6 +84,10 @@ def note(lines: list[Line]) -> str:
             "p, examples: over seeds and test examples (crossed random effects; "
             "McNemar's exact test with one seed), not corrected."
         )
+    if any(line.quantity.column == "ece_floor" for line in lines):
+        parts.append(
+            "ECE floor: what a perfect predictor has with as many test examples."
+        )
     if any(line.quantity.name.startswith("epochs to target") for line in lines):
         parts.append(
             "(5/8): five of eight seeds reach the target. The others count with all "
@@ -121,7 +125,8 @@ def _undecided(line: Line) -> str:
     """Return that nothing is decided, and how many seeds would decide."""
     if not line.deviation:
         return f"whether they differ by {line.margin:g} points is undecided"
-    count = seeds_needed(line.deviation, line.margin, LEVEL / line.family)
+    found = seeds_needed(line.deviation, line.margin, LEVEL / line.family)
+    count = found if found < MOST_SEEDS else f"more than {MOST_SEEDS:,}"
     return (
         f"undecided: with this spread (paired deviation {line.deviation:.2f} points) "
         f"{count} seeds find a difference of {line.margin:g} points 4 times in 5"

@@ -47,6 +47,7 @@ def study(tmp_path_factory):
         "target": 0.9,
         "versus": first_arm(list(ERRORS)),
         "margin": 0.2,
+        "remarks": ["Chosen <b>by chance</b>."],
         "command": "python scripts/compare.py --plans='none; fc:bernoulli:0.2'",
         "versions": {"jax": "0.0.1"},
     }
@@ -92,6 +93,7 @@ def test_the_page_has_all_parts_and_needs_no_other_file(study, tmp_path):
         assert f"<strong>{quantity}</strong>" in page
     assert "<strong>conv*:bernoulli:0.2</strong>" in page
     assert "<td>conv*:bernoulli:0.2</td>" in page and "<em>:" not in page
+    assert "Chosen &lt;b&gt;by chance&lt;/b&gt;." in page
     assert "--plans='none; fc:bernoulli:0.2'" in page and "jax 0.0.1" in page
     references = re.findall(r'(?:src|href)\s*=\s*"?([^">]*)|url\(([^)]*)\)', page)
     assert references
