@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from evaluation import example_pictures, pictures, scores
 from evaluation.corruptions import rotate
+from evaluation.curves import curves
 from evaluation.inference import SAMPLED
 from evaluation.measures import Samples
 from evaluation.predictions import (
@@ -25,10 +26,11 @@ from evaluation.predictions import (
 )
 from evaluation.scores import ScoresByName, Severities
 from evaluation.tables import table
+from training.config import FIELDS
 from training.record.console import plan_table
-from training.record.files import write_atomically
+from training.record.files import replacing, write_atomically
 from training.record.markdown import fenced, literal
-from training.record.pictures import save_picture
+from training.record.pictures import article_style, save_picture
 from training.record.versions import versions
 from training.state import steps_done
 
@@ -77,28 +79,57 @@ class InferenceResult(NamedTuple):
     outside: Samples | None
 
 
-def evaluate(run: Run, path: Path, request: EvaluationRequest) -> Record:
-    """Evaluate one run, write all results into `path`, and print the table."""
+def evaluate(
+    run: Run, member: int | None, path: Path, request: EvaluationRequest
+) -> Record:
+    """Evaluate one run, write all results into `path`, and print the table.
+
+    `member` is the run's number in its population, or None.
+    """
     test = held_out(run, "test", request.examples)
     results = {
         inference: evaluate_inference_rule(run, inference, test, request)
         for inference in request.inferences
     }
+    divergence = scores.score_divergence(
+        {inference: result.test for inference, result in results.items()}
+    )
     record = {
-        "rules": {inference: result.scores for inference, result in results.items()},
+        "rules": {
+            inference: result.scores | divergence[inference]
+            for inference, result in results.items()
+        },
         "corruptions": {
             inference: result.corrupted for inference, result in results.items()
         },
-        "step": steps_done(run.state),
+        **identity(run, member),
         "samples": request.samples,
         "examples": request.examples,
         "out_of_distribution": request.out_of_distribution,
-        "dropout": run.experiment.config.dropout,
         "versions": versions(),
     }
     write_record(path, run, record)
+    write_curves(path, test, results)
     write_pictures(path, run, record, plot_all(run, test, results, request))
     return record
+
+
+def identity(run: Run, member: int | None) -> Record:
+    """Return which run a record is about, with all the flags that make it."""
+    config = run.experiment.config
+    return {
+        "dropout": config.dropout,
+        "model": config.model,
+        "rate_factor": config.rate_factor,
+        "seed": config.seed,
+        "member": member,
+        "step": steps_done(run.state),
+        "configuration": {
+            name: getattr(config, name)
+            for name, item in FIELDS.items()
+            if not item.metadata["resumable"]
+        },
+    }
 
 
 def evaluate_inference_rule(
@@ -176,14 +207,29 @@ def write_record(path: Path, run: Run, record: Record) -> None:
     print("\n".join([f"\n{path}", *table(record["rules"])]), flush=True)
 
 
+def write_curves(path: Path, test: Part, results: dict[str, InferenceResult]) -> None:
+    """Write the numbers of each curve as `evaluation-*.csv`, beside its picture."""
+    by_inference = {inference: result.test for inference, result in results.items()}
+    outside = {
+        inference: result.outside
+        for inference, result in results.items()
+        if result.outside is not None
+    }
+    predictions = Predictions(test.images, test.labels, by_inference)
+    for name, numbers in curves(predictions, outside):
+        with replacing(path / f"evaluation-{name}.csv") as temporary:
+            numbers.write_csv(temporary)
+
+
 def write_pictures(
     path: Path, run: Run, record: Record, figures: Iterator[tuple[str, Figure]]
 ) -> None:
-    """Write the pictures, as PNG and SVG, and the page with links to them."""
+    """Write the pictures, as PNG, SVG and PDF, and the page with links to them."""
     sections = []
-    for name, figure in figures:
-        save_picture(figure, path / f"evaluation-{name}.png")
-        sections.append(f"## {TITLES[name]}\n\n![{name}](evaluation-{name}.png)")
+    with article_style():
+        for name, figure in figures:
+            save_picture(figure, path / f"evaluation-{name}.png")
+            sections.append(f"## {TITLES[name]}\n\n![{name}](evaluation-{name}.png)")
     text = "\n\n".join([page(path, run, record), *sections])
     write_atomically(path / "evaluation.md", text)
     print(

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from evaluation import measures
 from evaluation.measures import Samples
 from evaluation.predictions import Predictions
+from training.record.pictures import PAGE, PALETTE
 
 SHOWN = 24
 COLUMNS = 8
@@ -25,19 +26,19 @@ def plot_rotated(
     """
     probabilities = np.exp(samples)
     likely = probabilities.mean(0).max(0).argsort()[::-1][:CLASSES]
-    figure = Figure(figsize=(1 + 0.8 * len(images), 4.6), layout="constrained")
+    figure = Figure(figsize=(PAGE, 3.3), layout="constrained")
     axes = figure.subplots()
     offsets = np.linspace(-0.3, 0.3, len(likely))
     for number, (label, offset) in enumerate(zip(likely, offsets)):
-        colour = f"C{number}"
+        colour = PALETTE[number]
         points = probabilities[..., label]
         x = np.broadcast_to(np.arange(len(images)) + offset, points.shape)
-        axes.plot(x, points, "_", color=colour, alpha=0.3, markersize=9)
+        axes.plot(x, points, "_", color=colour, alpha=0.3, markersize=6)
         axes.plot(x[0], points.mean(0), "o", color=colour, label=f"class {label}")
     axes.set(ylabel="probability", xlim=(-0.6, len(images) - 0.4), ylim=(-0.03, 1.03))
     axes.set_xticks(range(len(images)), [f"{angle:.0f}°" for angle in degrees])
-    figure.legend(fontsize="small", loc="outside right center")
-    axes.set_title(f"{len(samples)} samples, and their means as dots", fontsize=10)
+    figure.legend(loc="outside right center")
+    axes.set_title(f"{len(samples)} samples, and their means as dots")
     for number, image in enumerate(images):
         left = (number + 0.15) / len(images)
         _thumbnail(axes.inset_axes((left, 1.1, 0.7 / len(images), 0.16)), image)
@@ -48,17 +49,15 @@ def plot_most_uncertain(predictions: Predictions, inference: str) -> Figure:
     """Plot the test images with the largest predictive entropy, and the predictions."""
     predicted = measures.averaged(predictions.by_inference[inference])
     entropy = measures.entropy(predicted)
-    figure = Figure(figsize=(10, 5), layout="constrained")
+    figure = Figure(figsize=(PAGE, 3.7), layout="constrained")
     grid = figure.subplots(-(-SHOWN // COLUMNS), COLUMNS)
     for axes, example in zip(grid.flat, np.argsort(-entropy)[:SHOWN]):
         _thumbnail(axes, predictions.images[example])
         guess, label = predicted[example].argmax(), predictions.labels[example]
-        colour = "black" if guess == label else "tab:red"
+        colour = "black" if guess == label else PALETTE[1]
         text = f"{guess} ({np.exp(predicted[example].max()):.2f}), is {label}"
-        axes.set_title(text, fontsize=8, color=colour)
-    figure.suptitle(
-        f"{inference}: largest predictive entropy; red where wrong", fontsize=10
-    )
+        axes.set_title(text, fontsize=6, color=colour)
+    figure.suptitle(f"{inference}: largest predictive entropy; orange where wrong")
     return figure
 
 

@@ -23,6 +23,7 @@ PerExample = Float[np.ndarray, " n"]
 Edges = Callable[[PerExample], Float[np.ndarray, " edges"]]
 
 BINS = 15
+FLOOR_DRAWS = 200
 TEMPERATURES = (0.02, 50.0)
 
 
@@ -73,6 +74,40 @@ def expected_calibration_error(
     the largest probability (Guo et al. 2017, eq. 3).
     """
     return _calibration_gap(*_confidences(log_probabilities, labels), edges)
+
+
+def calibration_error_floor(log_probabilities: LogProbabilities) -> float:
+    """Return the mean calibration error of a perfect predictor with these confidences.
+
+    Its predictions are right as often as they say, but few examples in a bin do not
+    show it: the error is positive, and larger for fewer examples. It is the mean of
+    `expected_calibration_error` over `FLOOR_DRAWS` draws, with a fixed seed, of which
+    examples are right.
+    """
+    random = np.random.default_rng(0)
+    confidence = _probabilities(log_probabilities).max(-1)
+    return float(
+        np.mean(
+            [
+                _calibration_gap(
+                    confidence, random.random(len(confidence)) < confidence, equal_width
+                )
+                for _ in range(FLOOR_DRAWS)
+            ]
+        )
+    )
+
+
+def kullback_leibler(
+    log_probabilities: LogProbabilities, other: LogProbabilities
+) -> float:
+    """Return the mean over examples of sum_c p_c log(p_c / q_c), q being `other`.
+
+    It is in nats, and 0 where a p_c is.
+    """
+    p = _probabilities(log_probabilities)
+    difference = log_probabilities.astype(np.float64) - other.astype(np.float64)
+    return float((p * np.where(p > 0, difference, 0.0)).sum(-1).mean())
 
 
 def classwise_calibration_error(

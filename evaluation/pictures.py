@@ -1,31 +1,25 @@
 """Pictures of scores: calibration, uncertainty, sampling error, robustness."""
 
-from collections.abc import Callable
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from evaluation import measures
+from evaluation.curves import ORDERS, SHOWN, sample_counts
 from evaluation.measures import Samples
 from evaluation.predictions import Predictions
-from evaluation.scores import Severities, errors_by_samples
+from evaluation.scores import UNCERTAINTIES, Severities, errors_by_samples
+from training.record.pictures import COLUMN, PAGE, PALETTE
 
-COLOURS: dict[str, str] = dict(
-    zip(
-        ("plain", "scaling", "pooling", "mc", "shared_mc", "gaussian"),
-        ("tab:gray", "tab:orange", "tab:green", "tab:blue", "tab:purple", "tab:red"),
-        strict=True,
-    )
-)
+RULES = ("mc", "scaling", "pooling", "gaussian", "shared_mc", "plain")
+COLOURS: dict[str, str] = dict(zip(RULES, PALETTE))
 CORRUPTED_SCORES = ("accuracy", "ECE, equal width")
-ORDERS = 20
 
 
 def plot_reliability(predictions: Predictions) -> Figure:
     """Plot accuracy against confidence in each bin, above a histogram of confidence."""
     count = len(predictions.by_inference)
-    figure = Figure(figsize=(1 + 3.1 * count, 4.2), layout="constrained")
+    figure = Figure(figsize=(0.6 + 2.1 * count, 3.0), layout="constrained")
     grid = figure.subplots(
         2, count, sharex=True, sharey="row", squeeze=False, height_ratios=(3, 1)
     )
@@ -36,10 +30,10 @@ def plot_reliability(predictions: Predictions) -> Figure:
         bins = measures.reliability(predicted, predictions.labels)
         confidence, accuracy, _ = bins.T
         above.plot((0, 1), (0, 1), color="black", linewidth=0.8)
-        above.vlines(confidence, confidence, accuracy, color="tab:red", alpha=0.6)
+        above.vlines(confidence, confidence, accuracy, color=PALETTE[1], alpha=0.6)
         above.plot(confidence, accuracy, "o-", color=COLOURS[inference], markersize=4)
         error = measures.expected_calibration_error(predicted, predictions.labels)
-        above.set_title(f"{inference}: ECE {error:.4f}", fontsize=10)
+        above.set_title(f"{inference}: ECE {error:.4f}")
         edges = np.linspace(0, 1, measures.BINS + 1)
         below.hist(np.exp(predicted.max(-1)), edges, color=COLOURS[inference])
         below.set(xlabel="confidence", yscale="log")
@@ -50,7 +44,7 @@ def plot_reliability(predictions: Predictions) -> Figure:
 
 def plot_risk_coverage(predictions: Predictions) -> Figure:
     """Plot the error among the most confident examples against their share of all."""
-    figure = Figure(figsize=(5.5, 4), layout="constrained")
+    figure = Figure(figsize=(COLUMN, 2.6), layout="constrained")
     axes = figure.subplots()
     for inference, samples in predictions.by_inference.items():
         predicted = measures.averaged(samples)
@@ -73,9 +67,9 @@ def plot_error_by_samples(predictions: Predictions, sampled: str) -> Figure:
     Srivastava et al. 2014.
     """
     samples = predictions.by_inference[sampled]
-    counts = sorted({*np.geomspace(1, len(samples), 16).round().astype(int).tolist()})
+    counts = sample_counts(len(samples))
     found = errors_by_samples(samples, predictions.labels, counts, ORDERS)
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = Figure(figsize=(PAGE, 2.8), layout="constrained")
     names = ("test error", "negative log-likelihood")
     for index, (axes, name) in enumerate(zip(figure.subplots(1, 2), names)):
         values = found[..., index]
@@ -89,30 +83,24 @@ def plot_error_by_samples(predictions: Predictions, sampled: str) -> Figure:
         axes.set(xlabel="samples averaged", ylabel=name, xscale="log")
         axes.xaxis.set_major_formatter("{x:g}")
         axes.grid(alpha=0.3)
-    figure.axes[0].legend(fontsize="small")
+    figure.axes[0].legend()
     return figure
 
 
 def plot_entropies(inside: Samples, outside: Samples, names: tuple[str, str]) -> Figure:
     """Plot histograms of the uncertainties on the run's test set and on another."""
-    uncertainties: dict[str, Callable] = {
-        "predictive entropy": lambda samples: measures.entropy(
-            measures.averaged(samples)
-        ),
-        "mutual information": measures.mutual_information,
-    }
-    figure = Figure(figsize=(10, 3.8), layout="constrained")
-    for axes, (name, of) in zip(figure.subplots(1, 2), uncertainties.items()):
-        values = of(inside), of(outside)
+    figure = Figure(figsize=(PAGE, 2.7), layout="constrained")
+    for axes, name in zip(figure.subplots(1, 2), SHOWN):
+        values = tuple(map(UNCERTAINTIES[name], (inside, outside)))
         edges = np.linspace(0, max(part.max() for part in values) + 1e-6, 41)
-        for part, label, colour in zip(values, names, ("tab:blue", "tab:orange")):
+        for part, label, colour in zip(values, names, PALETTE[:2]):
             weights = np.full(len(part), 1 / len(part))
             axes.hist(
                 part, edges, weights=weights, alpha=0.6, color=colour, label=label
             )
         auroc = measures.out_of_distribution_auroc(*values)
         axes.set(xlabel=f"{name} (nats)", yscale="log")
-        axes.set_title(f"AUROC {auroc:.3f}", fontsize=10)
+        axes.set_title(f"AUROC {auroc:.3f}")
     figure.axes[0].set_ylabel("fraction of examples")
     figure.axes[0].legend()
     return figure
@@ -129,7 +117,7 @@ def plot_corrupted(lines: dict[str, list[Severities]]) -> Figure:
     names = list(next(iter(lines.values()))[0])
     columns = min(len(names), 6)
     rows = -(-len(names) // columns)
-    size = (1 + 1.8 * columns, 0.9 + 3.4 * rows + 0.2 * len(lines))
+    size = (0.6 + 1.07 * columns, 0.6 + 2.2 * rows + 0.16 * len(lines))
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(2 * rows, columns, sharex=True, squeeze=False)
     for index, name in enumerate(names):
@@ -138,13 +126,13 @@ def plot_corrupted(lines: dict[str, list[Severities]]) -> Figure:
             _plot_severities(axes, name, score, lines)
             if column == 0:
                 axes.set_ylabel(score)
-        grid[2 * row, column].set_title(name.replace("_", " "), fontsize=9)
+        grid[2 * row, column].set_title(name.replace("_", " "))
     for axes in grid[::2, :].flat[len(names) :], grid[1::2, :].flat[len(names) :]:
         for empty in axes:
             empty.axis("off")
-    figure.supxlabel("severity, 0: clean", fontsize=10)
+    figure.supxlabel("severity, 0: clean")
     handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", fontsize="small")
+    figure.legend(handles, labels, loc="outside upper left")
     return figure
 
 
@@ -167,7 +155,7 @@ def _plot_severities(
     """Plot one score of one corruption: a line for each label."""
     for number, (label, runs) in enumerate(lines.items()):
         values = np.asarray([run[name][score] for run in runs])
-        colour = COLOURS[label] if label in COLOURS else f"C{number}"
+        colour = COLOURS[label] if label in COLOURS else PALETTE[number % len(PALETTE)]
         axes.plot(values.mean(0), color=colour, label=label, marker=".")
         low, high = values.min(0), values.max(0)
         axes.fill_between(range(len(low)), low, high, color=colour, alpha=0.2)

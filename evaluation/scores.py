@@ -30,6 +30,9 @@ SCORES: dict[str, Callable[..., float]] = {
         measures.classwise_calibration_error, edges=measures.equal_mass
     ),
 }
+FLOOR = "ECE, equal width, of a perfect predictor"
+REFERENCE = "mc"
+DIVERGENCE = f"divergence from {REFERENCE}"
 TEMPERED = ("negative log-likelihood", "Brier score", "ECE, equal width")
 UNCERTAINTIES: dict[str, Callable[[Samples], PerExample]] = {
     "predictive entropy": lambda samples: measures.entropy(measures.averaged(samples)),
@@ -46,11 +49,29 @@ def score(samples: Samples, labels: Labels) -> ScoresByName:
     confidence = np.exp(predicted.max(-1))
     return {
         **{name: function(predicted, labels) for name, function in SCORES.items()},
+        FLOOR: measures.calibration_error_floor(predicted),
         "AURC": measures.area_under_risk_coverage(confidence, correct),
         **{
             name: float(uncertainty(samples).mean())
             for name, uncertainty in UNCERTAINTIES.items()
         },
+    }
+
+
+def score_divergence(by_inference: dict[str, Samples]) -> dict[str, ScoresByName]:
+    """Return how far each rule is from the average over masks that it approximates.
+
+    It is the Kullback-Leibler divergence KL(mc || rule) in nats, averaged over
+    examples; without `mc` among the rules there is none.
+    """
+    if REFERENCE not in by_inference:
+        return {rule: {} for rule in by_inference}
+    reference = measures.averaged(by_inference[REFERENCE])
+    return {
+        rule: {
+            DIVERGENCE: measures.kullback_leibler(reference, measures.averaged(samples))
+        }
+        for rule, samples in by_inference.items()
     }
 
 

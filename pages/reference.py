@@ -15,7 +15,6 @@ from pages.formulas import typeset
 from pages.sites import models_page
 from pages.table import kinds, options, sections, table
 from training.config import Config
-from training.flag_text import value_text
 
 ROOT = Path(__file__).parent.parent
 FRAMEWORKS = ("nnx", "linen", "equinox")  # modules of `dropout` that attach a plan
@@ -135,7 +134,7 @@ def flags_page() -> str:
 
 def flag_cells(item: Field) -> tuple[str, ...]:
     """Return the cells of one flag's line."""
-    default = value_text(item.default)
+    default = str(item.default)
     return (
         f"`--{item.name}`",
         f"`{default}`" if default else "",

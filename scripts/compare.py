@@ -8,14 +8,19 @@
 
 All flags of train.py hold for every arm. With both --plans and --arms, every plan is
 combined with every arm. Arms are paired by seed: they share the initialisation, the
-order of the data, and the masks of equal sites. All arms are compared with the first.
+order of the data, and the masks of equal sites. All arms are compared with the first;
+`--versus=none` compares each with the plan `none` at the same other flags:
+
+    python scripts/compare.py --plans='none; fc:bernoulli:0.5' --versus=none \\
+        --arms='--train_examples=200; --train_examples=1000'
+
 Rerun the same command to resume a stopped comparison. Every run, `study.json`,
-`results.parquet` and `table.md` are written to --workdir.
+`results.parquet`, `results.csv`, `table.md` and `table.tex` are written to --workdir.
 """
 
 from absl import flags
 
-from studies.arms import compared_arms, comparison_directory
+from studies.arms import compared_arms, comparison_directory, parse_versus
 from studies.flags import define_study_flags, given_study_request
 from studies.study import collect, pending, show_table, study_of, train_tasks
 from training.flags import define_config_flags
@@ -29,6 +34,12 @@ PLANS = flags.DEFINE_string(
 ARMS = flags.DEFINE_string(
     "arms", "", "arms as [name] --flag=value ..., separated by semicolons"
 )
+VERSUS = flags.DEFINE_string(
+    "versus",
+    "",
+    "arm to compare the others with, or a plan or flags: those of each arm's own flags "
+    "or plan (default: the first arm)",
+)
 
 
 def main(arguments: list[str]) -> None:
@@ -38,7 +49,8 @@ def main(arguments: list[str]) -> None:
     request = given_study_request()
     arms = compared_arms(request.base, PLANS.value, ARMS.value)
     question = f"Which is better: {', '.join(arm.name for arm in arms)}?"
-    study = study_of(request, arms, question, comparison_directory(arms))
+    versus = parse_versus(VERSUS.value, arms)
+    study = study_of(request, arms, question, comparison_directory(arms), versus)
     train_tasks(study, pending(study, request.members), request)
     show_table(study, collect(study))
 

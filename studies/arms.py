@@ -24,11 +24,13 @@ class Arm(NamedTuple):
         name: its name in tables.
         config: the canonical configuration.
         stop: one of `STOPS`.
+        parts: its plan and its flags as they were given, of which its name is made.
     """
 
     name: str
     config: Config
     stop: str = "last"
+    parts: tuple[str, str] = ("", "")
 
 
 class Trial(NamedTuple):
@@ -96,6 +98,32 @@ def compared_arms(base: Config, plans: str, arms: str) -> list[Arm]:
     return found
 
 
+def parse_versus(text: str, arms: list[Arm]) -> dict[str, str]:
+    """Return, by the name of an arm, the name of the arm that it is compared with.
+
+    Args:
+        text: the name of an arm, with which all are compared; or a plan or a name of
+            flags, which each arm is compared with at its own flags or plan; or empty
+            for the first arm.
+        arms: the arms of the study.
+
+    Raises:
+        ValueError: the text names neither.
+    """
+    names = {arm.parts: arm.name for arm in arms}
+    if not text or text in names.values():
+        other = text or arms[0].name
+        return {name: other for name in names.values() if name != other}
+    given = [part for arm in arms for part in arm.parts if part]
+    lookup("arm of --versus", text, dict.fromkeys([*names.values(), *given]))
+    found = {}
+    for (plan, flags), name in names.items():
+        for block in ((text, flags), (plan, text)):
+            if block in names and names[block] != name:
+                found[name] = names[block]
+    return found
+
+
 def comparison_directory(arms: list[Arm]) -> str:
     """Return `runs/compare-<digest of the arms>`, whatever the seeds are."""
     text = "\n".join(f"{arm.name} {arm.stop} {flag_lines(arm.config)}" for arm in arms)
@@ -121,8 +149,9 @@ def _arm(base: Config, plan: tuple[str, dict], flags: tuple[str, dict]) -> Arm:
         raise ValueError(
             "--stop=best_validation: expected --validation_examples above 0."
         )
-    name = " | ".join(part for part in (plan[0], flags[0]) if part)
-    return Arm(name or config.dropout, config, stop)
+    parts = (plan[0], flags[0])
+    name = " | ".join(part for part in parts if part)
+    return Arm(name or config.dropout, config, stop, parts)
 
 
 def changed(config: Config, values: dict[str, str]) -> Config:

@@ -1,6 +1,6 @@
-"""The table of a study: each arm's measures and its differences to the first arm."""
+"""The numbers of a study's table: each arm's measures, compared with another arm's."""
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,21 +11,30 @@ from studies.outcomes import correctly_classified
 from studies.statistics import (
     Estimate,
     Test,
-    crossed_bootstrap,
+    crossed_t,
+    equivalence,
     holm,
     interval,
     mcnemar,
     paired_t,
 )
 
+MARGIN = 0.2  # In points of test error: the smallest difference that matters.
+Versus = Mapping[str, str]
+
 
 class Quantity(NamedTuple):
-    """A measure in a table, with its column in the results, its factor and digits."""
+    """A measure in a table, with its column in the results, its factor and digits.
+
+    Attributes:
+        tested: whether it has intervals and tests, or is shown as a mean alone.
+    """
 
     name: str
     column: str
     scale: float = 1.0
     digits: int = 2
+    tested: bool = True
 
 
 QUANTITIES = (
@@ -33,24 +42,29 @@ QUANTITIES = (
     Quantity("train-test gap, %", "gap", 100),
     Quantity("NLL", "nll", digits=4),
     Quantity("ECE, %", "ece", 100),
+    Quantity("ECE floor, %", "ece_floor", 100, tested=False),
 )
-TIMES = (
-    Quantity("epochs to target", "epochs_to_target"),
-    Quantity("seconds to target", "seconds_to_target"),
-)
+# Members of one program share its pace, so their seconds are not independent.
+SECONDS = Quantity("seconds to target", "seconds_to_target", tested=False)
 
 
 class Line(NamedTuple):
-    """A measure of one arm, compared with the first arm.
+    """A measure of one arm, compared with another arm.
 
     Attributes:
         seeds: the number of seeds with the measure; not all may reach a target.
         of: the number of seeds of the arm.
         value: the mean and its interval over seeds; None if no seed has the measure.
-        test: the paired difference to the first arm; None for the first arm itself.
-        corrected: the p-value of `test` after Holm's correction over the arms.
+        versus: the arm of the comparison; empty if there is none.
+        test: the paired difference to that arm.
+        deviation: the standard deviation of the paired differences.
+        corrected: the p-value of `test` after Holm's correction over the table.
+        family: the number of tests in the table.
         examples: the p-value over seeds and test examples (McNemar's test with one
             seed), where known.
+        equal: the p-value of the claim that the errors differ by less than the
+            margin, after Holm's correction over the arms.
+        margin: that margin, in points of test error.
     """
 
     quantity: Quantity
@@ -58,49 +72,74 @@ class Line(NamedTuple):
     seeds: int
     of: int
     value: Estimate | None
+    versus: str = ""
     test: Test | None = None
+    deviation: float | None = None
     corrected: float | None = None
+    family: int = 0
     examples: float | None = None
+    equal: float | None = None
+    margin: float = MARGIN
 
 
-def compare(table: pl.DataFrame, directory: Path) -> list[Line]:
-    """Return the lines of a study's table by quantity, starting with the first arm."""
-    arms = table["arm"].unique(maintain_order=True).to_list()
-    reached = table["epochs_to_target"].is_not_null().any()
-    return [
-        line
-        for quantity in QUANTITIES + (TIMES if reached else ())
-        for line in _compare_quantity(table, arms, quantity, directory)
-    ]
+def first_arm(arms: Sequence[str]) -> Versus:
+    """Return the comparison of all arms with the first."""
+    return {arm: arms[0] for arm in arms[1:]}
 
 
-def _compare_quantity(
-    table: pl.DataFrame, arms: list[str], quantity: Quantity, directory: Path
+def compare(
+    table: pl.DataFrame, directory: Path, versus: Versus, margin: float = MARGIN
 ) -> list[Line]:
-    lines = [_line(table, arms[0], arm, quantity) for arm in arms]
-    tested = [line for line in lines if line.test]
-    corrected = iter(holm([line.test.p for line in tested if line.test]))
+    """Return the lines of a study's table by quantity, each arm once in each.
+
+    Args:
+        table: the rows of the study.
+        directory: where the records of its runs are.
+        versus: by arm, the other arm with which it is compared.
+        margin: the largest difference in test error that counts as equal, in points.
+    """
+    table, quantities = _with_times(table)
+    arms = table["arm"].unique(maintain_order=True).to_list()
     lines = [
-        line._replace(corrected=next(corrected)) if line.test else line
-        for line in lines
+        _line(table, versus, arm, quantity) for quantity in quantities for arm in arms
     ]
-    if quantity.column != "test_error":
-        return lines
-    return [
-        line._replace(examples=_over_examples(table, arms[0], line.arm, directory))
-        for line in lines
-    ]
+    lines = [_with_error_tests(table, line, directory, margin) for line in lines]
+    return _corrected(lines)
 
 
-def _line(table: pl.DataFrame, first: str, arm: str, quantity: Quantity) -> Line:
+def _with_times(table: pl.DataFrame) -> tuple[pl.DataFrame, tuple[Quantity, ...]]:
+    """Add the epochs to the target up to those that all runs have, and return all.
+
+    A seed that does not arrive counts with that number of epochs (a restricted mean),
+    since leaving it out would favour the arm of which fewer arrive.
+    """
+    if not table["epochs_to_target"].is_not_null().any():
+        return table, QUANTITIES
+    most = float(np.min(table["epochs_followed"].drop_nulls().to_numpy()))
+    reached = pl.col("epochs_to_target").fill_null(most).clip(upper_bound=most)
+    name = f"epochs to target, at most {most:g}"
+    return table.with_columns(restricted_epochs=reached), (
+        *QUANTITIES,
+        Quantity(name, "restricted_epochs"),
+        SECONDS,
+    )
+
+
+def _line(table: pl.DataFrame, versus: Versus, arm: str, quantity: Quantity) -> Line:
     rows = table.filter(arm=arm)
+    times = quantity.column in ("restricted_epochs", SECONDS.column)
+    having = rows["epochs_to_target"] if times else rows[quantity.column]
     values = rows[quantity.column].drop_nulls().to_numpy() * quantity.scale
     value = interval(values) if len(values) else None
-    line = Line(quantity, arm, len(values), len(rows), value)
-    both = paired(table, first, arm, quantity.column)
-    if arm == first or not len(both):
+    line = Line(quantity, arm, having.count(), len(rows), value)
+    if not quantity.tested or arm not in versus:
         return line
-    return line._replace(test=paired_t((both[:, 1] - both[:, 0]) * quantity.scale))
+    both = paired(table, versus[arm], arm, quantity.column) * quantity.scale
+    if not len(both):
+        return line
+    gains = both[:, 1] - both[:, 0]
+    deviation = float(gains.std(ddof=1)) if len(gains) > 1 else None
+    return line._replace(versus=versus[arm], test=paired_t(gains), deviation=deviation)
 
 
 def paired(table: pl.DataFrame, first: str, arm: str, column: str) -> np.ndarray:
@@ -114,12 +153,25 @@ def paired(table: pl.DataFrame, first: str, arm: str, column: str) -> np.ndarray
     return one.join(other, on="seed", suffix="_other").sort("seed").to_numpy()[:, 1:]
 
 
+def _with_error_tests(
+    table: pl.DataFrame, line: Line, directory: Path, margin: float
+) -> Line:
+    """Add what is tested on the test error alone: examples, and equivalence."""
+    if line.quantity.column != "test_error" or not line.test:
+        return line
+    both = 100 * paired(table, line.versus, line.arm, "test_error")
+    return line._replace(
+        examples=_over_examples(table, line.versus, line.arm, directory),
+        equal=equivalence(both[:, 1] - both[:, 0], margin) if len(both) > 1 else None,
+        margin=margin,
+    )
+
+
 def _over_examples(
     table: pl.DataFrame, first: str, arm: str, directory: Path
 ) -> float | None:
-    last = table.filter(stop="last")
-    runs = paired(last, first, arm, "run")
-    if arm == first or not len(runs):
+    runs = paired(table.filter(stop="last"), first, arm, "run")
+    if not len(runs):
         return None
     right = [
         np.stack([correctly_classified(directory / str(run)) for run in column])
@@ -127,72 +179,19 @@ def _over_examples(
     ]
     if len(runs) == 1:
         return mcnemar(right[0][0], right[1][0])
-    return crossed_bootstrap(*right).p
+    return crossed_t(*right).p
 
 
-HEADER = ("arm", "mean", "difference", "p", "p, Holm", "p, examples")
-
-
-def cells(lines: list[Line]) -> dict[str, list[tuple[str, ...]]]:
-    """Return the text of the table, one row per arm for each quantity."""
-    found: dict[str, list[tuple[str, ...]]] = {}
-    for line in lines:
-        found.setdefault(line.quantity.name, []).append(_row(line))
-    return found
-
-
-def _row(line: Line) -> tuple[str, ...]:
-    digits = line.quantity.digits
-    count = f" ({line.seeds}/{line.of})" if line.seeds < line.of else ""
-    return (
-        line.arm,
-        _optional(line.value, lambda value: _estimate(value, digits, "")) + count,
-        _optional(line.test, lambda test: _estimate(test.difference, digits, "+")),
-        _optional(line.test, lambda test: p_text(test.p)),
-        _optional(line.corrected, p_text),
-        _optional(line.examples, p_text),
-    )
-
-
-def _optional(value, text: Callable[..., str]) -> str:
-    return "-" if value is None else text(value)
-
-
-def _estimate(value: Estimate, digits: int, sign: str) -> str:
-    mean = f"{value.mean:{sign}.{digits}f}"
-    half = value.high - value.mean
-    return f"{mean} ± {half:.{digits}f}" if np.isfinite(half) else mean
-
-
-def p_text(p: float) -> str:
-    """Return a p-value as text with two digits, or `<0.0001`."""
-    return f"{p:.2g}" if p >= 0.0001 else "<0.0001"
-
-
-NOTE = (
-    "±: 95 % interval over seeds (Student's t). Difference: to the first arm, paired "
-    "by seed; p: paired t; Holm: corrected over the arms of one measure. p, examples: "
-    "over seeds and test examples (crossed bootstrap; McNemar's exact with one seed). "
-    "(5/8): five of eight seeds reach the target; the mean is theirs."
-)
-
-
-def conclusion(lines: list[Line]) -> list[str]:
-    """Return a sentence for each arm on whether its error differs from the first's."""
-    first = lines[0].arm
+def _corrected(lines: list[Line]) -> list[Line]:
+    """Return the lines with p-values after Holm's correction over all of them."""
+    p = holm([line.test.p for line in lines if line.test])
+    tests = iter(p)
+    equal = iter(holm([line.equal for line in lines if line.equal is not None]))
     return [
-        f"{line.arm}: {_verdict(line)} {first}"
+        line._replace(
+            corrected=next(tests) if line.test else None,
+            equal=next(equal) if line.equal is not None else None,
+            family=len(p),
+        )
         for line in lines
-        if line.quantity.column == "test_error" and line.test
     ]
-
-
-def _verdict(line: Line) -> str:
-    assert line.test and line.corrected is not None
-    difference = f"{_estimate(line.test.difference, 2, '+')} points"
-    p = p_text(line.corrected)
-    found = f"{difference}, Holm's p {p if p[0] == '<' else f'= {p}'}"
-    if line.corrected >= 0.05:
-        return f"no difference in test error found ({found}) to"
-    word = "lower" if line.test.difference.mean < 0 else "higher"
-    return f"{word} test error ({found}) than"

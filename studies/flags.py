@@ -7,6 +7,7 @@ from dataclasses import replace
 from absl import flags
 
 from studies.arms import check_printable
+from studies.comparison import MARGIN
 from studies.engines import ENGINES
 from studies.study import StudyRequest
 from training.canonical import canonical
@@ -27,6 +28,10 @@ def define_study_flags(seeds: str) -> None:
         "target", 0.0, "accuracy in [0, 1]; measures the time to reach it (0: none)",
         0.0, 1.0,
         module_name=STUDY,
+    )  # fmt: skip
+    flags.DEFINE_float(
+        "margin", MARGIN, "largest difference in test error that counts as equal, in "
+        "points (100 times a fraction)", module_name=STUDY,
     )  # fmt: skip
     flags.DEFINE_string(
         "question", "", "question that the study asks, printed in its report",
@@ -59,8 +64,15 @@ def given_study_request() -> StudyRequest:
         seeds=parse_seeds(given.seeds),
         workdir=given.workdir,
         target=values.target,
+        margin=_positive(values.margin),
         members=values.members,
         engine=values.engine,
         address=values.address,
         command=shlex.join(["python", *sys.argv]),
     )
+
+
+def _positive(margin: float) -> float:
+    if not 0 < margin < 100:
+        raise ValueError(f"--margin={margin}: expected a number of points in (0, 100).")
+    return margin

@@ -9,7 +9,11 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool
 
-from evaluation.measures import expected_calibration_error, negative_log_likelihood
+from evaluation.measures import (
+    calibration_error_floor,
+    expected_calibration_error,
+    negative_log_likelihood,
+)
 from studies.arms import Trial
 from studies.records import RunRecord, read_predictions, read_record
 from training.config import Config
@@ -24,9 +28,10 @@ def outcome(trial: Trial, directory: Path, target: float) -> dict[str, Any]:
     """Return the row of a finished trial: its identity, its flags and its measures.
 
     `test_error`, `gap` (test minus train error), `nll` and `ece` belong to the step
-    that counts. `epochs_to_target` and `seconds_to_target` (of training alone) are the
-    time until the accuracy first reaches `target`, on validation examples if there are
-    any and else on test examples. They are null if it never does.
+    that counts; `ece_floor` is the ECE of a perfect predictor. `epochs_to_target` and
+    `seconds_to_target` (of training alone) are the time until the accuracy first
+    reaches `target`, on validation examples if there are any and else on test examples.
+    They are null if it does not within `epochs_followed`, the epochs of the run.
     """
     workdir = directory / trial.run
     record = read_record(workdir)
@@ -66,6 +71,8 @@ def append(path: Path, rows: list[dict[str, Any]]) -> pl.DataFrame:
         table = table.unique(IDENTITY, keep="last", maintain_order=True)
         with replacing(path) as temporary:
             table.write_parquet(temporary)
+        with replacing(path.with_suffix(".csv")) as temporary:
+            table.write_csv(temporary)
     return table
 
 
@@ -102,6 +109,7 @@ def _at_the_end(record: RunRecord) -> dict[str, Any]:
         "gap": summary["train_accuracy"] - summary["test_accuracy"],
         "nll": negative_log_likelihood(found, labels),
         "ece": expected_calibration_error(found, labels),
+        "ece_floor": calibration_error_floor(found),
     }
 
 
@@ -125,6 +133,7 @@ def _at_best_validation(lines: list[Line], workdir: Path) -> dict[str, Any]:
         "gap": train["accuracy"] - test["accuracy"],
         "nll": test["loss"],
         "ece": None,
+        "ece_floor": None,
     }
 
 
@@ -143,10 +152,14 @@ def _time_to(
     split = "validation" if config.validation_examples else "test"
     held_out = [line for line in lines if line["split"] == split]
     reached = [line for line in held_out if line["accuracy"] >= target]
+    # Not the epoch of the last line: a run that is not finite logs none any more.
+    epochs = [summary["steps"] * x["epoch"] / x["step"] for x in held_out[:1]]
+    followed = {"epochs_followed": epochs[0] if epochs else None}
     if not target or not reached or not summary["images_per_second"]:
-        return {"epochs_to_target": None, "seconds_to_target": None}
+        return {"epochs_to_target": None, "seconds_to_target": None, **followed}
     images = reached[0]["step"] * config.batch_size
     return {
+        **followed,
         "epochs_to_target": reached[0]["epoch"],
         "seconds_to_target": images / summary["images_per_second"],
     }

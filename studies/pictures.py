@@ -9,6 +9,8 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from studies.comparison import Line
+from studies.comparison_pictures import numeric_flags, plot_differences, plot_flag
 from studies.picture_data import (
     held_out_curves,
     plotted_arms,
@@ -18,13 +20,9 @@ from studies.picture_data import (
 )
 from studies.statistics import Estimate, interval
 from training.record.curves import plain_numbers, plot_rates
-from training.record.pictures import as_label, save_svg
+from training.record.pictures import COLUMN, PALETTE, as_label, save_pdf, save_svg
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart.
-COLOURS = (
-    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000",
-)  # fmt: skip
-MOST_CURVES = len(COLOURS)
+MOST_CURVES = len(PALETTE)
 MOST_BANDS = 3  # More hide each other.
 
 
@@ -37,15 +35,35 @@ class Picture(NamedTuple):
     figures: list[Figure]
 
 
-def pictures(table: pl.DataFrame, directory: Path) -> list[Picture]:
+def pictures(table: pl.DataFrame, lines: list[Line], directory: Path) -> list[Picture]:
     """Return all pictures for which the arms of a study have something to show."""
     made = (
+        differences(lines),
         learning_curves(table, directory),
         rate_response(table),
         rate_by_layer(table),
+        flag_response(table),
         schedules(table, directory),
     )
     return [picture for picture in made if picture]
+
+
+def differences(lines: list[Line]) -> Picture | None:
+    """Plot the difference of each arm in test error, with its interval."""
+    figure = plot_differences(lines)
+    caption = (
+        "Bars are 95 % intervals over seeds; a filled point has p < 0.05 after Holm's "
+        "correction; within the grey band errors count as equal."
+    )
+    title = "Differences in test error"
+    return Picture("differences", title, caption, [figure]) if figure else None
+
+
+def flag_response(table: pl.DataFrame) -> Picture | None:
+    """Plot test error over each flag of numbers in which the arms differ."""
+    figures = [plot_flag(table, flag) for flag in numeric_flags(table)]
+    caption = "Bars are 95 % intervals over seeds."
+    return Picture("flags", "Error over flags", caption, figures) if figures else None
 
 
 def learning_curves(table: pl.DataFrame, directory: Path) -> Picture | None:
@@ -56,7 +74,7 @@ def learning_curves(table: pl.DataFrame, directory: Path) -> Picture | None:
         return None
     figures, (loss, error) = zip(*(_panel() for _ in range(2)))
     spread = _band if len(curves) <= MOST_BANDS else _bar_at_end
-    for colour, (arm, (epochs, losses, errors)) in zip(COLOURS, curves.items()):
+    for colour, (arm, (epochs, losses, errors)) in zip(PALETTE, curves.items()):
         for axes, values in ((loss, losses), (error, 100 * errors)):
             axes.plot(epochs, values.mean(0), color=colour, label=_in_lines(arm))
             if len(values) > 1:
@@ -79,7 +97,7 @@ def rate_response(table: pl.DataFrame) -> Picture | None:
     if not curves:
         return None
     figure, axes = _panel()
-    for colour, (name, found) in zip(COLOURS, curves.items()):
+    for colour, (name, found) in zip(PALETTE, curves.items()):
         estimates = [interval(100 * point.errors) for point in found]
         axes.errorbar(
             [point.rate for point in found],
@@ -123,7 +141,7 @@ def schedules(table: pl.DataFrame, directory: Path) -> Picture | None:
         return None
     figures = []
     for arm, curves in rates.items():
-        figure, axes = _panel(height=2.8)
+        figure, axes = _panel(height=2.2)
         plot_rates(axes, curves)
         axes.set_title(_in_lines(arm), fontsize="small")
         figures.append(figure)
@@ -131,15 +149,16 @@ def schedules(table: pl.DataFrame, directory: Path) -> Picture | None:
 
 
 def save(picture: Picture, directory: Path) -> list[str]:
-    """Write each figure as SVG, reproducibly, and return the names of the files."""
+    """Write each figure as SVG and PDF, and return the names of the SVG files."""
     names = [f"{picture.name}-{index}.svg" for index in range(len(picture.figures))]
     for name, figure in zip(names, picture.figures):
         save_svg(figure, directory / name)
+        save_pdf(figure, directory / Path(name).with_suffix(".pdf"))
     return names
 
 
-def _panel(height: float = 3.8) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(5, height), layout="constrained")
+def _panel(height: float = 2.9) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(COLUMN, height), layout="constrained")
     return figure, figure.subplots()
 
 

@@ -164,7 +164,15 @@ def population_mesh(text: str, members: int) -> str:
 def member_of(config: Config) -> Member:
     """Return the traced values of a run, as a member of its program's population."""
     factor = config.rate_factor * unit_plan(config.dropout)[1]
-    return Member(config.seed, factor, config.learning_rate, config.weight_decay)
+    return Member(
+        config.seed,
+        factor,
+        config.learning_rate,
+        config.weight_decay,
+        config.init_seed,
+        config.data_seed,
+        config.mask_seed,
+    )
 
 
 def member_summary(

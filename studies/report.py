@@ -12,6 +12,7 @@ import polars as pl
 from markdown_it import MarkdownIt
 
 from studies.comparison import compare
+from studies.looks import read_looks, remarks
 from studies.outcomes import read_results
 from studies.pictures import Picture, pictures, save
 from studies.study import RESULTS
@@ -20,6 +21,7 @@ from training.own_files import load_plugins
 from training.record.claim import check_no_links
 from training.record.files import replacing, write_atomically
 from training.record.markdown import fenced, literal
+from training.record.pictures import article_style
 
 STYLE = (Path(__file__).parent / "report.css").read_text()
 EVALUATION = "evaluation.md"
@@ -54,15 +56,18 @@ def section(directory: Path, images: Path, prefix: str) -> str:
     if not (directory / STUDY).exists():
         return evaluated(directory, images, prefix)
     record, table = read_study(directory)
-    made = [p._replace(name=prefix + p.name) for p in pictures(table, directory)]
     seeds = record["seeds"]
-    lines = compare(table, directory)
+    lines = compare(table, directory, record["versus"], record["margin"])
+    said = (*record["remarks"], *remarks(read_looks(directory)))
+    with article_style():
+        made = pictures(table, lines, directory)
+        links = [_picture(p._replace(name=prefix + p.name), images) for p in made]
     parts = [
         f"# {literal(record['question'])}",
         f"{len(record['arms'])} arms, {len(seeds)} seeds "
         f"({', '.join(map(str, seeds))}), {len(table)} runs.",
-        f"## What was found\n\n{markdown(lines)}",
-        *[_picture(picture, images) for picture in made],
+        f"## What was found\n\n{markdown(lines, said)}",
+        *links,
         f"## Resolved plans\n\n{_plans(table, directory)}",
         f"## How to repeat it\n\n{fenced([record['command']])}",
         _versions(record["versions"]),
@@ -94,7 +99,8 @@ def read_study(directory: Path) -> tuple[dict[str, Any], pl.DataFrame]:
         load_plugins(",".join(_plugins(record)))
         order = pl.Enum([arm["name"] for arm in record["arms"]])
         is_asked = pl.col("seed").is_in(record["seeds"])
-    except (ValueError, KeyError, TypeError) as error:
+        _check_parts(record, table)
+    except (ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
         raise ValueError(
             f"{directory / STUDY} is damaged ({error!r}); expected the record of a "
             "study. Rerun the study's command to write it again."
@@ -108,6 +114,14 @@ def _plugins(record: dict[str, Any]) -> list[str]:
     lines = "\n".join(arm["flags"] for arm in record["arms"]).split("\n")
     named = (line.removeprefix(PLUGINS) for line in lines if line.startswith(PLUGINS))
     return list(dict.fromkeys(named))
+
+
+def _check_parts(record: dict[str, Any], table: pl.DataFrame) -> None:
+    """Check that a record and its rows have what this version writes."""
+    for name in ("question", "command", "versions", "versus", "margin", "remarks"):
+        record[name]
+    for name in ("epochs_followed", "ece_floor"):
+        table[name]
 
 
 def _check_holds_results(directory: Path) -> None:

@@ -5,17 +5,23 @@ what it draws is a function of the seed, of a sample's number and of the losses 
 """
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+)
 from optuna.trial import TrialState
 
-from studies.space import Choices, Sample, Space
+from studies.space import Choices, Range, Sample, Space
 from training.record.files import Damaged
 
 
-def open_search(directory: Path) -> optuna.Study:
-    """Open the search in `optuna.db`, or start a new one there.
+def open_search(directory: Path, name: str = "search") -> optuna.Study:
+    """Open the search of that name in `optuna.db`, or start a new one there.
 
     Raises:
         Damaged: the file is no database of a search.
@@ -24,7 +30,7 @@ def open_search(directory: Path) -> optuna.Study:
     path = directory / "optuna.db"
     try:
         return optuna.create_study(
-            storage=f"sqlite:///{path}", study_name="search", load_if_exists=True
+            storage=f"sqlite:///{path}", study_name=name, load_if_exists=True
         )
     except Exception as error:  # Of SQLAlchemy, SQLite and optuna.
         reason = str(error).partition("\n")[0]
@@ -68,6 +74,37 @@ def completed(search: optuna.Study) -> list[Sample]:
     return [_sample(t) for t in search.get_trials(states=(TrialState.COMPLETE,))]
 
 
+def record_points(
+    search: optuna.Study, space: Space, losses: Sequence[tuple[Sample, float]]
+) -> None:
+    """Add points that no search has asked for, with their losses, once each."""
+    known = completed(search)
+    distributions = {name: _distribution(d) for name, d in space.items()}
+    for sample, loss in losses:
+        if sample in known:
+            continue
+        values = {name: _within(space[name], text) for name, text in sample.items()}
+        search.add_trial(
+            optuna.trial.create_trial(
+                params=values, distributions=distributions, value=loss
+            )
+        )
+
+
+def _distribution(dimension: Choices | Range) -> BaseDistribution:
+    if isinstance(dimension, Choices):
+        return CategoricalDistribution(dimension.values)
+    low, high = dimension.low, dimension.high
+    return FloatDistribution(low, high, log=dimension.logarithmic)
+
+
+def _within(dimension: Choices | Range, text: str) -> str | float:
+    """Return a value, which rounding to a text may have moved out of its range."""
+    if isinstance(dimension, Choices):
+        return text
+    return min(max(float(text), dimension.low), dimension.high)
+
+
 def _add(search: optuna.Study, space: Space, seed: int) -> None:
     """Draw a sample from what is known, and add it to the search whole or not at all.
 
@@ -100,7 +137,7 @@ def _sample(trial: optuna.trial.FrozenTrial) -> Sample:
     return {name: _text(value) for name, value in trial.params.items()}
 
 
-def _suggest(trial: optuna.Trial, name: str, dimension) -> str | float:
+def _suggest(trial: optuna.Trial, name: str, dimension: Choices | Range) -> str | float:
     if isinstance(dimension, Choices):
         return trial.suggest_categorical(name, dimension.values)
     return trial.suggest_float(

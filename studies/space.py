@@ -15,6 +15,7 @@ from scipy.stats import qmc
 from dropout.grammar import lookup, split_outside
 
 GRID_POINTS = 5
+BORDER = 0.05  # The share of a range at each of its ends that counts as its border.
 DIGITS = 4  # Significant digits of a sample from a range.
 
 
@@ -124,6 +125,31 @@ def sample_points(sampler: str, space: Space, count: int, seed: int) -> list[Sam
     """
     points = lookup("sampler", sampler, SAMPLERS)(space, count, seed)
     return [dict(items) for items in dict.fromkeys(tuple(p.items()) for p in points)]
+
+
+def is_number(text: str) -> bool:
+    """Return whether a text reads as a number."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def at_border(dimension: Choices | Range, text: str) -> bool:
+    """Return whether a value lies in the outer 5 % of a range, or ends its numbers.
+
+    Of texts that are no numbers none is at a border.
+    """
+    if isinstance(dimension, Choices):
+        if not all(map(is_number, dimension.values)):
+            return False
+        numbers = [float(value) for value in dimension.values]
+        return float(text) in (min(numbers), max(numbers))
+    low, high, value = dimension.low, dimension.high, float(text)
+    if dimension.logarithmic:
+        low, high, value = log(low), log(high), log(value)
+    return not BORDER < (value - low) / (high - low) < 1 - BORDER
 
 
 def fill(template: str, sample: Sample) -> tuple[str, Sample]:

@@ -10,11 +10,12 @@ import polars as pl
 from rich.console import Console
 
 from studies.arms import Arm, Trial, trials
-from studies.comparison import compare
+from studies.comparison import MARGIN, Versus, compare
 from studies.engines import run_tasks
+from studies.looks import look
 from studies.outcomes import append, outcome
 from studies.populations import begun
-from studies.tables import markdown, show
+from studies.tables import latex, markdown, show
 from studies.tasks import Task, finished, group, program, shard
 from training.config import Config
 from training.flag_text import flag_lines
@@ -33,6 +34,7 @@ class StudyRequest(NamedTuple):
         seeds: the seeds of every arm.
         workdir: the directory of the study; empty for the script's own choice.
         target: the accuracy for which the time to reach it is measured; 0 for none.
+        margin: the largest difference in test error that counts as equal, in points.
         members: the most runs that one program trains.
         engine: one of `studies.engines.ENGINES`.
         address: the address of a Ray cluster.
@@ -44,6 +46,7 @@ class StudyRequest(NamedTuple):
     seeds: tuple[int, ...]
     workdir: str
     target: float
+    margin: float
     members: int
     engine: str
     address: str
@@ -56,6 +59,9 @@ class Study(NamedTuple):
     Attributes:
         target: the accuracy for which the time to reach it is measured; 0 for none.
         command: the command that repeats the study.
+        versus: by the name of an arm, the arm that it is compared with.
+        margin: the largest difference in test error that counts as equal, in points.
+        remarks: what its table says beside the comparison, as how arms were chosen.
     """
 
     question: str
@@ -64,6 +70,9 @@ class Study(NamedTuple):
     directory: Path
     target: float
     command: str
+    versus: Versus
+    margin: float = MARGIN
+    remarks: tuple[str, ...] = ()
 
     @property
     def trials(self) -> list[Trial]:
@@ -72,9 +81,13 @@ class Study(NamedTuple):
 
 
 def study_of(
-    request: StudyRequest, arms: Sequence[Arm], question: str, directory: str
+    request: StudyRequest,
+    arms: Sequence[Arm],
+    question: str,
+    directory: str,
+    versus: Versus,
 ) -> Study:
-    """Return the study of some arms.
+    """Return the study of some arms, compared as `versus` says.
 
     The question and workdir of the request, unless empty, replace those given here.
     """
@@ -85,6 +98,8 @@ def study_of(
         Path(request.workdir or directory),
         request.target,
         request.command,
+        versus,
+        request.margin,
     )
 
 
@@ -116,6 +131,9 @@ def claim(study: Study) -> None:
         ],
         "seeds": study.seeds,
         "target": study.target,
+        "versus": study.versus,
+        "margin": study.margin,
+        "remarks": study.remarks,
         "command": study.command,
         "versions": versions(),
     }
@@ -144,8 +162,11 @@ def collect(study: Study) -> pl.DataFrame:
 
 
 def show_table(study: Study, rows: pl.DataFrame) -> None:
-    """Print the table of a study and write it to `table.md`."""
-    lines = compare(rows, study.directory)
-    write_atomically(study.directory / "table.md", markdown(lines))
-    show(lines, Console())
+    """Print the table of a study, and write `table.md` and `table.tex`."""
+    lines = compare(rows, study.directory, study.versus, study.margin)
+    looks = look(study.directory, study.seeds)
+    text = markdown(lines, (*study.remarks, *looks))
+    write_atomically(study.directory / "table.md", text)
+    write_atomically(study.directory / "table.tex", latex(lines))
+    show(lines, Console(), looks)
     print(f"results in {study.directory / RESULTS}")

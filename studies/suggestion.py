@@ -10,10 +10,11 @@ import polars as pl
 from dropout import parse, resolve
 from dropout.grammar import parse_call
 from studies.arms import Arm, trials
-from studies.comparison import Line, compare, p_text
+from studies.comparison import Line, compare
 from studies.engines import run_tasks
 from studies.outcomes import outcome
 from studies.tasks import group
+from studies.verdicts import p_text
 from training.canonical import canonical
 from training.config import Config
 from training.experiment import prepare
@@ -96,7 +97,7 @@ def suggest(
         tables.append(train(arms, tuple(range(first, first + SEEDS)), directory))
         longest = max(longest, elapsed() - round_begin)
         round_begin = elapsed()
-    return plan, compare(pl.concat(tables), directory)
+    return plan, compare(pl.concat(tables), directory, {plan: "none"})
 
 
 def choose(base: Config, plans: list[str], directory: Path, elapsed: Elapsed) -> str:

@@ -1,16 +1,36 @@
-"""A sweep: a study whose arms are points of a space, sampled or searched for."""
+"""A sweep: families of arms, tuned alike on held-out examples, then tested once."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from studies.arms import Arm, changed
-from studies.outcomes import outcome
-from studies.search import ask, completed, open_search, tell
-from studies.space import Sample, fill, parse_space, sample_points
-from studies.study import Study, StudyRequest, claim, pending, study_of, train_tasks
-from training.canonical import canonical
-from training.config import Config
+import optuna
+
+from studies.comparison import first_arm
+from studies.families import Family, arm_of, arms_of, families, points_of
+from studies.search import ask, completed, open_search, record_points, tell
+from studies.selection import (
+    Point,
+    choice_lines,
+    scored,
+    validation_loss,
+    winners,
+    write_tuning,
+)
+from studies.space import Sample, parse_space
+from studies.study import (
+    Study,
+    StudyRequest,
+    claim,
+    collect,
+    pending,
+    show_table,
+    study_of,
+    train_tasks,
+)
+from studies.tasks import finished
+
+OPTUNA = "optuna"
+Samples = dict[str, list[Sample]]  # By the plan of a family.
 
 
 class Sweep(NamedTuple):
@@ -20,10 +40,11 @@ class Sweep(NamedTuple):
         plan: a plan that contains {names} of the space; empty for the base's plan.
         space: the text of the space.
         sampler: one of `studies.space.SAMPLERS`, or optuna.
-        samples: the number of points, unless they form a grid.
+        samples: the number of points of each family, unless they form a grid.
         batch: the number of points that optuna suggests at a time.
-        baseline: the plan of the first arm.
-        shard: the part `i/n` of the study that is trained.
+        baseline: the plan of the first family.
+        test_seeds: the seeds of the test, which choose nothing; none to choose nothing.
+        shard: the part `i/n` of the runs that is trained.
     """
 
     plan: str
@@ -32,77 +53,143 @@ class Sweep(NamedTuple):
     samples: int
     batch: int
     baseline: str
+    test_seeds: tuple[int, ...]
     shard: str
 
 
-def train_sweep(sweep: Sweep, request: StudyRequest) -> Study:
-    """Train the unfinished runs of a sweep and return it as a study.
+def sweep_study(sweep: Sweep, request: StudyRequest) -> None:
+    """Train the unfinished runs of a sweep, choose in each family, and test once.
 
     Raises:
-        ValueError: a plan, a space or a shard has another form.
+        ValueError: a plan, a space or a shard has another form, nothing is held out
+            to choose by, or a seed is to choose and to be tested.
     """
-    train = _train_search if sweep.sampler == "optuna" else _train_points
-    return train(sweep, request)
+    check_selection(sweep, request)
+    template = sweep.plan or request.base.dropout
+    found = families(template, parse_space(sweep.space), sweep.baseline)
+    tune = _search if sweep.sampler == OPTUNA else _points
+    samples = tune(sweep, request, found)
+    study = tuning_study(sweep, request, found, samples)
+    if not _whole(study):
+        return
+    if not sweep.test_seeds:
+        show_table(study, collect(study))
+        return
+    points = scored(found, samples, request.base, study.trials, study.directory)
+    write_tuning(points, study.directory)
+    _record(study.directory, points)
+    test = final_study(request, study, points, sweep.test_seeds)
+    print("\n".join(test.remarks))
+    train_tasks(test, pending(test, request.members, sweep.shard), request)
+    if _whole(test):
+        show_table(test, collect(test))
 
 
-def study_at(sweep: Sweep, request: StudyRequest, samples: list[Sample]) -> Study:
-    """Return the study of some points: the baseline, then one arm per point."""
-    base = request.base
-    baseline = Arm("baseline", _config_of(base, {"dropout": sweep.baseline}))
-    arms = {arm.name: arm for arm in (arm_of(sweep, base, s) for s in samples)}
-    name = f"{Path(base.dataset).stem}-{base.model.partition('(')[0]}"
-    question = f"Where in {sweep.space} is {sweep.plan} best?"
-    return study_of(request, [baseline, *arms.values()], question, f"runs/sweep-{name}")
+def check_selection(sweep: Sweep, request: StudyRequest) -> None:
+    """Check that a choice can be made without the test set, at seeds of its own.
 
-
-def arm_of(sweep: Sweep, base: Config, sample: Sample) -> Arm:
-    """Return the arm of a point: its plan and its flags."""
-    plan, values = fill(sweep.plan or base.dropout, sample)
-    name = " ".join([plan, *(f"--{flag}={value}" for flag, value in values.items())])
-    return Arm(name, _config_of(base, {"dropout": plan, **values}))
-
-
-def validation_loss(study: Study, arm: Arm) -> float:
-    """Return an arm's loss on the held-out examples, averaged over seeds."""
-    rows = [
-        outcome(trial, study.directory, 0.0)
-        for trial in study.trials
-        if trial.arm == arm.name
-    ]
-    return sum(row["validation_loss"] for row in rows) / len(rows)
-
-
-def _train_points(sweep: Sweep, request: StudyRequest) -> Study:
-    """Train the shard's part of all points."""
-    space = parse_space(sweep.space)
-    samples = sample_points(sweep.sampler, space, sweep.samples, request.base.seed)
-    study = study_at(sweep, request, samples)
-    train_tasks(study, pending(study, request.members, sweep.shard), request)
-    return study
-
-
-def _train_search(sweep: Sweep, request: StudyRequest) -> Study:
-    """Ask for points, train them and report their losses, until all are trained."""
-    base, space = request.base, parse_space(sweep.space)
-    if not base.validation_examples or sweep.shard != "0/1":
+    Raises:
+        ValueError: it cannot.
+    """
+    if sweep.sampler == OPTUNA and sweep.shard != "0/1":
+        raise ValueError(f"--shard={sweep.shard}: expected 0/1 with --sampler=optuna.")
+    chooses = sweep.test_seeds or sweep.sampler == OPTUNA
+    if chooses and not request.base.validation_examples:
         raise ValueError(
-            "--sampler=optuna: expected --validation_examples above 0, since a search "
-            "must not see the test set, and no --shard."
+            "--validation_examples=0: expected a number above 0, since a choice must "
+            "not see the test set (or --select=none, which chooses nothing)."
         )
-    study = study_at(sweep, request, [])
+    both = set(sweep.test_seeds) & set(request.seeds)
+    if both:
+        raise ValueError(
+            f"--test_seeds: {min(both)} is one of --seeds, too; expected seeds that "
+            "choose nothing."
+        )
+
+
+def tuning_study(
+    sweep: Sweep, request: StudyRequest, found: list[Family], samples: Samples
+) -> Study:
+    """Return the study of all points of all families, in which nothing is compared."""
+    base = request.base
+    name = f"{Path(base.dataset).stem}-{base.model.partition('(')[0]}"
+    arms = {arm.name: arm for arm in arms_of(base, samples, found)}
+    question = f"Where in {sweep.space} is {sweep.plan or base.dropout} best?"
+    return study_of(request, list(arms.values()), question, f"runs/sweep-{name}", {})
+
+
+def final_study(
+    request: StudyRequest, study: Study, points: list[Point], seeds: tuple[int, ...]
+) -> Study:
+    """Return the study of the chosen points at fresh seeds, against the baseline's."""
+    arms = [point.arm for point in winners(points)]
+    own = f"Is one of the tuned plans better than {arms[0].name}?"
+    return study._replace(
+        question=request.question or own,
+        arms=arms,
+        seeds=seeds,
+        versus=first_arm([arm.name for arm in arms]),
+        remarks=tuple(choice_lines(points, len(study.seeds))),
+    )
+
+
+def _points(sweep: Sweep, request: StudyRequest, found: list[Family]) -> Samples:
+    """Train the shard's part of the points of a grid or of a random sample."""
+    seed = request.base.seed
+    samples = {
+        family.plan: points_of(family, sweep.sampler, sweep.samples, seed)
+        for family in found
+    }
+    study = tuning_study(sweep, request, found, samples)
+    train_tasks(study, pending(study, request.members, sweep.shard), request)
+    return samples
+
+
+def _search(sweep: Sweep, request: StudyRequest, found: list[Family]) -> Samples:
+    """Ask for points of each family, train them and tell their losses, until all."""
+    samples: Samples = {family.plan: [] if family.space else [{}] for family in found}
+    study = tuning_study(sweep, request, found, samples)
     claim(study)
-    search = open_search(study.directory)
-    while len(completed(search)) < sweep.samples:
-        asked = ask(search, space, sweep.batch, sweep.samples, base.seed)
-        study = study_at(sweep, request, list(asked.values()))
-        train_tasks(study, pending(study, request.members), request)
-        for number, sample in asked.items():
-            tell(search, number, validation_loss(study, arm_of(sweep, base, sample)))
-    study = study_at(sweep, request, completed(search))
+    searches = {f: open_search(study.directory, f.plan) for f in found if f.space}
+    while left := [f for f, s in searches.items() if len(completed(s)) < sweep.samples]:
+        for family in left:
+            _search_on(sweep, request, family, searches[family])
+    samples |= {f.plan: completed(search) for f, search in searches.items()}
+    study = tuning_study(sweep, request, found, samples)
     train_tasks(study, pending(study, request.members), request)
-    return study
+    return samples
 
 
-def _config_of(base: Config, values: dict[str, str]) -> Config:
-    """Return the base with flags replaced by others, and without a workdir."""
-    return replace(canonical(changed(base, values)), workdir="")
+def _search_on(
+    sweep: Sweep, request: StudyRequest, family: Family, search: optuna.Study
+) -> None:
+    """Train one batch of points of a family, and tell their losses."""
+    base = request.base
+    asked = ask(search, family.space, sweep.batch, sweep.samples, base.seed)
+    samples = {family.plan: list(asked.values())}
+    study = tuning_study(sweep, request, [family], samples)
+    train_tasks(study, pending(study, request.members), request)
+    for number, sample in asked.items():
+        name = arm_of(family, base, sample).name
+        trials = [trial for trial in study.trials if trial.arm == name]
+        tell(search, number, validation_loss(trials, study.directory).mean)
+
+
+def _record(directory: Path, points: list[Point]) -> None:
+    """Add the points that no search has asked for to the storage of Optuna."""
+    for plan in dict.fromkeys(point.family.plan for point in points):
+        own = [point for point in points if point.family.plan == plan]
+        if own[0].family.space:
+            losses = [(point.sample, point.loss.mean) for point in own]
+            record_points(open_search(directory, plan), own[0].family.space, losses)
+
+
+def _whole(study: Study) -> bool:
+    """Return whether all runs of a study are finished, and say so if not."""
+    done = sum(finished(trial, study.directory) for trial in study.trials)
+    if done < len(study.trials):
+        print(
+            f"{done} of {len(study.trials)} runs are finished. Train the other parts, "
+            "and rerun this one."
+        )
+    return done == len(study.trials)

@@ -5,40 +5,55 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from studies.comparison import HEADER, NOTE, Line, cells, conclusion
+from studies.comparison import Line
+from studies.verdicts import cells, conclusion, header, note
 from training.record.markdown import literal
 
+LATEX = {
+    **{letter: f"\\{letter}" for letter in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "±": r"$\pm$",
+}
 
-def show(lines: list[Line], console: Console) -> None:
-    """Print the table, one section per quantity, and the conclusion.
+
+def show(lines: list[Line], console: Console, remarks: tuple[str, ...] = ()) -> None:
+    """Print the table, one section per quantity, the conclusion and the remarks.
 
     If the console is too narrow for the names of the arms, numbers replace them.
     """
-    found = cells(lines)
+    found, columns = cells(lines), header(lines)
     names = [row[0] for row in next(iter(found.values()))]
     labels = {name: name for name in names}
-    if _width(found) > console.width:
+    if _width([columns], *found.values()) > console.width:
         labels = {name: str(number) for number, name in enumerate(names, 1)}
         for name, label in labels.items():
             console.print(Text(f"{label:>3}  {name}", overflow="fold"))
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column(HEADER[0])
-    for name in HEADER[1:]:
+    table.add_column(columns[0])
+    for name in columns[1:]:
         table.add_column(_broken(name), no_wrap=True, justify="right")
     for quantity, rows in found.items():
         table.add_section()
         table.add_row(f"[bold]{quantity}[/bold]")
         for name, *values in rows:
-            table.add_row(Text(labels[name]), *map(Text, values))
+            # The last cell can be the name of an arm, too.
+            shown = [labels[v] if v in labels else v for v in values]
+            table.add_row(Text(labels[name]), *map(Text, shown))
     console.print(table)
     for sentence in conclusion(lines):
         console.print(sentence, highlight=False, markup=False)
-    console.print(NOTE, style="dim", highlight=False)
+    for text in (note(lines), *remarks):
+        console.print(text, style="dim", highlight=False, markup=False)
 
 
-def _width(found: dict[str, list[tuple[str, ...]]]) -> int:
+def _width(*parts: list[tuple[str, ...]]) -> int:
     """Return the width of a table in which each column is as wide as its content."""
-    rows = [HEADER, *(row for rows in found.values() for row in rows)]
+    rows = [row for part in parts for row in part]
     return sum(
         max(len(line) for cell in column for line in _broken(cell).split("\n")) + 2
         for column in zip(*rows)
@@ -50,12 +65,37 @@ def _broken(header: str) -> str:
     return header.replace("p, ", "p,\n")
 
 
-def markdown(lines: list[Line]) -> str:
-    """Return the conclusion and the table in Markdown."""
+def markdown(lines: list[Line], remarks: tuple[str, ...] = ()) -> str:
+    """Return the conclusion, the table and the remarks in Markdown."""
     parts = ["\n".join(f"- {literal(sentence)}" for sentence in conclusion(lines))]
     for name, rows in cells(lines).items():
-        parts.append(f"**{name}**\n\n{markdown_table(HEADER, rows)}")
-    return "\n\n".join([*parts, NOTE]) + "\n"
+        parts.append(f"**{name}**\n\n{markdown_table(header(lines), rows)}")
+    return "\n\n".join([*parts, *map(literal, (note(lines), *remarks))]) + "\n"
+
+
+def latex(lines: list[Line]) -> str:
+    """Return the table as a LaTeX tabular, for the package booktabs."""
+    columns = header(lines)
+    width = len(columns)
+    rows = [
+        f"\\begin{{tabular}}{{l{'r' * (width - 1)}}}",
+        "\\toprule",
+        _latex_row(columns),
+    ]
+    for quantity, found in cells(lines).items():
+        title = f"\\multicolumn{{{width}}}{{l}}{{\\textbf{{{_latex(quantity)}}}}}"
+        rows += ["\\midrule", f"{title} \\\\", *map(_latex_row, found)]
+    comment = [f"% {text}" for text in (*conclusion(lines), note(lines))]
+    return "\n".join([*comment, *rows, "\\bottomrule", "\\end{tabular}"]) + "\n"
+
+
+def _latex_row(row: tuple[str, ...]) -> str:
+    return f"{' & '.join(map(_latex, row))} \\\\"
+
+
+def _latex(text: str) -> str:
+    """Return a text that LaTeX shows as it is."""
+    return "".join(LATEX[letter] if letter in LATEX else letter for letter in text)
 
 
 def markdown_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

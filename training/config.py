@@ -12,6 +12,7 @@ from dropout.grammar import parse_call
 from training.own_files import file_digests
 
 NEVER_STEPS = -1  # the number of steps between events that never happen
+SAME_SEED = -1  # stands for the value of --seed
 
 
 def _option(
@@ -38,6 +39,17 @@ def _option(
 def _period(help: str) -> Any:
     """Return a field for the steps between two events of a run; 0 is an epoch."""
     return _option(0, "record", help, (NEVER_STEPS, 10**12), True, True)
+
+
+def _own_seed(what: str) -> Any:
+    """Return a field for a seed that takes the place of `seed` for one purpose."""
+    help = f"seed for the {what} (-1: --seed)"
+    return _option(SAME_SEED, "optimisation", help, (SAME_SEED, 2**32 - 1))
+
+
+def _own_seeds(name: str) -> Any:
+    """Return a field for the values of `name` in a population."""
+    return _option("", "optimisation", f"with --seeds: one --{name} per member")
 
 
 @dataclass(frozen=True)
@@ -189,6 +201,9 @@ class Config:
     seed: int = _option(
         0, "optimisation", "seed for parameters, data order and masks", (0, 2**32 - 1)
     )
+    init_seed: int = _own_seed("initial parameters")
+    data_seed: int = _own_seed("order and augmentation of the examples")
+    mask_seed: int = _own_seed("dropout's masks")
     seeds: str = _option(
         "",
         "optimisation",
@@ -203,6 +218,9 @@ class Config:
     weight_decays: str = _option(
         "", "optimisation", "with --seeds: one --weight_decay per member"
     )
+    init_seeds: str = _own_seeds("init_seed")
+    data_seeds: str = _own_seeds("data_seed")
+    mask_seeds: str = _own_seeds("mask_seed")
     mesh: str = _option(
         "",
         "devices",

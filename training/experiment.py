@@ -27,7 +27,7 @@ from training.data.order import subsets
 from training.data.splits import DataSet, standardise
 from training.dropout_parameters import with_learned
 from training.freezing import check_patterns, only_trained
-from training.members import member_config, members_of
+from training.members import member_config, members_of, own_seed
 from training.network import Network, build
 from training.objective import Objective
 from training.optimizer import Scalar, faster_dropout, learning_rate, make_optimizer
@@ -37,6 +37,9 @@ from training.shape_checks import check_calls, check_loss, check_outputs
 from training.state import State, initial_state
 from training.telemetry import empty_sums
 from training.weights import Arrays, read_weights, with_weights
+
+# By the name of a key of a run, the flag whose seed it comes from.
+SEEDS = {"params": "init_seed", "data": "data_seed", "dropout": "mask_seed"}
 
 
 class Experiment(NamedTuple):
@@ -107,13 +110,12 @@ def assemble(
     config: Config, loaded: DataSet, weights: Arrays | None = None
 ) -> Experiment:
     """Return the experiment of one run on data, from weights that are loaded."""
-    # By name: the environment can choose another default.
-    root = jax.random.key(config.seed, impl="threefry2x32")
-    keys = {name: named_key(root, name) for name in ("params", "data", "dropout")}
+    keys = {name: _key(own_seed(config, own), name) for name, own in SEEDS.items()}
     train_ids, validation_ids = map(
         np.asarray,
         subsets(
-            keys["data"],
+            # Which examples there are does not follow --data_seed, but --seed alone.
+            _key(config.seed, "data"),
             loaded.train.size,
             config.train_examples,
             config.validation_examples,
@@ -131,6 +133,11 @@ def assemble(
         config, loaded, train_ids, validation_ids, timeline, network, rows, objective,
         optimizer, make_mesh(config.mesh), keys,
     )  # fmt: skip
+
+
+def _key(seed: int, name: str) -> Key[Array, ""]:
+    # By name: the environment can choose another default.
+    return named_key(jax.random.key(seed, impl="threefry2x32"), name)
 
 
 def start_state(experiment: Experiment) -> State:

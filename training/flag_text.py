@@ -63,9 +63,9 @@ def parse_value(name: str, text: str) -> Any:
     raise ValueError(f"--{name}={text}: expected {expected}.")
 
 
-def value_text(value: Any) -> str:
-    """Return the text that `parse_value` reads."""
-    return NEVER if value == NEVER_STEPS and isinstance(value, int) else str(value)
+def value_text(value: int) -> str:
+    """Return the text of a number of steps that `parse_value` reads."""
+    return NEVER if value == NEVER_STEPS else str(value)
 
 
 def differences(stored: Config, given: Config) -> list[str]:
@@ -79,4 +79,8 @@ def differences(stored: Config, given: Config) -> list[str]:
 
 
 def _texts(config: Config) -> dict[str, str]:
-    return {name: value_text(getattr(config, name)) for name in FIELDS}
+    values = {name: getattr(config, name) for name in FIELDS}
+    return {
+        name: value_text(value) if FIELDS[name].metadata["period"] else str(value)
+        for name, value in values.items()
+    }

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from training.config import FIELDS, Config
+from training.config import FIELDS, SAME_SEED, Config
 
 MOST = 4096
 SEED = re.compile("[0-9]{1,4000}")  # Python reads no more digits than 4,300.
@@ -21,6 +21,12 @@ class Member(NamedTuple):
     rate_factor: float
     learning_rate: float
     weight_decay: float
+    init_seed: int = SAME_SEED
+    data_seed: int = SAME_SEED
+    mask_seed: int = SAME_SEED
+
+
+OWN_SEEDS = ("init_seed", "data_seed", "mask_seed")
 
 
 def members_of(config: Config) -> tuple[Member, ...]:
@@ -41,8 +47,14 @@ def with_members(config: Config, members: Sequence[Member]) -> Config:
     for name, values in zip(Member._fields[1:], columns):
         same = len(set(values)) == 1
         changes[name] = values[0] if same else FIELDS[name].default
-        changes[f"{name}s"] = "" if same else ",".join(map(repr, map(float, values)))
+        changes[f"{name}s"] = "" if same else _column_text(name, values, seeds)
     return replace(config, **changes)
+
+
+def own_seed(member: Member | Config, name: str) -> int:
+    """Return a seed of `OWN_SEEDS`, which is the run's seed where none is given."""
+    value = getattr(member, name)
+    return member.seed if value == SAME_SEED else value
 
 
 def member_config(config: Config, member: Member) -> Config:
@@ -51,7 +63,7 @@ def member_config(config: Config, member: Member) -> Config:
     return replace(config, **lists, **member._asdict())
 
 
-def parse_seeds(text: str) -> tuple[int, ...]:
+def parse_seeds(text: str, flag: str = "seeds") -> tuple[int, ...]:
     """Return the seeds in `0:16` (16 is not one of them), `0,3,5` or `0:4,8`.
 
     Raises:
@@ -60,14 +72,14 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     parts = [part.strip().split(":") for part in text.split(",")]
     if not all(len(part) <= 2 and all(map(SEED.fullmatch, part)) for part in parts):
         raise ValueError(
-            f"--seeds={text}: expected START:STOP, as in 0:16, or seeds with commas "
+            f"--{flag}={text}: expected START:STOP, as in 0:16, or seeds with commas "
             "between them, as in 0,3,5."
         )
     bounds = [(int(part[0]), int(part[-1]) + (len(part) == 1)) for part in parts]
     if not all(start < stop for start, stop in bounds):
-        raise ValueError(f"--seeds={text}: expected START:STOP with START < STOP.")
+        raise ValueError(f"--{flag}={text}: expected START:STOP with START < STOP.")
     if sum(stop - start for start, stop in bounds) > MOST:
-        raise ValueError(f"--seeds={text}: expected at most {MOST} seeds.")
+        raise ValueError(f"--{flag}={text}: expected at most {MOST} seeds.")
     return tuple(seed for start, stop in bounds for seed in range(start, stop))
 
 
@@ -98,10 +110,26 @@ def parse_numbers(flag: str, text: str, count: int) -> tuple[float, ...]:
     return numbers
 
 
-def _column(config: Config, name: str, count: int) -> tuple[float, ...]:
+def _column_text(name: str, values: Sequence[int | float], seeds: Sequence[int]) -> str:
+    if name not in OWN_SEEDS:
+        return ",".join(map(repr, map(float, values)))
+    # A list holds seeds alone, so those that are not given are written out.
+    pairs = zip(values, seeds)
+    return seeds_text([seed if own == SAME_SEED else int(own) for own, seed in pairs])
+
+
+def _column(config: Config, name: str, count: int) -> tuple[int | float, ...]:
     text = getattr(config, f"{name}s")
     if not text:
         return (getattr(config, name),) * count
     if not config.seeds:
         raise ValueError(f"--{name}s={text}: expected --seeds beside it.")
-    return parse_numbers(f"{name}s", text, count)
+    if name not in OWN_SEEDS:
+        return parse_numbers(f"{name}s", text, count)
+    found = parse_seeds(text, f"{name}s")
+    if len(found) != count:
+        raise ValueError(
+            f"--{name}s={text}: {len(found)} seeds for {count} members; expected one "
+            "for each of --seeds."
+        )
+    return found

@@ -15,7 +15,10 @@ from small_run import train
 from variant_cases import QUICK
 
 from evaluation import inference, measures
+from evaluation.curves import curves
+from evaluation.evaluate import identity
 from evaluation.predictions import (
+    Predictions,
     held_out,
     load_runs,
     predict_part,
@@ -23,9 +26,9 @@ from evaluation.predictions import (
     resized,
 )
 from evaluation.recalibration import recalibrate
-from evaluation.scores import errors_by_samples, score
+from evaluation.scores import errors_by_samples, score, score_divergence
 from evaluation.tables import table
-from studies.evaluated_runs import over_runs
+from studies.evaluated_runs import by_configuration, over_runs, over_seeds
 from studies.report import write_report
 
 
@@ -85,12 +88,17 @@ def test_the_script_writes_its_record_and_pictures(finished, tmp_path):
     ]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "2 runs: mean [95 % interval]" in done.stdout
+    assert "2 runs" not in done.stdout  # The same run twice is one.
     record = json.loads((workdir / "evaluation.json").read_text())
     assert list(record["rules"]) == ["scaling", "mc"]
     assert record["rules"]["mc"]["mutual information"] > 0
     assert record["rules"]["mc"]["AUROC by predictive entropy"] > 0
     assert len(record["corruptions"]["mc"]["rotation"]["accuracy"]) == 6
+    assert record["seed"] == 0 and record["member"] is None and record["step"] == 16
+    assert {path.stem for path in workdir.glob("evaluation-*.csv")} == {
+        f"evaluation-{n}"
+        for n in ("reliability", "risk-coverage", "samples", "entropy")
+    }
     pictures = {path.name for path in workdir.glob("evaluation-*.png")}
     assert len(pictures) == 7
     page = (workdir / "evaluation.md").read_text()
@@ -227,3 +235,80 @@ def test_scripts_take_the_directories_of_a_moved_run(
     ]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+USUAL = {"dropout": "fc:bernoulli:0.5", "model": "mlp", "rate_factor": 1.0}
+OWN = {"init_seed": -1, "data_seed": -1, "mask_seed": -1}
+
+
+def record(seed, accuracy, **flags):
+    return {
+        "rules": {"scaling": {"accuracy": accuracy}},
+        "step": 10,
+        "configuration": {**USUAL, **OWN, "seed": seed, **flags},
+    }
+
+
+def test_runs_are_pooled_over_seeds_and_over_nothing_else():
+    """Two factors of the rate are two experiments; so are two networks, two steps."""
+    records = [
+        record(0, 0.9), record(1, 0.8), record(0, 0.7, rate_factor=0.6),
+        record(1, 0.6, rate_factor=0.6), record(0, 0.2, model="cnn"),
+        {**record(1, 0.1, model="cnn"), "step": 5},
+    ]  # fmt: skip
+    groups = by_configuration(records)
+    assert [len(group) for group in groups.values()] == [2, 2, 1, 1]
+    assert list(groups)[1] == (
+        "fc:bernoulli:0.5 --model=mlp --rate_factor=0.6 --step=10"
+    )
+    lines = over_seeds(groups)
+    assert [line for line in lines if "runs: mean" in line] == [
+        "2 runs: mean [95 % interval]"
+    ] * 2
+    means = [line.split()[1] for line in lines if line.startswith("accuracy")]
+    assert means == ["0.85000", "0.65000"]
+
+
+def test_a_run_given_twice_counts_once_and_a_seed_of_the_masks_is_another():
+    groups = by_configuration([record(0, 0.9), record(0, 0.9)])
+    assert [len(group) for group in groups.values()] == [1] and not over_seeds(groups)
+    masks = [record(0, 0.9, mask_seed=seed) for seed in range(3)]
+    assert [len(group) for group in by_configuration(masks).values()] == [3]
+
+
+def test_the_record_says_which_run_it_is(run):
+    found = identity(run, 3)
+    config = run.experiment.config
+    assert (found["seed"], found["member"], found["step"]) == (config.seed, 3, 16)
+    assert found["model"] == config.model and found["dropout"] == config.dropout
+    assert found["configuration"]["learning_rate"] == config.learning_rate
+    assert not {"workdir", "cache_dir", "mesh"} & found["configuration"].keys()
+
+
+def test_the_numbers_of_the_curves_are_those_of_the_measures():
+    random = np.random.default_rng(1)
+    logits = random.normal(0, 2, (4, 60, 3)).astype(np.float32)
+    samples = np.asarray(jax.nn.log_softmax(logits))
+    labels = random.integers(0, 3, 60)
+    by_inference = {"scaling": samples[:1], "mc": samples}
+    predictions = Predictions(np.zeros((60, 2, 2, 1)), labels, by_inference)
+    found = dict(curves(predictions, {"mc": samples[:, :20]}))
+    assert list(found) == ["reliability", "risk-coverage", "samples", "entropy"]
+    bins = found["reliability"].filter(inference="mc")
+    gaps = (bins["confidence"] - bins["accuracy"]).abs() * bins["examples"] / 60
+    error = measures.expected_calibration_error(measures.averaged(samples), labels)
+    assert gaps.sum() == pytest.approx(error)
+    risk = found["risk-coverage"].filter(inference="mc")["risk"]
+    correct = measures.averaged(samples).argmax(-1) == labels
+    assert len(risk) == 60 and risk[-1] == pytest.approx(1 - correct.mean())
+    last = found["samples"].filter(inference="mc").row(-1, named=True)
+    assert last["samples"] == 4 and last["error"] == pytest.approx(1 - correct.mean())
+    assert len(found["entropy"]) == 2 * 60 + 20
+
+
+def test_the_divergence_of_a_rule_from_itself_is_0():
+    samples = np.log(np.random.default_rng(0).dirichlet([1, 1, 1], (3, 20)))
+    found = score_divergence({"mc": samples, "scaling": samples[:1]})
+    assert found["mc"]["divergence from mc"] == pytest.approx(0, abs=1e-12)
+    assert found["scaling"]["divergence from mc"] > 0
+    assert score_divergence({"scaling": samples}) == {"scaling": {}}

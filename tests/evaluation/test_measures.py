@@ -6,6 +6,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 from scipy.special import log_softmax
+from scipy.stats import binom, entropy
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
@@ -239,3 +240,32 @@ def test_a_confidence_on_an_edge_is_in_the_bin_below():
     np.testing.assert_allclose(found, [[0.6, 0, 1], [0.9, 1, 1]], rtol=1e-6)
     error = measures.expected_calibration_error(np.log(probabilities), labels, edges)
     assert error == pytest.approx((0.6 + 0.1) / 2)
+
+
+@pytest.mark.parametrize(("examples", "confidence"), [(360, 0.97), (50, 0.6)])
+def test_the_floor_of_the_calibration_error_is_the_mean_gap_of_a_binomial(
+    examples, confidence
+):
+    """All examples lie in one bin: E|k - n c| / n, k from Binomial(n, c), exactly."""
+    rest = (1 - confidence) / 2
+    row = np.log([confidence, rest, rest])
+    found = measures.calibration_error_floor(np.tile(row, (examples, 1)))
+    counts = np.arange(examples + 1)
+    gaps = np.abs(counts / examples - confidence)
+    chances = binom.pmf(counts, examples, confidence)
+    exact = (gaps * chances).sum()
+    spread = np.sqrt((gaps**2 * chances).sum() - exact**2)
+    assert abs(found - exact) < 3 * spread / np.sqrt(measures.FLOOR_DRAWS)
+
+
+def test_the_floor_falls_with_the_square_root_of_the_examples():
+    few = measures.calibration_error_floor(PREDICTED)
+    many = measures.calibration_error_floor(np.tile(PREDICTED, (16, 1)))
+    assert few / many == pytest.approx(4, rel=0.1)
+
+
+def test_the_divergence_is_scipys():
+    expected = entropy(PROBABILITIES, np.exp(SAMPLED[0]), axis=-1).mean()
+    close(measures.kullback_leibler(PREDICTED, SAMPLED[0]), expected)
+    sure = np.array([[0.0, -np.inf]])
+    close(measures.kullback_leibler(sure, np.log([[0.5, 0.5]])), np.log(2))

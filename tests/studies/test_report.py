@@ -11,12 +11,13 @@ import pytest
 from rich.console import Console
 
 from studies.arms import Trial, parse_arms
-from studies.comparison import compare, conclusion
+from studies.comparison import compare, first_arm
 from studies.engines import progress_line
 from studies.pictures import rate_by_layer, rate_response, save, schedules
 from studies.report import read_study, write_report
 from studies.tables import show
 from studies.tasks import Task
+from studies.verdicts import conclusion
 from training.config import Config
 
 ERRORS = {
@@ -44,6 +45,9 @@ def study(tmp_path_factory):
         "arms": [{"name": plan, "stop": "last", "flags": ""} for plan in ERRORS],
         "seeds": [0, 1],
         "target": 0.9,
+        "versus": first_arm(list(ERRORS)),
+        "margin": 0.2,
+        "remarks": ["Chosen <b>by chance</b>."],
         "command": "python scripts/compare.py --plans='none; fc:bernoulli:0.2'",
         "versions": {"jax": "0.0.1"},
     }
@@ -73,20 +77,23 @@ def written_run(directory, plan, seed, error):
     return {
         "arm": plan, "run": path.name, "stop": "last", "dropout": plan, "seed": seed,
         "rate_factor": 1.0, "validation_examples": 0, "test_error": error, "gap": 0.0,
-        "nll": 1.0, "ece": 0.01, "epochs_to_target": 1.0, "seconds_to_target": 2.5,
+        "nll": 1.0, "ece": 0.01, "ece_floor": 0.002, "epochs_to_target": 1.0,
+        "epochs_followed": 2.0, "seconds_to_target": 2.5,
     }  # fmt: skip
 
 
 def test_the_page_has_all_parts_and_needs_no_other_file(study, tmp_path):
     page = write_report([study], tmp_path).read_text()
     assert re.findall("<h[12]>(.*?)</h[12]>", page) == [
-        "Where &amp; how much?", "What was found", "Learning curves", "Rate response",
-        "Rate by layer", "Rates over the run", "Resolved plans", "How to repeat it",
+        "Where &amp; how much?", "What was found", "Differences in test error",
+        "Learning curves", "Rate response", "Rate by layer",
+        "Rates over the run", "Resolved plans", "How to repeat it",
     ]  # fmt: skip
-    for quantity in ("test error, %", "NLL", "ECE, %", "epochs to target"):
+    for quantity in ("test error, %", "NLL", "ECE, %", "epochs to target, at most 2"):
         assert f"<strong>{quantity}</strong>" in page
     assert "<strong>conv*:bernoulli:0.2</strong>" in page
     assert "<td>conv*:bernoulli:0.2</td>" in page and "<em>:" not in page
+    assert "Chosen &lt;b&gt;by chance&lt;/b&gt;." in page
     assert "--plans='none; fc:bernoulli:0.2'" in page and "jax 0.0.1" in page
     references = re.findall(r'(?:src|href)\s*=\s*"?([^">]*)|url\(([^)]*)\)', page)
     assert references
@@ -155,6 +162,7 @@ def test_names_and_questions_are_shown_and_never_run(study, tmp_path):
     record = json.loads((directory / "study.json").read_text())
     record = {**record, "question": HOSTILE, "command": f"{HOSTILE}\n```\n<b>"}
     record["arms"][0]["name"] = HOSTILE
+    record["versus"] = dict.fromkeys(record["versus"], HOSTILE)
     (directory / "study.json").write_text(json.dumps(record))
     table = pl.read_parquet(directory / "results.parquet")
     table = table.with_columns(pl.col("arm").replace("none", HOSTILE))
@@ -174,17 +182,19 @@ def test_a_long_name_keeps_its_rate_at_80_columns(study, capsys):
     table = read_study(directory)[1].with_columns(
         pl.col("arm").cast(str).replace("conv*:bernoulli:0.5", plan)
     )
-    show(compare(table, directory), Console(width=80))
+    show(compare(table, directory, {plan: "none"}), Console(width=80))
     shown = "".join(capsys.readouterr().out.split())
     assert "".join(plan.split()) in shown
 
 
 def test_the_verdict_names_its_measure_and_its_p(study):
-    lines = compare(read_study(study)[1], study)
+    lines = compare(read_study(study)[1], study, first_arm(list(ERRORS)))
     (text,) = [s for s in conclusion(lines) if s.startswith("conv*:bernoulli:0.2")]
     assert re.fullmatch(
         r"conv\*:bernoulli:0.2: no difference in test error found "
-        r"\(\+0\.05 ± [\d.]+ points, Holm's p = 1\) to none",
+        r"\(\+0\.05 ± [\d.]+ points, Holm's p = 1\) to none; undecided: with this "
+        r"spread \(paired deviation 1\.34 points\) \d+ seeds find a difference of "
+        r"0\.2 points 4 times in 5",
         text,
     )
 

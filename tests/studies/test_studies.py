@@ -14,14 +14,15 @@ from paths import ROOT
 
 from dropout import parse, resolve
 from dropout.grammar import parse_call
-from studies.arms import Trial, changed, parse_arms, trials
-from studies.comparison import cells, compare
+from studies.arms import Trial, changed, parse_arms, parse_versus, trials
+from studies.comparison import compare
 from studies.engines import run_tasks
 from studies.outcomes import append, outcome
 from studies.populations import population
 from studies.study import Study, claim, collect, pending
 from studies.tables import markdown
 from studies.tasks import UNIT_RATE, group, program, shard, unit_plan
+from studies.verdicts import cells
 from training.canonical import canonical
 from training.config import Config
 from training.members import parse_seeds
@@ -35,7 +36,9 @@ STUDIES = sorted((ROOT / "configs" / "studies").glob("*.flags"))
 def small_study(small, directory, plans, seeds, arms=""):
     quick = replace(small, model="mlp(widths=(4,))", dropout="none", optimizer="sgd")
     base = canonical(replace(quick, epochs=2, bits="hash"))
-    return Study("?", parse_arms(base, plans, arms), seeds, directory, 0.3, "command")
+    found = parse_arms(base, plans, arms)
+    versus = parse_versus("", found)
+    return Study("?", found, seeds, directory, 0.3, "command", versus)
 
 
 def finish(study):
@@ -139,7 +142,7 @@ def test_shards_one_after_another_leave_nothing_and_do_nothing_twice(
     tmp_path, monkeypatch
 ):
     study = Study("?", parse_arms(BASE, "none; fc:bernoulli:0.5", ""), tuple(range(9)),
-                  tmp_path, 0.0, "command")  # fmt: skip
+                  tmp_path, 0.0, "command", {})  # fmt: skip
     trained = []
     monkeypatch.setattr(
         "studies.tasks.whole", lambda path: (path / "predictions.npz").exists()
@@ -156,7 +159,7 @@ def test_shards_one_after_another_leave_nothing_and_do_nothing_twice(
 
 def test_equal_arms_differ_by_0_with_p_1(finished_study):
     study, table = finished_study
-    lines = compare(table, study.directory)
+    lines = compare(table, study.directory, study.versus)
     equal = [line for line in lines if line.arm == "b"]
     assert len(equal) >= 4
     for line in equal:
@@ -234,10 +237,16 @@ def test_the_time_to_a_target_is_the_first_epoch_that_reaches_it(finished_study)
 def test_the_table_says_how_many_reached_the_target(finished_study):
     study, table = finished_study
     some = table.with_columns(
-        epochs_to_target=pl.when(seed=3).then(pl.lit(2.0)), seconds_to_target=None
+        epochs_to_target=pl.when(seed=3).then(pl.lit(2.0)),
+        epochs_followed=9.0,
+        seconds_to_target=pl.when(seed=3).then(pl.lit(4.0)),
     )
-    (row, *_) = cells(compare(some, study.directory))["epochs to target"]
-    assert row[:2] == ("a", "2.00 (1/2)")
+    found = cells(compare(some, study.directory, study.versus))
+    (epochs, *_) = found["epochs to target, at most 9"]
+    assert epochs[0] == "a" and epochs[1].startswith("5.50 ±")
+    assert epochs[1].endswith("(1/2)")
+    (seconds, *_) = found["seconds to target"]
+    assert seconds == ("a", "4.00 (1/2)", "-", "-", "-", "-")
 
 
 def sites(model):

@@ -29,7 +29,7 @@ def undisturbed(small, tmp_path_factory):
     """Two arms of one program at two seeds: four runs in one population."""
     quick = replace(small, model="mlp(widths=(4,))", optimizer="sgd", epochs=2)
     arms = parse_arms(canonical(quick), "*:bernoulli:0.2; *:bernoulli:0.5", "")
-    study = Study("?", arms, (3, 5), tmp_path_factory.mktemp("s"), 0.0, "command")
+    study = Study("?", arms, (3, 5), tmp_path_factory.mktemp("s"), 0.0, "command", {})
     return study, finish(study)
 
 

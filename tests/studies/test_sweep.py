@@ -9,11 +9,26 @@ import time
 
 import numpy as np
 import optuna
+import polars as pl
 import pytest
 from paths import ROOT
 
-from studies.search import ask, completed, open_search, tell
-from studies.space import Choices, Range, fill, parse_space, sample_points
+from studies.families import arm_of, families, points_of
+from studies.search import ask, completed, open_search, record_points, tell
+from studies.selection import Point, choice_lines, tuning_table, winners
+from studies.space import (
+    Choices,
+    Range,
+    at_border,
+    fill,
+    parse_space,
+    sample_points,
+)
+from studies.statistics import Estimate
+from studies.study import StudyRequest
+from studies.sweep import Sweep, check_selection
+from training.canonical import canonical
+from training.config import Config
 
 SPACE = "sites=fc, conv*; rate=0.1..0.7/4; learning_rate=log(1e-4..1e-2)"
 
@@ -154,7 +169,7 @@ def sweep(workdir, dataset, *words):
         [sys.executable, "scripts/sweep.py", f"--dataset={dataset}", "--seeds=0:2",
          "--model=mlp(widths=(4,))", "--plan=*:bernoulli:{rate}", "--batch_size=24",
          f"--workdir={workdir}", f"--cache_dir={workdir.parent}/cache",
-         "--validation_examples=24", *words],
+         "--validation_examples=24", "--test_seeds=7:10", *words],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": "."},
     )  # fmt: skip
@@ -168,15 +183,43 @@ def arms_of(workdir):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["grid", "random", "sobol"])
-def test_the_points_of_a_sweep_share_a_program(small, sampler, tmp_path):
-    """Rates and learning rates are traced: one program, and one for the baseline."""
-    space = "--space=rate=0.1..0.4/2; learning_rate=0.01, 0.1"
+def test_every_arm_is_tuned_alike_and_tested_once(small, sampler, tmp_path):
+    """Rates and learning rates are traced: one program for each of two plans."""
+    space = "--space=rate=0.1..0.4/2; learning_rate=log(0.01..0.1)/2"
     words = [space, f"--sampler={sampler}", "--samples=4", "--epochs=2"]
-    out, log = sweep(tmp_path / "sweep", small.dataset, *words).communicate()
-    assert "10 runs to train, in 2 programs" in log and "10/10 members" in log
-    assert len(arms_of(tmp_path / "sweep")) == 5 and "test error, %" in out
-    out, log = sweep(tmp_path / "sweep", small.dataset, *words).communicate()
-    assert "0 runs to train" in log and "test error, %" in out
+    workdir = tmp_path / "sweep"
+    out, log = sweep(workdir, small.dataset, *words).communicate()
+    grid = sampler == "grid"
+    # Of two learning rates, or four; the plan has two rates of each, or four points.
+    tuned = (2 if grid else 4) + 4
+    assert f"{2 * tuned} runs to train, in 2 programs" in log, log
+    assert "6 runs to train, in 2 programs" in log and "6/6 members" in log
+    assert "test error, %" in out and "The winner on held-out examples is" in out
+    assert "lies on the border of its range" in out or not grid
+    chosen = pl.read_csv(workdir / "tuning.csv")
+    assert len(chosen) == tuned
+    assert chosen.filter(pl.col("chosen"))["arm"].to_list() == arms_of(workdir)
+    record = json.loads((workdir / "study.json").read_text())
+    assert record["seeds"] == [7, 8, 9] and len(arms_of(workdir)) == 2
+    seeds = pl.read_parquet(workdir / "results.parquet")["seed"]
+    assert set(seeds) == {7, 8, 9}  # No test error of a seed that chose is shown.
+    plans = ("none", "*:bernoulli:{rate}")
+    assert sum(len(completed(open_search(workdir, p))) for p in plans) == tuned
+    out, log = sweep(workdir, small.dataset, *words).communicate()
+    assert log.count("0 runs to train") == 2 and "test error, %" in out
+    assert sum(len(completed(open_search(workdir, p))) for p in plans) == tuned
+
+
+@pytest.mark.slow
+def test_parts_of_a_sweep_choose_when_all_are_trained(small, tmp_path):
+    words = ["--space=rate=0.1..0.4/2", "--epochs=1", "--members=2"]
+    found = [
+        sweep(tmp_path / "s", small.dataset, *words, f"--shard={part}/2").communicate()
+        for part in (0, 1, 0, 1)
+    ]
+    assert "runs are finished" in found[0][0] and "winner" not in found[0][0]
+    assert "The winner on held-out examples is" in found[1][0]
+    assert "test error, %" in found[2][0] + found[3][0]
 
 
 @pytest.mark.slow
@@ -194,4 +237,101 @@ def test_a_search_that_is_killed_goes_on(small, tmp_path):
     out, log = sweep(workdir, small.dataset, *words).communicate()
     assert "test error, %" in out, log
     assert all(path.stat().st_mtime_ns == at for path, at in before.items())
-    assert len(arms_of(workdir)) == 7 and len(completed(open_search(workdir))) == 6
+    search = open_search(workdir, "*:bernoulli:{rate}")
+    assert len(arms_of(workdir)) == 2 and len(completed(search)) == 6
+
+
+def test_the_baseline_is_tuned_over_the_flags_and_texts_are_families():
+    space = parse_space(
+        "sites=fc, conv*; variant=bernoulli, gaussian; rate=0.1, 0.3; "
+        "learning_rate=log(1e-4..1e-2)"
+    )
+    found = families("{sites}:{variant}:{rate}", space, "none")
+    assert [(family.plan, list(family.space)) for family in found] == [
+        ("none", ["learning_rate"]),
+        ("fc:bernoulli:{rate}", ["rate", "learning_rate"]),
+        ("fc:gaussian:{rate}", ["rate", "learning_rate"]),
+        ("conv*:bernoulli:{rate}", ["rate", "learning_rate"]),
+        ("conv*:gaussian:{rate}", ["rate", "learning_rate"]),
+    ]
+    counts = [len(points_of(family, "sobol", 16, 0)) for family in found]
+    assert counts == [16] * 5
+    with pytest.raises(ValueError, match="'{dose}' is no name of --space"):
+        families("fc:bernoulli:{dose}", space, "none")
+
+
+def test_a_baseline_without_flags_to_tune_is_one_point():
+    none, _ = families("fc:bernoulli:{rate}", parse_space("rate=0..0.8"), "none")
+    assert points_of(none, "sobol", 16, 0) == [{}]
+
+
+@pytest.mark.parametrize(
+    ("dimension", "values", "expected"),
+    [
+        (Range(0.1, 0.7, False, 5), ("0.1", "0.12", "0.4", "0.69"), (1, 1, 0, 1)),
+        (Range(1e-4, 1e-2, True, 5), ("1e-4", "1e-3", "9e-3", "5e-3"), (1, 0, 1, 0)),
+        (Choices(("0.1", "0.5", "0.3")), ("0.1", "0.3", "0.5"), (1, 0, 1)),
+        (Choices(("fc", "conv*")), ("fc", "conv*"), (0, 0)),
+    ],
+)
+def test_a_value_at_the_border_is_told(dimension, values, expected):
+    assert tuple(at_border(dimension, value) for value in values) == expected
+
+
+def point(family, rate, loss):
+    sample = {"rate": rate}
+    arm = arm_of(family, canonical(Config()), sample)
+    return Point(family, sample, arm, Estimate(loss, loss - 1, loss + 1))
+
+
+def test_the_best_point_of_each_family_is_chosen_and_named():
+    space = parse_space("sites=fc, conv*; rate=0.1..0.9")
+    _, dense, conv = families("{sites}:bernoulli:{rate}", space, "none")
+    points = [point(dense, "0.1", 0.5), point(dense, "0.5", 0.3),
+              point(conv, "0.9", 0.2), point(conv, "0.3", 0.4)]  # fmt: skip
+    assert [found.arm.name for found in winners(points)] == [
+        "fc:bernoulli:0.5", "conv*:bernoulli:0.9",
+    ]  # fmt: skip
+    said = choice_lines(points, 2)
+    assert "fc:bernoulli:0.5: 0.3000 ± 1.0000, the best of 2 points" in said
+    (warning,) = [line for line in said if line.startswith("Warning")]
+    assert "rate=0.9" in warning
+    assert said[-1] == "The winner on held-out examples is conv*:bernoulli:0.9."
+    chosen = tuning_table(points).filter(pl.col("chosen"))["arm"]
+    assert chosen.to_list() == ["fc:bernoulli:0.5", "conv*:bernoulli:0.9"]
+
+
+def test_points_of_a_grid_are_in_the_storage_once(tmp_path):
+    """A value that rounding moves out of its range is put at the border."""
+    space = parse_space("rate=0.123456..0.654321/3; sites=fc, conv*")
+    samples = sample_points("grid", space, 0, 0)
+    search = open_search(tmp_path, "grid")
+    losses = [(sample, float(index)) for index, sample in enumerate(samples)]
+    record_points(search, space, losses[:4])
+    record_points(search, space, losses)
+    found = open_search(tmp_path, "grid").get_trials()
+    assert [trial.value for trial in found] == [0, 1, 2, 3, 4, 5]
+    assert {trial.params["sites"] for trial in found} == {"fc", "conv*"}
+    assert all(0.123456 <= trial.params["rate"] <= 0.654321 for trial in found)
+
+
+def request_of(seeds, validation):
+    base = canonical(Config(validation_examples=validation))
+    return StudyRequest(base, "?", seeds, "", 0.0, 0.2, 8, "local", "auto", "command")
+
+
+@pytest.mark.parametrize(
+    ("validation", "sampler", "test_seeds", "shard", "message"),
+    [
+        (0, "grid", (9,), "0/1", "--validation_examples=0: expected a number above 0"),
+        (0, "optuna", (), "0/1", "--validation_examples=0"),
+        (10, "grid", (9, 1), "0/1", "--test_seeds: 1 is one of --seeds"),
+        (10, "optuna", (9,), "0/2", "--shard=0/2: expected 0/1"),
+    ],
+)
+def test_a_choice_that_would_see_the_test_is_refused(
+    validation, sampler, test_seeds, shard, message
+):
+    sweep = Sweep("", "rate=0..1", sampler, 4, 2, "none", test_seeds, shard)
+    with pytest.raises(ValueError, match=message):
+        check_selection(sweep, request_of((0, 1), validation))

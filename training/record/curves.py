@@ -13,11 +13,11 @@ from matplotlib.ticker import LogFormatter
 from dropout import VARIANTS, Row, Timeline
 from training.experiment import Experiment
 from training.record.metrics_log import Line, read_metrics
-from training.record.pictures import as_label, save_png
+from training.record.pictures import PALETTE, as_label, save_png
 from training.record.rates import RateCurve, label_of, rate_curves
 from training.runtime.processes import by_leader
 
-COLOURS = {"train": "tab:blue", "validation": "tab:green", "test": "tab:orange"}
+COLOURS = dict(zip(("train", "test", "validation"), PALETTE))
 TITLE_WIDTH = 130
 MOST_NAMES = 8  # More do not fit beside a picture of this height.
 

@@ -109,7 +109,7 @@ def test_a_picture_is_there_in_pixels_and_in_lines(tmp_path):
     figure = Figure(figsize=(2, 1))
     figure.subplots().plot([0, 1])
     save_picture(figure, tmp_path / "a.png")
-    assert {path.name for path in tmp_path.iterdir()} == {"a.png", "a.svg"}
+    assert {path.name for path in tmp_path.iterdir()} == {"a.png", "a.svg", "a.pdf"}
     width = int.from_bytes((tmp_path / "a.png").read_bytes()[16:20], "big")
     assert width >= 2 * 150  # Dots per inch.
     first = (tmp_path / "a.svg").read_bytes()
