@@ -46,6 +46,7 @@ grid_mask = VARIANTS["grid_mask"]
 hide_and_seek = VARIANTS["hide_and_seek"]
 adl = VARIANTS["adl"]
 jumpout = VARIANTS["jumpout"]
+masksembles = VARIANTS["masksembles"]
 max_pool = VARIANTS["max_pool"]
 stochastic_pool = VARIANTS["stochastic_pool"]
 mixed_pool = VARIANTS["mixed_pool"]
@@ -115,6 +116,7 @@ __all__ = [
     "learned_rates",
     "learned_rows",
     "locked",
+    "masksembles",
     "max_dropout",
     "max_pool",
     "mixed_pool",

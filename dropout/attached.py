@@ -94,6 +94,7 @@ class Attached:
         bind(rows, moment, mode, bits)
         carried = Carried(
             key=None if moment is None else moment.key,
+            run=None if moment is None else moment.run,
             moment=None if moment is None else _numbers(moment),
             rates={row.site: _rate(row, params) for row in rows},
             rows=tuple(row._replace(rate=0.0) for row in rows),

@@ -30,6 +30,7 @@ PLANS: dict[str, str] = {
     "mc_dropblock": "conv*:dropblock:0.1",
     "feature_map_distortion": "conv*:disout:0.1",
     "nested_dropout": "fc:nested:1.0",
+    "masked_ensembles": "fc:masksembles:0.5",
     # Regions of the image.
     "random_erase": "input:random_erasing:0.5",
     "batch_dropblock": "features:erase:1.0",
@@ -73,7 +74,6 @@ PLANS: dict[str, str] = {
 LEFT_OUT: dict[str, str] = {
     "swapout": "its mask on the shortcut has no site",
     "mixout": "it needs the weights at the start of the run at each step",
-    "masksembles": "its masks belong to a whole run, and no unit does",
     "drop_activation": "it replaces the non-linearity, which is at no site",
     "rrelu": "it replaces the non-linearity, which is at no site",
     "fraternal_dropout": "it needs a second pass with another mask",

@@ -36,6 +36,7 @@ class Moment(NamedTuple):
         epoch: part of the keys of masks that belong to an example.
         step: part of the keys of masks that belong to a batch.
         draw: 0 in training, 1, 2, ... for further passes.
+        run: the key of masks that are fixed for a whole run, the same in every split.
     """
 
     key: Key[Array, ""]
@@ -43,6 +44,7 @@ class Moment(NamedTuple):
     epoch: Integer[Array, ""] | int
     step: Integer[Array, ""] | int
     draw: Integer[Array, ""] | int = 0
+    run: Key[Array, ""] | None = None
 
 
 def bind(
@@ -134,7 +136,19 @@ def check_bind(
         )
     if moment is not None:
         check_key(moment.key)
+        _check_run(rows, moment, mode)
     check_rates(row for row in rows if row.site not in params)
+
+
+def _check_run(rows: tuple[Row, ...], moment: Moment, mode: str) -> None:
+    fixed = [row.site for row in rows if row.unit == "run"]
+    if fixed and moment.run is None and mode not in AT_TEST:
+        raise ValueError(
+            f"Moment(run=None): expected the key of the run, from which the masks at "
+            f"{fixed[0]!r} are drawn."
+        )
+    if moment.run is not None:
+        check_key(moment.run)
 
 
 def check_site(site: str, rows: tuple[Row, ...]) -> None:
@@ -148,12 +162,30 @@ def check_site(site: str, rows: tuple[Row, ...]) -> None:
 def _site_keys(
     moment: Moment, site: str, sharing: str, unit: str, rows: int
 ) -> Key[Array, " n"]:
-    """One key per row: split -> epoch or step -> draw -> site -> example."""
+    """One key per row: split -> epoch or step -> draw -> site -> example.
+
+    Masks of the unit `run` have run -> site, the same in every split and pass.
+    """
+    if unit == "run" and moment.run is not None:
+        return jnp.broadcast_to(named_key(moment.run, site), (rows,))
     key = fold(moment.key, moment.epoch if unit == "example" else moment.step)
     key = named_key(fold(key, moment.draw), site)
     if sharing == "batch":
         return jnp.broadcast_to(key, (rows,))
     return example_keys(key, moment.examples)
+
+
+def _numbers(moment: Moment, mode: str) -> Integer[Array, " n"]:
+    """Which of a run's masks each row gets: in training by example, at test by draw.
+
+    An example meets another one in each epoch, so that every mask sees all examples.
+    """
+    draw = jnp.asarray(moment.draw, jnp.int32)
+    if mode != "train":
+        return jnp.broadcast_to(draw, moment.examples.shape)
+    return (
+        moment.examples.astype(jnp.int32) + jnp.asarray(moment.epoch, jnp.int32) + draw
+    )
 
 
 def _draws_copies(variant: Variant, site: str) -> bool:
@@ -191,12 +223,14 @@ def _draw(
         keys = _site_keys(moment, site, "example", row.unit, x.shape[0])
         return variant.moment_matched(_source(keys, bits), x, rate, *others)
     copies = _draws_copies(variant, site)
-    count = 1 if copies and row.unit == "batch" else x.shape[0]
+    count = 1 if copies and row.unit != "example" else x.shape[0]
     sharing = "batch" if mode == "shared_mc" else row.unit
     keys = _site_keys(moment, site, sharing, row.unit, count)
     if time is not None and variant.per == "step":
         keys = fold(keys, time)
     source = _source(keys, bits)
+    if variant.needs_number:
+        others = (_numbers(moment, mode), *others)
     if not copies:
         return variant(source, x, rate, *others, **options)
     kernel, operation = others

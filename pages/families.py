@@ -9,6 +9,7 @@ FAMILIES = {
     "regions": "Regions of the image",
     "grids": "Grids and cells of the image",
     "adaptive": "Masks that depend on the values",
+    "fixed_masks": "Masks that are fixed for a run",
     "pooling": "Pooling windows",
     "kernels": "Weights",
     "paths": "Paths: four examples, four steps",

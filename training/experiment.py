@@ -125,7 +125,9 @@ def assemble(config: Config, loaded: DataSet) -> Experiment:
         config.rate_factor,
     )
     objective = _objective(config, network, rows, timeline, loaded)
-    objective = objective._replace(train_size=len(train_ids))
+    objective = objective._replace(
+        train_size=len(train_ids), run_key=named_key(keys["dropout"], "run")
+    )
     optimizer = optimizer_for(
         config, timeline, config.learning_rate, config.weight_decay
     )

@@ -38,6 +38,7 @@ class Objective(NamedTuple):
             mean over them; layers that no mask affects are computed once.
         consistency: the penalty on disagreement between draws.
         watched: the sites that telemetry watches, with their channels.
+        run_key: the key of masks that are fixed for the whole run.
     """
 
     forward: Forward
@@ -52,6 +53,7 @@ class Objective(NamedTuple):
     draws: int = 1
     consistency: Call = Call("none")
     watched: tuple[tuple[str, int], ...] = ()
+    run_key: Key[Array, ""] | None = None
 
 
 Target = tuple[Int[Array, "n *positions"], Float[Array, " n"]]
@@ -70,7 +72,7 @@ def summed_loss(
     images, targets = examples_of(objective, part)
 
     def predict(draw: Int[Array, ""] | int) -> tuple[Array, Tree]:
-        moment = Moment(key, part.examples, epoch, step, draw)
+        moment = Moment(key, part.examples, epoch, step, draw, objective.run_key)
         drop = drop_at(objective, params, step, moment, "train")
         drop = watch(drop, zeros_of(params))
         return objective.forward(params, stats, images, drop, part.weights)

@@ -35,14 +35,19 @@ def data_digest(data: DataSet) -> str:
 
 
 def masks_digest(
-    rows: tuple[Row, ...], timeline: Timeline, key: Key[Array, ""], bits: Generator
+    rows: tuple[Row, ...],
+    timeline: Timeline,
+    key: Key[Array, ""],
+    run_key: Key[Array, ""] | None,
+    bits: Generator,
 ) -> str:
     """Return a digest of what each site's rule makes of a fixed probe of ones.
 
     The probe is eight examples of shape 4x4x8 at half of the run.
     """
     step = timeline.total // 2
-    moment = Moment(key, jnp.arange(8), step // timeline.steps_per_epoch, step)
+    epoch = step // timeline.steps_per_epoch
+    moment = Moment(key, jnp.arange(8), epoch, step, run=run_key)
     drop = bind(rows_at(rows, step, timeline), moment, "train", bits)
     return digest({row.site: drop(row.site, *_probe(row.site)) for row in rows})
 

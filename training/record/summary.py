@@ -104,6 +104,7 @@ def _masks(experiment: Experiment) -> str:
         experiment.rows,
         experiment.timeline,
         mask_key(experiment),
+        experiment.objective.run_key,
         experiment.objective.bits,
     )
 
