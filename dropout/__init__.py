@@ -58,6 +58,8 @@ drop_path = VARIANTS["drop_path"]
 layerdrop = VARIANTS["layerdrop"]
 shakedrop = VARIANTS["shakedrop"]
 shake_shake = VARIANTS["shake_shake"]
+drop_activation = VARIANTS["drop_activation"]
+rrelu = VARIANTS["rrelu"]
 locked = VARIANTS["locked"]
 recurrent = VARIANTS["recurrent"]
 zoneout = VARIANTS["zoneout"]
@@ -94,6 +96,7 @@ __all__ = [
     "concrete",
     "cutout",
     "disout",
+    "drop_activation",
     "drop_path",
     "dropblock",
     "dropconnect",
@@ -130,6 +133,7 @@ __all__ = [
     "recurrent",
     "resolve",
     "rows_at",
+    "rrelu",
     "scale_rates",
     "shake_shake",
     "shakedrop",

@@ -8,6 +8,7 @@ make sites of them:
 | `input` | the first input of the network, where it is floating |
 | `blocks/0/attn` | the output of a module; of a tuple, its first array |
 | `blocks/0/attn/branch` | the same, of a module that is declared to be a branch |
+| `blocks/0/act/output` | the same, of a module below others that is called `act` |
 | `blocks/0/attn/kernel` | the kernel of a layer that is linear in it, or its table |
 | `blocks/0/attn/weights` | the weights of an attention layer (Flax) |
 | `blocks/0/drop` | a Dropout layer of the network |

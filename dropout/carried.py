@@ -225,7 +225,11 @@ def act_at_output(carried: Carried, output: Any, act_on: ActOn) -> Any:
 def output_site(carried: Carried) -> str:
     """Return the name of the site at a module's output."""
     is_branch = any(matches(pattern, carried.path) for pattern in carried.branches)
-    return f"{carried.path}/branch" if is_branch else carried.path
+    if is_branch:
+        return f"{carried.path}/branch"
+    # Modules are often called `act`, which is the name of another kind of site.
+    taken = kind_of(carried.path) == "act"
+    return f"{carried.path}/output" if taken else carried.path
 
 
 def below(path: str, name: str) -> str:
@@ -237,7 +241,7 @@ def belongs(site: str, path: str) -> bool:
     """Return whether the module at `path` acts at a site."""
     return site in (
         path,
-        *(below(path, end) for end in ("kernel", "weights", "branch")),
+        *(below(path, end) for end in ("kernel", "weights", "branch", "output")),
     )
 
 

@@ -47,7 +47,8 @@ class Perceptron(nnx.Module):
 
     def __call__(self, x: Tokens, drop: Drop) -> Tokens:
         """Apply a dense layer, GELU and a dense layer; the shape is kept."""
-        return self.out(drop(self.name, jax.nn.gelu(self.hidden(x, drop))), drop)
+        hidden = drop(f"{self.name}/act", self.hidden(x, drop), jax.nn.gelu)
+        return self.out(drop(self.name, hidden), drop)
 
 
 class TransformerBlock(nnx.Module):

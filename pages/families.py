@@ -13,6 +13,7 @@ FAMILIES = {
     "pooling": "Pooling windows",
     "kernels": "Weights",
     "paths": "Paths: four examples, four steps",
+    "nonlinearities": "Non-linearities",
     "recurrent": "Recurrent states: time from top to bottom",
     "attention": "Attention: four heads, a row for each query",
     "learned": "Learned and adaptive rates, at the rate that they start with",

@@ -32,6 +32,7 @@ SITE_OF_KIND = {
     "pre": "fc/pre",
     "logits": "block*/attention/logits",
     "weights": "block*/attention/weights",
+    "act": "conv*/act",
 }
 
 

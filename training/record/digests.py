@@ -59,6 +59,7 @@ def _probe(site: str) -> tuple:
         "window": (pool_2x2,),
         "state": (jnp.zeros_like(ones),),
         "branches": (jnp.zeros_like(ones),),
+        "act": (jnp.negative,),
     }
     kind = kind_of(site)
     return (ones, *others[kind]) if kind in others else (ones,)
