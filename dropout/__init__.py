@@ -52,6 +52,7 @@ stochastic_pool = VARIANTS["stochastic_pool"]
 mixed_pool = VARIANTS["mixed_pool"]
 dropconnect = VARIANTS["dropconnect"]
 kernel_dropout = VARIANTS["kernel_dropout"]
+mixout = VARIANTS["mixout"]
 embedding = VARIANTS["embedding"]
 targeted = VARIANTS["targeted"]
 drop_path = VARIANTS["drop_path"]
@@ -123,6 +124,7 @@ __all__ = [
     "max_dropout",
     "max_pool",
     "mixed_pool",
+    "mixout",
     "named_key",
     "nested",
     "parse",

@@ -85,14 +85,15 @@ class Attached:
             mode: what is done at sites with a row.
             rows: the rows at the rates of a step; those of the plan if not given.
             bits: the generator of random bits.
-            params: the parameters of learned variants, by site.
+            params: the parameters of learned variants, and what else a variant needs
+                of a run, by site.
 
         Raises:
             ValueError: what `bind` refuses, or rows for other sites.
         """
         rows = self.rows if rows is None else rows
         _check_sites(rows, self.rows)
-        bind(rows, moment, mode, bits)
+        bind(rows, moment, mode, bits, params)
         carried = Carried(
             key=None if moment is None else moment.key,
             run=None if moment is None else moment.run,
@@ -179,8 +180,11 @@ def _numbers(moment: Moment) -> tuple:
 
 
 def _rate(row: Row, params: Mapping[str, Parameters]) -> Any:
-    """What acts at a site: the row's rate, or learned parameters, as arrays."""
-    rate = dict(params[row.site]) if row.site in params else row.rate
+    """What acts at a site: the row's rate, learned parameters, or both, as arrays."""
+    rate: Any = row.rate
+    if row.site in params:
+        given = dict(params[row.site])
+        rate = {"rate": rate, **given} if "start" in given else given
     return jax.tree.map(jnp.asarray, rate)
 
 

@@ -77,7 +77,8 @@ class Carried:
         run: the key of masks that are fixed for a run, like `key` one per layer.
         moment: examples, epoch, step and draw.
         caller: a key that differs where the module is called for another layer.
-        rates: the rate, or the parameters, at each site with a row.
+        rates: the rate, or the parameters, at each site with a row; both with a kernel
+            before the first step.
         rows: the rows; their rates are in `rates`.
         layers: the sites of Dropout layers that do what their author wrote.
         numbered: the sites that are called several times in a pass.
@@ -261,8 +262,10 @@ def _bound(carried: Carried, site: str, call: int) -> Callable[..., Array]:
     row = next(row for row in carried.rows if row.site == site)
     rate = carried.rates[site]
     params = {site: rate} if isinstance(rate, Mapping) else NO_PARAMETERS
-    if site not in params:
+    if not isinstance(rate, Mapping):
         row = row._replace(rate=rate)
+    elif "rate" in rate:
+        row = row._replace(rate=rate["rate"])
     if carried.key is None:
         return bind((row,), None, carried.mode, carried.bits, params)
     key, run = jax.tree.map(

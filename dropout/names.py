@@ -75,7 +75,6 @@ PLANS: dict[str, str] = {
 
 LEFT_OUT: dict[str, str] = {
     "swapout": "its mask on the shortcut has no site",
-    "mixout": "it needs the weights at the start of the run at each step",
     "fraternal_dropout": "it needs a second pass with another mask",
     "expectation_linear_dropout": "it needs a second pass without a mask",
     "adversarial_dropout": "it needs a second pass, for the gradient of its mask",

@@ -72,7 +72,8 @@ def bind(
             scaling.
         bits: the counter hash, or JAX's own generator.
         params: the parameters of learned variants, by site; without them a learned
-            variant acts with the parameters that give the row's rate.
+            variant acts with the parameters that give the row's rate. For a variant
+            that needs it, `{"start": kernel}`, the kernel before the first step.
 
     Raises:
         ValueError: an unknown mode or generator, no moment in a mode that draws, a key
@@ -95,20 +96,22 @@ def bind(
         row = by_site[site]
         arrays = tuple(item for item in others if not callable(item))
         functions = others[len(arrays) :]
-        rate = params[site] if site in params else row.rate
+        given = params[site] if site in params else {}
+        start = given["start"] if "start" in given else None
+        rate = row.rate if start is not None or not given else given
 
         def draw_or_evaluate(arguments: tuple) -> Array:
-            moment, rate, time, x, arrays = arguments
+            moment, rate, time, start, x, arrays = arguments
             passed = (site, x, rate, *arrays, *functions)
             if moment is None or mode in AT_TEST:
                 return _evaluate(row, mode, *passed)
-            return _draw(row, moment, mode, bits, time, *passed)
+            return _draw(row, moment, mode, bits, time, start, *passed)
 
         def plain(arguments: tuple) -> Array:
             *_, x, arrays = arguments
             return identity(site, x, *arrays, *functions)
 
-        arguments = (moment, rate, time, x, arrays)
+        arguments = (moment, rate, time, start, x, arrays)
         try:
             return with_automatic_axes(draw_or_evaluate, plain, arguments)
         except ValueError as error:
@@ -137,7 +140,9 @@ def check_bind(
     if moment is not None:
         check_key(moment.key)
         _check_run(rows, moment, mode)
-    check_rates(row for row in rows if row.site not in params)
+    if mode not in AT_TEST:
+        _check_starts(rows, params)
+    check_rates(row for row in rows if not _is_learned(row, params))
 
 
 def _check_run(rows: tuple[Row, ...], moment: Moment, mode: str) -> None:
@@ -149,6 +154,21 @@ def _check_run(rows: tuple[Row, ...], moment: Moment, mode: str) -> None:
         )
     if moment.run is not None:
         check_key(moment.run)
+
+
+def _check_starts(rows: tuple[Row, ...], params: Mapping[str, Parameters]) -> None:
+    for row in rows:
+        needs = VARIANTS[row.variant.name].needs_start
+        if needs and (row.site not in params or "start" not in params[row.site]):
+            raise ValueError(
+                f"{row.variant} at {row.site!r}: expected the kernel before the first "
+                f"step, bind(..., params={{{row.site!r}: {{'start': kernel}}}})."
+            )
+
+
+def _is_learned(row: Row, params: Mapping[str, Parameters]) -> bool:
+    """Whether parameters take the place of a row's rate."""
+    return row.site in params and not VARIANTS[row.variant.name].needs_start
 
 
 def check_site(site: str, rows: tuple[Row, ...]) -> None:
@@ -212,6 +232,7 @@ def _draw(
     mode: str,
     bits: Generator,
     time: Integer[Array, ""] | int | None,
+    start: Array | None,
     site: str,
     x: Array,
     rate: Rate | Parameters,
@@ -235,7 +256,8 @@ def _draw(
         return variant(source, x, rate, *others, **options)
     kernel, operation = others
     kernels = jnp.broadcast_to(kernel, (count, *kernel.shape))
-    return _rowwise(operation, x, variant(source, kernels, rate, **options))
+    given = () if start is None else (start,)
+    return _rowwise(operation, x, variant(source, kernels, rate, *given, **options))
 
 
 def _source(keys: Key[Array, " n"], bits: Generator) -> AnyKey:

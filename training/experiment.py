@@ -26,7 +26,7 @@ from training.data import sources
 from training.data.augmentation import parse_augmentations
 from training.data.order import subsets
 from training.data.splits import DataSet, standardise
-from training.dropout_parameters import with_learned
+from training.dropout_parameters import with_learned, with_starts
 from training.members import member_config, members_of
 from training.network import Network, build
 from training.objective import Objective
@@ -184,6 +184,7 @@ def _solo_state(experiment: Experiment) -> State:
     # Copied, since steps are donated the state: an experiment can start many times.
     params, stats = jax.tree.map(jnp.copy, (network.params, network.stats))
     params = with_learned(params, experiment.objective.learned)
+    params = with_starts(params, experiment.rows)
     state = initial_state(params, stats, experiment.optimizer)
     return state._replace(telemetry=empty_sums(experiment.objective.watched))
 

@@ -9,7 +9,7 @@ from jaxtyping import Array, Key
 from dropout import identity
 from training.data.augmentation import augmentation_inputs
 from training.data.splits import Split
-from training.dropout_parameters import with_learned
+from training.dropout_parameters import with_learned, with_starts
 from training.network import Network
 from training.objective import Objective, summed_loss
 from training.state import Batch
@@ -59,5 +59,5 @@ def check_loss(
         lambda params: summed_loss(
             objective, params, network.stats, step, batch, keys["dropout"]
         ),
-        with_learned(network.params, objective.learned),
+        with_starts(with_learned(network.params, objective.learned), objective.rows),
     )

@@ -65,6 +65,8 @@ class Variant:
     Attributes:
         draw: `(key, x, rate, *others, **options) -> x`, pure; options are keyword-only.
         kinds: the kinds of site that it can act on (`dropout.kinds`).
+        needs_start: whether it takes, after the rate, the kernel as it was before the
+            first step.
         evaluate: `(x, rate, *others, **options) -> x`, what it does at test; None where
             that is the plain network.
         scaling: `(x, rate, *others) -> x`, weight scaling, where `evaluate` is not
@@ -97,6 +99,7 @@ class Variant:
     domain: Domain = "[0, 1]"
     unit: MaskUnit = "example"
     needs_number: bool = False
+    needs_start: bool = False
     axes: tuple[int, int] = (1, MOST_AXES)
     per: Per = "step"
     expectation: Callable[..., Array] | None = None

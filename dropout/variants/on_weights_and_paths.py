@@ -29,6 +29,7 @@ ON_WEIGHTS_AND_PATHS = (
         moment_matched=kernels.moment_matched,
     ),
     Variant(kernels.kernel_dropout, axes=(3, MOST_AXES), kinds=("kernel",)),
+    Variant(kernels.mixout, kinds=("kernel",), needs_start=True),
     Variant(kernels.embedding, axes=(3, MOST_AXES), kinds=("kernel",)),
     Variant(
         kernels.targeted,

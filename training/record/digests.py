@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from dropout import Moment, Row, Timeline, bind, kind_of, rows_at
+from dropout import VARIANTS, Moment, Row, Timeline, bind, kind_of, rows_at
 from dropout.sites import Generator
 from models.layers import pool_2x2
 from training.data.splits import DataSet
@@ -48,7 +48,12 @@ def masks_digest(
     step = timeline.total // 2
     epoch = step // timeline.steps_per_epoch
     moment = Moment(key, jnp.arange(8), epoch, step, run=run_key)
-    drop = bind(rows_at(rows, step, timeline), moment, "train", bits)
+    starts = {
+        row.site: {"start": jnp.zeros((8, 8))}
+        for row in rows
+        if VARIANTS[row.variant.name].needs_start
+    }
+    drop = bind(rows_at(rows, step, timeline), moment, "train", bits, starts)
     return digest({row.site: drop(row.site, *_probe(row.site)) for row in rows})
 
 
