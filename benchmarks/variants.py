@@ -31,6 +31,7 @@ SHAPES = {
     "window": MAP,
     "state": (128, 1024),
     "branches": MAP,
+    "act": MAP,
 }
 
 
@@ -62,8 +63,8 @@ def groups() -> Iterator[tuple[str, dict[str, TimedOperation]]]:
 
 def others_at(kind: str, shape: tuple[int, ...]) -> tuple:
     """Return the arguments after x at a site of this kind; at a kernel, x is it."""
-    if kind == "window":
-        return (pool_2x2,)
+    if kind in ("window", "act"):
+        return (pool_2x2 if kind == "window" else jax.nn.relu,)
     second = jax.random.uniform(jax.random.key(1), shape)
     return (second,) if kind in ("state", "branches") else ()
 

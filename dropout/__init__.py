@@ -47,17 +47,21 @@ grid_mask = VARIANTS["grid_mask"]
 hide_and_seek = VARIANTS["hide_and_seek"]
 adl = VARIANTS["adl"]
 jumpout = VARIANTS["jumpout"]
+masksembles = VARIANTS["masksembles"]
 max_pool = VARIANTS["max_pool"]
 stochastic_pool = VARIANTS["stochastic_pool"]
 mixed_pool = VARIANTS["mixed_pool"]
 dropconnect = VARIANTS["dropconnect"]
 kernel_dropout = VARIANTS["kernel_dropout"]
+mixout = VARIANTS["mixout"]
 embedding = VARIANTS["embedding"]
 targeted = VARIANTS["targeted"]
 drop_path = VARIANTS["drop_path"]
 layerdrop = VARIANTS["layerdrop"]
 shakedrop = VARIANTS["shakedrop"]
 shake_shake = VARIANTS["shake_shake"]
+drop_activation = VARIANTS["drop_activation"]
+rrelu = VARIANTS["rrelu"]
 locked = VARIANTS["locked"]
 recurrent = VARIANTS["recurrent"]
 zoneout = VARIANTS["zoneout"]
@@ -94,6 +98,7 @@ __all__ = [
     "concrete",
     "cutout",
     "disout",
+    "drop_activation",
     "drop_path",
     "dropblock",
     "dropconnect",
@@ -116,9 +121,11 @@ __all__ = [
     "learned_rates",
     "learned_rows",
     "locked",
+    "masksembles",
     "max_dropout",
     "max_pool",
     "mixed_pool",
+    "mixout",
     "named_key",
     "nested",
     "parse",
@@ -131,6 +138,7 @@ __all__ = [
     "register_variant",
     "resolve",
     "rows_at",
+    "rrelu",
     "scale_rates",
     "shake_shake",
     "shakedrop",

@@ -8,6 +8,7 @@ make sites of them:
 | `input` | the first input of the network, where it is floating |
 | `blocks/0/attn` | the output of a module; of a tuple, its first array |
 | `blocks/0/attn/branch` | the same, of a module that is declared to be a branch |
+| `blocks/0/act/output` | the same, of a module below others that is called `act` |
 | `blocks/0/attn/kernel` | the kernel of a layer that is linear in it, or its table |
 | `blocks/0/attn/weights` | the weights of an attention layer (Flax) |
 | `blocks/0/drop` | a Dropout layer of the network |
@@ -84,16 +85,18 @@ class Attached:
             mode: what is done at sites with a row.
             rows: the rows at the rates of a step; those of the plan if not given.
             bits: the generator of random bits.
-            params: the parameters of learned variants, by site.
+            params: the parameters of learned variants, and what else a variant needs
+                of a run, by site.
 
         Raises:
             ValueError: what `bind` refuses, or rows for other sites.
         """
         rows = self.rows if rows is None else rows
         _check_sites(rows, self.rows)
-        bind(rows, moment, mode, bits)
+        bind(rows, moment, mode, bits, params)
         carried = Carried(
             key=None if moment is None else moment.key,
+            run=None if moment is None else moment.run,
             moment=None if moment is None else _numbers(moment),
             rates={row.site: _rate(row, params) for row in rows},
             rows=tuple(row._replace(rate=0.0) for row in rows),
@@ -198,8 +201,11 @@ def _numbers(moment: Moment) -> tuple:
 
 
 def _rate(row: Row, params: Mapping[str, Parameters]) -> Any:
-    """What acts at a site: the row's rate, or learned parameters, as arrays."""
-    rate = dict(params[row.site]) if row.site in params else row.rate
+    """What acts at a site: the row's rate, learned parameters, or both, as arrays."""
+    rate: Any = row.rate
+    if row.site in params:
+        given = dict(params[row.site])
+        rate = {"rate": rate, **given} if "start" in given else given
     return jax.tree.map(jnp.asarray, rate)
 
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -73,9 +74,11 @@ class Carried:
     Attributes:
         key: the key of the moment; at stacked layers one per layer, of which a loop
             over the layers takes its own.
+        run: the key of masks that are fixed for a run, like `key` one per layer.
         moment: examples, epoch, step and draw.
         caller: a key that differs where the module is called for another layer.
-        rates: the rate, or the parameters, at each site with a row.
+        rates: the rate, or the parameters, at each site with a row; both with a kernel
+            before the first step.
         rows: the rows; their rates are in `rates`.
         layers: the sites of Dropout layers that do what their author wrote.
         numbered: the sites that are called several times in a pass.
@@ -90,6 +93,7 @@ class Carried:
 
     # Transforms put specifications of their own in the places of arrays.
     key: Any = None
+    run: Any = None
     moment: Any = None
     caller: Any = None
     rates: Any = field(default_factory=dict)
@@ -112,12 +116,14 @@ def stacked(carried: Carried, sizes: Sizes) -> Carried:
     wide = jax.tree.map(
         lambda leaf: jnp.broadcast_to(leaf, sizes + jnp.shape(leaf)), carried
     )
-    key: Any = carried.key
-    if key is None:
-        return wide
+    keys: Any = (carried.key, carried.run)
     for size in sizes:
-        key = jax.vmap(fold, in_axes=(None, 0), out_axes=-1)(key, jnp.arange(size))
-    return replace(wide, key=key)
+        keys = jax.tree.map(partial(_per_layer, size), keys)
+    return replace(wide, key=keys[0], run=keys[1])
+
+
+def _per_layer(size: int, key: Key[Array, "..."]) -> Key[Array, "... size"]:
+    return jax.vmap(fold, in_axes=(None, 0), out_axes=-1)(key, jnp.arange(size))
 
 
 def acts(carried: Carried, site: str) -> bool:
@@ -220,7 +226,11 @@ def act_at_output(carried: Carried, output: Any, act_on: ActOn) -> Any:
 def output_site(carried: Carried) -> str:
     """Return the name of the site at a module's output."""
     is_branch = any(matches(pattern, carried.path) for pattern in carried.branches)
-    return f"{carried.path}/branch" if is_branch else carried.path
+    if is_branch:
+        return f"{carried.path}/branch"
+    # Modules are often called `act`, which is the name of another kind of site.
+    taken = kind_of(carried.path) == "act"
+    return f"{carried.path}/output" if taken else carried.path
 
 
 def below(path: str, name: str) -> str:
@@ -232,7 +242,7 @@ def belongs(site: str, path: str) -> bool:
     """Return whether the module at `path` acts at a site."""
     return site in (
         path,
-        *(below(path, end) for end in ("kernel", "weights", "branch")),
+        *(below(path, end) for end in ("kernel", "weights", "branch", "output")),
     )
 
 
@@ -252,18 +262,23 @@ def _bound(carried: Carried, site: str, call: int) -> Callable[..., Array]:
     row = next(row for row in carried.rows if row.site == site)
     rate = carried.rates[site]
     params = {site: rate} if isinstance(rate, Mapping) else NO_PARAMETERS
-    if site not in params:
+    if not isinstance(rate, Mapping):
         row = row._replace(rate=rate)
+    elif "rate" in rate:
+        row = row._replace(rate=rate["rate"])
     if carried.key is None:
         return bind((row,), None, carried.mode, carried.bits, params)
-    key = _key_of_call(carried, site, call)
+    key, run = jax.tree.map(
+        lambda key: _key_of_call(carried, key, site, call), (carried.key, carried.run)
+    )
     examples, epoch, step, draw = carried.moment
-    moment = Moment(key, examples, epoch=epoch, step=step, draw=draw)
+    moment = Moment(key, examples, epoch=epoch, step=step, draw=draw, run=run)
     return bind((row,), moment, carried.mode, carried.bits, params)
 
 
-def _key_of_call(carried: Carried, site: str, call: int) -> Key[Array, ""]:
-    key = carried.key
+def _key_of_call(
+    carried: Carried, key: Key[Array, "..."], site: str, call: int
+) -> Key[Array, ""]:
     if key.shape:
         raise ValueError(
             f"{site!r}: the number of its layer does not reach it; expected a call "

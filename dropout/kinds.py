@@ -7,9 +7,11 @@
 | `window` | `drop(site, x, pool)` | `pool(x)` |
 | `state` | `drop(site, new, old)` | `new` |
 | `branches` | `drop(site, first, second)` | `(first + second) / 2` |
+| `act` | `drop(site, x, nonlinearity)` | `nonlinearity(x)` |
 
 An activation is of kind `input`, `pre`, `branch`, `logits` or `weights` where its last
-segment says so, else of kind `activation`.
+segment says so, else of kind `activation`. A site that is called `act` and nothing more
+is an activation, too.
 """
 
 from collections.abc import Callable
@@ -25,13 +27,14 @@ PLAIN: dict[str, Callable[..., Array]] = {
     "window": lambda x, pool: pool(x),
     "state": lambda new, old: new,
     "branches": lambda first, second: (first + second) / 2,
+    "act": lambda x, nonlinearity: nonlinearity(x),
 }
 
 
 def kind_of(site: str) -> str:
     """Return the kind of a site, which its last segment fixes."""
-    last = site.rpartition("/")[2]
-    return last if last in PLAIN else "activation"
+    above, _, last = site.rpartition("/")
+    return last if last in PLAIN and (above or last != "act") else "activation"
 
 
 def identity(

@@ -30,6 +30,7 @@ PLANS: dict[str, str] = {
     "mc_dropblock": "conv*:dropblock:0.1",
     "feature_map_distortion": "conv*:disout:0.1",
     "nested_dropout": "fc:nested:1.0",
+    "masked_ensembles": "fc:masksembles:0.5",
     # Regions of the image.
     "random_erase": "input:random_erasing:0.5",
     "batch_dropblock": "features:erase:1.0",
@@ -52,6 +53,8 @@ PLANS: dict[str, str] = {
     "stochastic_depth": "block*/branch:drop_path:huang(0.0..0.5)",
     "scheduled_drop_path": "block*/branch:drop_path:0.0..0.2@linear",
     "layer_skip": "block*/branch:layerdrop:exponential(0.0..0.2)",
+    # Non-linearities.
+    "randomized_leaky_relu": "conv*/act:rrelu:1.0",
     # Recurrent networks and attention.
     "locked_dropout": "rows:locked:0.3",
     "variational_rnn_dropout": "rows:locked:0.3 lstm/hidden:locked:0.3",
@@ -72,10 +75,6 @@ PLANS: dict[str, str] = {
 
 LEFT_OUT: dict[str, str] = {
     "swapout": "its mask on the shortcut has no site",
-    "mixout": "it needs the weights at the start of the run at each step",
-    "masksembles": "its masks belong to a whole run, and no unit does",
-    "drop_activation": "it replaces the non-linearity, which is at no site",
-    "rrelu": "it replaces the non-linearity, which is at no site",
     "fraternal_dropout": "it needs a second pass with another mask",
     "expectation_linear_dropout": "it needs a second pass without a mask",
     "adversarial_dropout": "it needs a second pass, for the gradient of its mask",

@@ -117,8 +117,14 @@ def _rate_at(row: Row, step: Step, timeline: Timeline) -> Rate:
 
 
 def matches(pattern: str, site: str) -> bool:
-    """Return whether a pattern matches a site, segment by segment."""
+    """Return whether a pattern matches a site, segment by segment.
+
+    Non-linearities are matched by their name `act` alone: where there is an activation
+    there is a non-linearity before it, and `block*/*` is to mean the activations.
+    """
     parts, segments = pattern.split("/"), site.split("/")
+    if kind_of(site) == "act" and parts[-1] != segments[-1]:
+        return False
     return len(parts) == len(segments) and all(map(fnmatchcase, segments, parts))
 
 

@@ -37,6 +37,7 @@ class Moment(NamedTuple):
         epoch: part of the keys of masks that belong to an example.
         step: part of the keys of masks that belong to a batch.
         draw: 0 in training, 1, 2, ... for further passes.
+        run: the key of masks that are fixed for a whole run, the same in every split.
     """
 
     key: Key[Array, ""]
@@ -44,6 +45,7 @@ class Moment(NamedTuple):
     epoch: Integer[Array, ""] | int
     step: Integer[Array, ""] | int
     draw: Integer[Array, ""] | int = 0
+    run: Key[Array, ""] | None = None
 
 
 def bind(
@@ -71,7 +73,8 @@ def bind(
             scaling.
         bits: the counter hash, or JAX's own generator.
         params: the parameters of learned variants, by site; without them a learned
-            variant acts with the parameters that give the row's rate.
+            variant acts with the parameters that give the row's rate. For a variant
+            that needs it, `{"start": kernel}`, the kernel before the first step.
 
     Raises:
         ValueError: an unknown mode or generator, no moment in a mode that draws, a key
@@ -94,20 +97,22 @@ def bind(
         row = by_site[site]
         arrays = tuple(item for item in others if not callable(item))
         functions = others[len(arrays) :]
-        rate = params[site] if site in params else row.rate
+        given = params[site] if site in params else {}
+        start = given["start"] if "start" in given else None
+        rate = row.rate if start is not None or not given else given
 
         def draw_or_evaluate(arguments: tuple) -> Array:
-            moment, rate, time, x, arrays = arguments
+            moment, rate, time, start, x, arrays = arguments
             passed = (site, x, rate, *arrays, *functions)
             if moment is None or mode in AT_TEST:
                 return _evaluate(row, mode, *passed)
-            return _draw(row, moment, mode, bits, time, *passed)
+            return _draw(row, moment, mode, bits, time, start, *passed)
 
         def plain(arguments: tuple) -> Array:
             *_, x, arrays = arguments
             return identity(site, x, *arrays, *functions)
 
-        arguments = (moment, rate, time, x, arrays)
+        arguments = (moment, rate, time, start, x, arrays)
         try:
             return with_automatic_axes(draw_or_evaluate, plain, arguments)
         except ValueError as error:
@@ -161,7 +166,36 @@ def check_bind(
         )
     if moment is not None:
         check_key(moment.key)
-    check_rates(row for row in rows if row.site not in params)
+        _check_run(rows, moment, mode)
+    if mode not in AT_TEST:
+        _check_starts(rows, params)
+    check_rates(row for row in rows if not _is_learned(row, params))
+
+
+def _check_run(rows: tuple[Row, ...], moment: Moment, mode: str) -> None:
+    fixed = [row.site for row in rows if row.unit == "run"]
+    if fixed and moment.run is None and mode not in AT_TEST:
+        raise ValueError(
+            f"Moment(run=None): expected the key of the run, from which the masks at "
+            f"{fixed[0]!r} are drawn."
+        )
+    if moment.run is not None:
+        check_key(moment.run)
+
+
+def _check_starts(rows: tuple[Row, ...], params: Mapping[str, Parameters]) -> None:
+    for row in rows:
+        needs = VARIANTS[row.variant.name].needs_start
+        if needs and (row.site not in params or "start" not in params[row.site]):
+            raise ValueError(
+                f"{row.variant} at {row.site!r}: expected the kernel before the first "
+                f"step, bind(..., params={{{row.site!r}: {{'start': kernel}}}})."
+            )
+
+
+def _is_learned(row: Row, params: Mapping[str, Parameters]) -> bool:
+    """Whether parameters take the place of a row's rate."""
+    return row.site in params and not VARIANTS[row.variant.name].needs_start
 
 
 def check_site(site: str, rows: tuple[Row, ...]) -> None:
@@ -175,12 +209,30 @@ def check_site(site: str, rows: tuple[Row, ...]) -> None:
 def _site_keys(
     moment: Moment, site: str, sharing: str, unit: str, rows: int
 ) -> Key[Array, " n"]:
-    """One key per row: split -> epoch or step -> draw -> site -> example."""
+    """One key per row: split -> epoch or step -> draw -> site -> example.
+
+    Masks of the unit `run` have run -> site, the same in every split and pass.
+    """
+    if unit == "run" and moment.run is not None:
+        return jnp.broadcast_to(named_key(moment.run, site), (rows,))
     key = fold(moment.key, moment.epoch if unit == "example" else moment.step)
     key = named_key(fold(key, moment.draw), site)
     if sharing == "batch":
         return jnp.broadcast_to(key, (rows,))
     return example_keys(key, moment.examples)
+
+
+def _numbers(moment: Moment, mode: str) -> Integer[Array, " n"]:
+    """Which of a run's masks each row gets: in training by example, at test by draw.
+
+    An example meets another one in each epoch, so that every mask sees all examples.
+    """
+    draw = jnp.asarray(moment.draw, jnp.int32)
+    if mode != "train":
+        return jnp.broadcast_to(draw, moment.examples.shape)
+    return (
+        moment.examples.astype(jnp.int32) + jnp.asarray(moment.epoch, jnp.int32) + draw
+    )
 
 
 def _draws_copies(variant: Variant, site: str) -> bool:
@@ -207,6 +259,7 @@ def _draw(
     mode: str,
     bits: Generator,
     time: Integer[Array, ""] | int | None,
+    start: Array | None,
     site: str,
     x: Array,
     rate: Rate | Parameters,
@@ -218,17 +271,20 @@ def _draw(
         keys = _site_keys(moment, site, "example", row.unit, x.shape[0])
         return variant.moment_matched(_source(keys, bits), x, rate, *others)
     copies = _draws_copies(variant, site)
-    count = 1 if copies and row.unit == "batch" else x.shape[0]
+    count = 1 if copies and row.unit != "example" else x.shape[0]
     sharing = "batch" if mode == "shared_mc" else row.unit
     keys = _site_keys(moment, site, sharing, row.unit, count)
     if time is not None and variant.per == "step":
         keys = fold(keys, time)
     source = _source(keys, bits)
+    if variant.needs_number:
+        others = (_numbers(moment, mode), *others)
     if not copies:
         return variant(source, x, rate, *others, **options)
     kernel, operation = others
     kernels = jnp.broadcast_to(kernel, (count, *kernel.shape))
-    return _rowwise(operation, x, variant(source, kernels, rate, **options))
+    given = () if start is None else (start,)
+    return _rowwise(operation, x, variant(source, kernels, rate, *given, **options))
 
 
 def _source(keys: Key[Array, " n"], bits: Generator) -> AnyKey:

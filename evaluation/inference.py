@@ -101,7 +101,9 @@ def make_predict_samples(
         examples: Int[Array, " n"],
     ) -> Float[Array, "samples n classes"]:
         def sample(draw: Int[Array, ""]) -> Float[Array, "n classes"]:
-            moment = Moment(key, examples, epoch=0, step=0, draw=draw + 1)
+            moment = Moment(
+                key, examples, epoch=0, step=0, draw=draw + 1, run=objective.run_key
+            )
             logits, _ = test_logits(objective, state, images, MODES[inference], moment)
             return jax.nn.log_softmax(logits.astype(jnp.float32))
 

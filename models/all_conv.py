@@ -63,4 +63,4 @@ class AllConv(nnx.Module):
         x = drop("input", images)
         for name in self.names:
             x = rectify(name, getattr(self, name)(x, drop, row_weights), drop)
-        return relu(self.out(x, drop)).mean((1, 2))
+        return drop("out/act", self.out(x, drop), relu).mean((1, 2))

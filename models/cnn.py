@@ -13,6 +13,7 @@ from models.layers import (
     Size,
     flatten,
     pool_2x2,
+    rectify,
     require_size,
     require_widths,
 )
@@ -51,12 +52,11 @@ class CNN(nnx.Module):
     ) -> Float[Array, "n classes"]:
         """Map images (n, h, w, c) to logits (n, classes)."""
         x = drop("input", images)
-        x = drop("conv1", relu(self.conv1(x, drop)))
+        x = drop("conv1", drop("conv1/act", self.conv1(x, drop), relu))
         x = drop("pool1", drop("pool1/window", x, pool_2x2))
-        x = drop("conv2", relu(self.conv2(x, drop)))
+        x = drop("conv2", drop("conv2/act", self.conv2(x, drop), relu))
         x = drop("pool2", drop("pool2/window", x, pool_2x2))
-        x = drop("fc/pre", self.fc(flatten(x), drop))
-        x = drop("fc", relu(x))
+        x = rectify("fc", self.fc(flatten(x), drop), drop)
         return self.out(x, drop)
 
 

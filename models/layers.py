@@ -126,7 +126,7 @@ class ConvNorm(Conv):
 
 
 class NormRelu(nnx.Module):
-    """A norm and rectified units: sites `<name>/prenorm`, `<name>/pre` and `<name>`."""
+    """A norm and `rectify`, with the site `<name>/prenorm` before the norm."""
 
     def __init__(self, name: str, channels: int, norm: NormKind):
         self.name = name
@@ -139,8 +139,8 @@ class NormRelu(nnx.Module):
 
 
 def rectify(name: str, x: Array, drop: Drop) -> Array:
-    """Apply ReLU between the sites `<name>/pre` and `<name>`."""
-    return drop(name, relu(drop(f"{name}/pre", x)))
+    """Apply ReLU, at the site `<name>/act`, between `<name>/pre` and `<name>`."""
+    return drop(name, drop(f"{name}/act", drop(f"{name}/pre", x), relu))
 
 
 def over_last_axis(

@@ -4,8 +4,8 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from dropout import Drop, identity
-from models.convolution import Images, relu
-from models.layers import Conv, Dense, flatten, pool_2x2, require_size
+from models.convolution import Images
+from models.layers import Conv, Dense, flatten, pool_2x2, rectify, require_size
 
 
 class LeNet(nnx.Module):
@@ -32,6 +32,5 @@ class LeNet(nnx.Module):
         x = drop("pool1", drop("pool1/window", x, pool_2x2))
         x = drop("conv2", self.conv2(x, drop))
         x = drop("pool2", drop("pool2/window", x, pool_2x2))
-        x = drop("fc/pre", self.fc(flatten(x), drop))
-        x = drop("fc", relu(x))
+        x = rectify("fc", self.fc(flatten(x), drop), drop)
         return self.out(x, drop)

@@ -4,8 +4,8 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from dropout import Drop, identity
-from models.convolution import Images, relu
-from models.layers import Dense, Size, flatten, require_widths
+from models.convolution import Images
+from models.layers import Dense, Size, flatten, rectify, require_widths
 
 
 class MLP(nnx.Module):
@@ -35,6 +35,5 @@ class MLP(nnx.Module):
         """Map images (n, h, w, c) to logits (n, classes)."""
         x = flatten(drop("input", images))
         for name in self.names:
-            x = drop(f"{name}/pre", getattr(self, name)(x, drop))
-            x = drop(name, relu(x))
+            x = rectify(name, getattr(self, name)(x, drop), drop)
         return self.out(x, drop)

@@ -54,7 +54,8 @@ class Plain(nnx.Module):
         """Map images (n, h, w, c) to logits (n, classes)."""
         x = drop("input", images)
         for name in self.names:
-            x = drop(name, relu(getattr(self, name)(x, drop)))
+            x = drop(f"{name}/act", getattr(self, name)(x, drop), relu)
+            x = drop(name, x)
             if name in self.pooled:
                 pool = name.replace("conv", "pool")
                 x = drop(pool, drop(f"{pool}/window", x, pool_2x2))

@@ -88,7 +88,7 @@ class HalvedShortcut(nnx.Module):
         norm: NormKind,
         key: Key[Array, ""],
     ):
-        self.stride, self.prenorm = stride, f"{name}/prenorm"
+        self.stride, self.prenorm, self.act = stride, f"{name}/prenorm", f"{name}/act"
         first = channels[1] // 2
         self.conv1, self.conv2 = (
             Conv(
@@ -101,7 +101,7 @@ class HalvedShortcut(nnx.Module):
 
     def __call__(self, x: Images, drop: Drop, row_weights: RowWeights) -> Images:
         """Map (n, h, w, channels in) to (n, h / stride, w / stride, channels out)."""
-        x = relu(x)
+        x = drop(self.act, x, relu)
         shifted = jnp.pad(x, ((0, 0), (1, 0), (1, 0), (0, 0)))[:, :-1, :-1]
         halves = self.conv1(x, drop), self.conv2(shifted, drop)
         x = drop(self.prenorm, jnp.concatenate(halves, axis=-1))

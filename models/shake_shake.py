@@ -73,7 +73,8 @@ class ShakeBlock(nnx.Module):
 
     def __call__(self, x: Images, drop: Drop, row_weights: RowWeights) -> Images:
         """Map (n, h, w, channels in) to (n, h / stride, w / stride, channels out)."""
-        entry = drop(f"{self.name}/entry", relu(x))
+        entry = drop(f"{self.name}/entry/act", x, relu)
+        entry = drop(f"{self.name}/entry", entry)
         paths = self.path1, self.path2
         branches = [path(entry, drop, row_weights) for path in paths]
         if self.shortcut:

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -51,8 +53,9 @@ class Perceptron(nnx.Module):
 
     def __call__(self, x: Tokens, drop: Drop) -> Tokens:
         """Apply a dense layer, GELU and a dense layer; the shape is kept."""
-        x = jax.nn.gelu(self.hidden(x, drop), approximate=self.approximate)
-        return self.out(drop(self.name, x), drop)
+        gelu = partial(jax.nn.gelu, approximate=self.approximate)
+        hidden = drop(f"{self.name}/act", self.hidden(x, drop), gelu)
+        return self.out(drop(self.name, hidden), drop)
 
 
 class TransformerBlock(nnx.Module):

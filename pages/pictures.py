@@ -39,6 +39,12 @@ def of_features(entry: Variant, rate: Array) -> Pixels:
     return mosaic(entry(KEY, feature_map(), rate)[0])
 
 
+def of_nonlinearity(entry: Variant, rate: Array) -> Pixels:
+    """Return nine channels of one feature map whose darker half is negative."""
+    middle = (1 + FLOOR) / 2
+    return mosaic(middle + entry(KEY, feature_map() - middle, rate, jax.nn.relu)[0])
+
+
 def of_image(entry: Variant, rate: Array) -> Pixels:
     """Return nine images."""
     return mosaic(jnp.moveaxis(entry(KEY, examples(), rate)[..., 0], 0, -1))
@@ -108,6 +114,7 @@ PICTURES: dict[str, Callable[[Variant, Array], Pixels]] = {
     "logits": of_logits,
     "sequence": of_sequence,
     "state": of_state,
+    "act": of_nonlinearity,
 }
 
 

@@ -31,6 +31,7 @@ SITE_OF_KIND = {
     "pre": "fc/pre",
     "logits": "block*/attention/logits",
     "weights": "block*/attention/weights",
+    "act": "conv*/act",
 }
 
 

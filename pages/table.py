@@ -22,8 +22,8 @@ Each name links to its formula.
 - *At*: the kinds of site where it can act. Activations are the kinds
   {", ".join(ACTIVATIONS)}.
 - *Options*: the options with their defaults and other allowed values. A mask belongs to
-  an example, or at a kernel to a batch, unless `unit='batch'` or `unit='example'` says
-  otherwise.
+  an example, or at a kernel to a batch, unless `unit='batch'`, `unit='example'` or
+  `unit='run'` (one mask for a whole run) says otherwise.
 - *Domain*: the rates for which it is defined.
 - *Mean kept*: whether the mean over masks equals the output of the plain network, or of
   the variant at test.

@@ -10,17 +10,19 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float, Key
 
 from training.canonical import canonical
 from training.config import Config
 from training.data.batches import batches_from, make_batch
 from training.experiment import Experiment, mask_key, prepare, start_state
+from training.network import Tree
+from training.objective import Objective
 from training.population import MemberStep, traced_members
 from training.programs import compile_step
 from training.runtime.compilation import compiled
 from training.scoring import make_evaluate_batch, scores_on
-from training.state import State
+from training.state import Batch, State, Totals
 from training.step import accumulate
 
 ARMS = ("without dropout", "with dropout")
@@ -108,7 +110,7 @@ def train_arm(study: OverfittingStudy, arm: Arm) -> Iterator[Measurement]:
     first = prepare(configs[0])
     step, _ = compile_step(first, start_state(first))
     evaluate = compiled(make_evaluate_batch(first.objective))
-    differentiate = compiled(partial(accumulate, first.objective))
+    differentiate = compiled(partial(differentiated, first.objective))
     for config in configs:
         experiment = prepare(config)
         for epoch, state in enumerate(states(experiment, step), 1):
@@ -116,6 +118,17 @@ def train_arm(study: OverfittingStudy, arm: Arm) -> Iterator[Measurement]:
             measured |= gradient_norms(experiment, differentiate, state)
             for name, value in measured.items():
                 yield Measurement(arm.model, arm.name, config.seed, epoch, name, value)
+
+
+def differentiated(
+    objective: Objective,
+    state: State,
+    batch: Batch,
+    key: Key[Array, ""],
+    run_key: Key[Array, ""],
+) -> tuple[Tree, Tree, Totals]:
+    """Return `accumulate` for the masks of one seed."""
+    return accumulate(objective._replace(run_key=run_key), state, batch, key)
 
 
 def states(experiment: Experiment, step: MemberStep) -> Iterator[State]:
@@ -155,7 +168,8 @@ def gradient_norms(
     """
     ids = experiment.train_ids[: experiment.config.batch_size]
     batch = make_batch(experiment, ids, 0)
-    gradient, _, sums = differentiate(state, batch, mask_key(experiment))
+    keys = mask_key(experiment), experiment.objective.run_key
+    gradient, _, sums = differentiate(state, batch, *keys)
     layers = jax.device_get(gradient)
     return {
         f"gradient {name}": float(np.linalg.norm(layer["kernel"]) / sums.examples)

@@ -37,6 +37,8 @@ MORE = {
 }
 
 
+TAKEN = ("window", "act")  # kinds whose sites pass a function
+
 # Choices that the first kind of site of their variant does not have.
 ELSEWHERE = {("variational", "weight")}
 
@@ -55,9 +57,11 @@ POOL = partial(max_pool, window=(2, 2), strides=(2, 2), padding="VALID")
 def inputs(kind, rows=ROWS, dtype=jnp.float32):
     """The arrays at a site of this kind, x first; positive, its channels unlike."""
     shape = (rows, *(IMAGE if kind == "input" else SHAPE))
+    signs = jnp.asarray([1, -1] if kind == "act" else 1, dtype)
     first, second = jax.random.split(jax.random.key(7))
     x = jax.random.uniform(first, shape, jnp.float32, 0.5, 1.5)
     x = (x * jnp.linspace(0.5, 2, shape[-1]).reshape(1, 1, 1, -1)).astype(dtype)
+    x = jnp.resize(signs, (1, shape[1], 1, 1)) * x
     if kind not in ("state", "branches"):
         return (x,)
     return x, jax.random.uniform(second, shape, jnp.float32, 3.0, 4.0).astype(dtype)
@@ -72,7 +76,7 @@ def functions(kind, entry):
     if kind == "kernel" and entry.kernel_form == "product":
         weight = jnp.ones((1, 1, 1, 1))
         return weight, lambda x, kernel: scale(x, kernel.astype(jnp.float32))
-    return (POOL,) if kind == "window" else ()
+    return {"window": (POOL,), "act": (jax.nn.relu,)}[kind] if kind in TAKEN else ()
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 They are `params["dropout"][site]`, so that the optimiser, the checkpoints and the
 digests see them like any others; weight decay and max-norm act on kernels alone.
+Kernels before the first step, which some variants need, are `["start"]` there: their
+gradient is 0, so that no step changes them.
 """
 
 from collections.abc import Mapping
@@ -12,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dropout import Timeline
+from dropout import VARIANTS, Row, Timeline
 from dropout.parameters import (
     LearnedRow,
     initial_parameters,
@@ -31,6 +33,18 @@ def with_learned(params: Tree, learned: tuple[LearnedRow, ...]) -> Tree:
     if not learned:
         return params
     return {**params, DROPOUT: initial_parameters(learned, _kernels(params, learned))}
+
+
+def with_starts(params: Tree, rows: tuple[Row, ...]) -> Tree:
+    """Return a network's parameters with those kernels that a plan keeps as they are.
+
+    It is called before the first step, when the parameters are what training starts at.
+    """
+    needing = [row.site for row in rows if VARIANTS[row.variant.name].needs_start]
+    if not needing:
+        return params
+    starts = {site: {"start": jnp.copy(_at(params, site))} for site in needing}
+    return {**params, DROPOUT: {**learned_of(params), **starts}}
 
 
 def learned_of(params: Tree) -> Mapping[str, Parameters]:
@@ -62,9 +76,8 @@ def compression(params: Tree, learned: tuple[LearnedRow, ...]) -> dict[str, floa
 
 def _kernels(params: Tree, learned: tuple[LearnedRow, ...]) -> dict[str, Any]:
     """Return the kernels of learned rows; the name of a kernel's site is its path."""
-    return {
-        item.kernel: reduce(
-            lambda tree, name: tree[name], item.kernel.split("/"), params
-        )
-        for item in learned
-    }
+    return {item.kernel: _at(params, item.kernel) for item in learned}
+
+
+def _at(params: Tree, site: str) -> Any:
+    return reduce(lambda tree, name: tree[name], site.split("/"), params)

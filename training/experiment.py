@@ -25,7 +25,7 @@ from training.data import sources
 from training.data.augmentation import parse_augmentations
 from training.data.order import subsets
 from training.data.splits import DataSet, standardise
-from training.dropout_parameters import with_learned
+from training.dropout_parameters import with_learned, with_starts
 from training.freezing import check_patterns, only_trained
 from training.members import member_config, members_of, own_seed
 from training.network import Network, build
@@ -125,7 +125,9 @@ def assemble(
     network = _network(config, loaded, weights, keys["params"])
     rows = scale_rates(network.rows, config.rate_factor)
     objective = _objective(config, network, rows, timeline, loaded)
-    objective = objective._replace(train_size=len(train_ids))
+    objective = objective._replace(
+        train_size=len(train_ids), run_key=named_key(keys["dropout"], "run")
+    )
     optimizer = optimizer_for(
         config, timeline, config.learning_rate, config.weight_decay
     )
@@ -187,6 +189,7 @@ def _solo_state(experiment: Experiment) -> State:
     # Copied, since steps are donated the state: an experiment can start many times.
     params, stats = jax.tree.map(jnp.copy, (network.params, network.stats))
     params = with_learned(params, experiment.objective.learned)
+    params = with_starts(params, experiment.rows)
     state = initial_state(params, stats, experiment.optimizer)
     return state._replace(telemetry=empty_sums(experiment.objective.watched))
 

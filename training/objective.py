@@ -40,6 +40,7 @@ class Objective(NamedTuple):
         consistency: the penalty on disagreement between draws.
         watched: the sites that telemetry watches, with their channels.
         train_only: patterns of the parameters that are trained; all if it is empty.
+        run_key: the key of masks that are fixed for the whole run.
     """
 
     forward: Forward
@@ -55,6 +56,7 @@ class Objective(NamedTuple):
     consistency: Call = Call("none")
     watched: tuple[tuple[str, int], ...] = ()
     train_only: str = ""
+    run_key: Key[Array, ""] | None = None
 
 
 Target = tuple[Int[Array, "n *positions"], Float[Array, " n"]]
@@ -74,7 +76,7 @@ def summed_loss(
     params = without_gradient(params, objective.train_only)
 
     def predict(draw: Int[Array, ""] | int) -> tuple[Array, Tree]:
-        moment = Moment(key, part.examples, epoch, step, draw)
+        moment = Moment(key, part.examples, epoch, step, draw, objective.run_key)
         drop = drop_at(objective, params, step, moment, "train")
         drop = watch(drop, zeros_of(params))
         return objective.forward(params, stats, images, drop, part.weights)

@@ -32,10 +32,12 @@ class TracedMember(NamedTuple):
 
     Attributes:
         key: of the training masks.
+        run_key: of the masks that are fixed for the whole run.
         rates: the full rate at each row of the plan, computed in float64 on the host.
     """
 
     key: Key[Array, "*members"]
+    run_key: Key[Array, "*members"]
     rates: Float[Array, "*members rows"]
     learning_rate: Float[Array, "*members"]
     weight_decay: Float[Array, "*members"]
@@ -56,7 +58,7 @@ def make_member_step(
         state: State, batch: Batch, member: TracedMember
     ) -> tuple[State, Metrics]:
         step = make_train_step(
-            with_rates(objective, member.rates),
+            with_rates(objective, member.rates)._replace(run_key=member.run_key),
             optimizer(member.learning_rate, member.weight_decay),
             max_norm,
             on_trace,
@@ -147,6 +149,7 @@ def experiment_step(experiment: Experiment, on_trace: Callable[[], None]) -> Mem
 def _traced(run: Experiment) -> TracedMember:
     return TracedMember(
         mask_key(run),
+        run.objective.run_key,
         jnp.array([row.rate for row in run.rows], jnp.float32),
         jnp.float32(run.config.learning_rate),
         jnp.float32(run.config.weight_decay),

@@ -11,7 +11,7 @@ from dropout import identity
 from training.config import Config
 from training.data.augmentation import augmentation_inputs
 from training.data.splits import Split
-from training.dropout_parameters import with_learned
+from training.dropout_parameters import with_learned, with_starts
 from training.network import Network
 from training.objective import Objective, summed_loss
 from training.state import Batch
@@ -89,5 +89,5 @@ def check_loss(
         lambda params: summed_loss(
             objective, params, network.stats, step, batch, keys["dropout"]
         ),
-        with_learned(network.params, objective.learned),
+        with_starts(with_learned(network.params, objective.learned), objective.rows),
     )

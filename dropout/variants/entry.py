@@ -17,7 +17,7 @@ from dropout.noise import fixed_rate
 
 MOST_AXES = 32
 
-MaskUnit = Literal["example", "batch"]
+MaskUnit = Literal["example", "batch", "run"]
 Domain = Literal["[0, 1]", "[0, 1)", "(0, 1)", "(0, 0.5]"]
 Per = Literal["step", "sequence"]
 KernelForm = Literal["copies", "product"]
@@ -65,6 +65,8 @@ class Variant:
     Attributes:
         draw: `(key, x, rate, *others, **options) -> x`, pure; options are keyword-only.
         kinds: the kinds of site that it can act on (`dropout.kinds`).
+        needs_start: whether it takes, after the rate, the kernel as it was before the
+            first step.
         evaluate: `(x, rate, *others, **options) -> x`, what it does at test; None where
             that is the plain network.
         scaling: `(x, rate, *others) -> x`, weight scaling, where `evaluate` is not
@@ -73,8 +75,10 @@ class Variant:
             draw of the product from a Gaussian with its moments; None where they are
             not known.
         domain: the rates that it is defined for.
-        unit: whether a mask belongs to an example or to a whole batch, unless a rule
-            says otherwise.
+        unit: whether a mask belongs to an example, to a whole batch or to a whole run,
+            unless a rule says otherwise.
+        needs_number: whether it takes, after the rate, which of a run's masks each row
+            gets.
         axes: the fewest and the most axes of x, that of the batch included.
         per: at a site inside a scan over time, whether a mask is drawn at each step or
             once per sequence.
@@ -94,6 +98,8 @@ class Variant:
     moment_matched: Callable[..., Array] | None = None
     domain: Domain = "[0, 1]"
     unit: MaskUnit = "example"
+    needs_number: bool = False
+    needs_start: bool = False
     axes: tuple[int, int] = (1, MOST_AXES)
     per: Per = "step"
     expectation: Callable[..., Array] | None = None

@@ -6,7 +6,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from dropout.arrays import Examples, KernelCopies, Operation, Rate, widened
+from dropout.arrays import (
+    Examples,
+    KernelCopies,
+    Operation,
+    Rate,
+    widened,
+)
 from dropout.bits import Seeds, keep_mask, normal, row_seeds
 from dropout.keys import AnyKey
 from dropout.noise import (
@@ -17,6 +23,7 @@ from dropout.noise import (
     multiply,
     ranks,
     remade,
+    scale,
     shared,
 )
 
@@ -67,6 +74,50 @@ def kernel_dropout(
         "tap": (last - 1, last),
     }
     return multiply(shared(keep_or_drop, axes[drop]), key, x, rate)
+
+
+def mixout(
+    key: AnyKey,
+    x: KernelCopies,
+    rate: Rate,
+    start: Float[Array, "..."] | None = None,
+    *,
+    drop: Literal["element", "input"] = "element",
+) -> KernelCopies:
+    """Puts weights back to where they started, each with probability `rate`.
+
+    Formula: y = (m W + (1 - m) W0 - rate W0) / q, m ~ Bernoulli(q), q = 1 - rate, W0
+        the weights before the first step: W0 + (W - W0) / q where kept, else W0.
+        E[y] = W. With W0 = 0 it is dropconnect, and where W = W0 no mask changes it.
+    Mask: the shape of the kernel, one per batch, with the same bits as dropconnect;
+        with drop="input" (1, ..., inputs, 1).
+    At test: the plain kernel.
+    Domain: rate in [0, 1]; 1 gives W0.
+    Source: Lee et al. 2020, "Mixout: Effective Regularization to Finetune Large-scale
+        Pretrained Language Models", ICLR. A run keeps W0 in its state; without `start`
+        W0 is 0. The authors' code has drop="input", and leaves 1 / q out of the
+        gradient.
+    """
+    if start is not None and start.shape != x.shape[1:]:
+        raise ValueError(
+            f"mixout: a kernel at the start of shape {start.shape}; expected "
+            f"{x.shape[1:]}, that of the kernel."
+        )
+    origin = jnp.zeros((), x.dtype) if start is None else start[None]
+    last = x.ndim - 1
+    axes = {"element": (), "input": (*range(1, last - 1), last)}
+    noise = shared(keep_or_drop, axes[drop])
+
+    def mixed(
+        seeds: Seeds, rate: Float[Array, ""], x: KernelCopies, origin: Array
+    ) -> KernelCopies:
+        wide = widened(x)
+        origin = origin.astype(wide.dtype)
+        moved = origin + scale(wide - origin, noise(seeds, rate, x.shape))
+        # At rate 0 W0 + (W - W0) would be rounded.
+        return jnp.where(rate == 0, x, moved.astype(x.dtype))
+
+    return remade(mixed, key, x, rate, origin)
 
 
 def embedding(key: AnyKey, x: KernelCopies, rate: Rate) -> KernelCopies:

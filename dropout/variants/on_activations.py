@@ -5,6 +5,7 @@ from dropout.variants import (
     adaptive,
     blocks,
     elementwise,
+    fixed_masks,
     grids,
     kernels,
     pooling,
@@ -163,6 +164,18 @@ ON_ACTIVATIONS = (
         exempt={
             "mean": "it scales by a power of 1 / (1 - p') between 0 and 1",
             "rate": "its rate is the spread of the chance of being dropped",
+        },
+    ),
+    # Masks that are fixed for a run.
+    Variant(
+        fixed_masks.masksembles,
+        axes=(2, MOST_AXES),
+        kinds=FEATURES,
+        unit="run",
+        needs_number=True,
+        evaluate=fixed_masks.mean_of_masks,
+        exempt={
+            "nested": "its masks are laid out over the channels for each rate anew"
         },
     ),
     # Inside pooling windows.

@@ -1,6 +1,13 @@
 """Entries of the variants that act on weights, paths, states or attention, or learn."""
 
-from dropout.variants import attention, kernels, paths, recurrent, structured
+from dropout.variants import (
+    attention,
+    kernels,
+    nonlinearities,
+    paths,
+    recurrent,
+    structured,
+)
 from dropout.variants.entry import MOST_AXES, Learned, Variant
 from dropout.variants.learned import (
     concrete,
@@ -22,6 +29,7 @@ ON_WEIGHTS_AND_PATHS = (
         moment_matched=kernels.moment_matched,
     ),
     Variant(kernels.kernel_dropout, axes=(3, MOST_AXES), kinds=("kernel",)),
+    Variant(kernels.mixout, kinds=("kernel",), needs_start=True),
     Variant(kernels.embedding, axes=(3, MOST_AXES), kinds=("kernel",)),
     Variant(
         kernels.targeted,
@@ -58,6 +66,25 @@ ON_WEIGHTS_AND_PATHS = (
         exempt={
             "rate": "branches are mixed, not dropped",
             "gradient": "the backward pass draws another proportion, on purpose",
+        },
+    ),
+    # Non-linearities.
+    Variant(
+        nonlinearities.drop_activation,
+        kinds=("act",),
+        evaluate=nonlinearities.expected_activation,
+        exempt={
+            "rate": "an element whose non-linearity is dropped passes on",
+            "nested": "dropping a non-linearity passes on what it kept back",
+        },
+    ),
+    Variant(
+        nonlinearities.rrelu,
+        kinds=("act",),
+        evaluate=nonlinearities.expected_rrelu,
+        exempt={
+            "rate": "its rate multiplies the slope, which is hardly ever 0",
+            "memory": "which inputs are negative is kept, one byte per element",
         },
     ),
     # Recurrent networks.

@@ -57,6 +57,10 @@ def test_the_default_schedule_is_that_of_rules_without_one():
         ("*", "fc/pre", False),
         ("*/*", "fc/pre", True),
         ("CONV1", "conv1", False),
+        ("conv*/act", "conv1/act", True),
+        ("conv1/*", "conv1/act", False),
+        ("*/*", "fc/act", False),
+        ("*", "act", True),
         ("conv[12]", "conv2", True),
     ],
 )

@@ -89,10 +89,10 @@ def test_the_path_of_every_kernel_is_its_site(text):
 
 
 SITES = {
-    "cnn": """input conv1/kernel conv1 pool1/window pool1 conv2/kernel conv2
-        pool2/window pool2 fc/kernel fc/pre fc out/kernel""",
-    "mlp(widths=(6, 5))": """input fc1/kernel fc1/pre fc1 fc2/kernel fc2/pre fc2
-        out/kernel""",
+    "cnn": """input conv1/kernel conv1/act conv1 pool1/window pool1 conv2/kernel
+        conv2/act conv2 pool2/window pool2 fc/kernel fc/pre fc/act fc out/kernel""",
+    "mlp(widths=(6, 5))": """input fc1/kernel fc1/pre fc1/act fc1 fc2/kernel fc2/pre
+        fc2/act fc2 out/kernel""",
     "lstm": """input rows lstm/kernel lstm/recurrent/kernel lstm/hidden lstm/candidate
         lstm/cell/state lstm/state features out/kernel""",
     "gru": """input rows gru/kernel gru/recurrent/kernel gru/hidden gru/candidate
@@ -100,8 +100,8 @@ SITES = {
     "vit(depth=1)": """input patches/kernel tokens block1/attention/qkv/kernel
         block1/attention/logits block1/attention/weights block1/attention
         block1/attention/out/kernel block1/attention/branch block1/mlp/hidden/kernel
-        block1/mlp block1/mlp/out/kernel block1/mlp/branch block1/branch features
-        out/kernel""",
+        block1/mlp/act block1/mlp block1/mlp/out/kernel block1/mlp/branch block1/branch
+        features out/kernel""",
 }
 
 

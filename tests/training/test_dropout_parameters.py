@@ -192,3 +192,27 @@ def test_weight_decay_and_bounds_leave_the_parameters_alone(small, tmp_path):
 def test_a_rate_that_cannot_be_learned_from_is_an_error(text, message):
     with pytest.raises(ValueError, match=message):
         parse(text)
+
+
+def test_a_run_starts_with_the_kernels_that_mixout_goes_back_to(small, tmp_path):
+    plan = "fc1/kernel:mixout:0.3 fc1:concrete:0.2"
+    config = replace(small, model=MODEL, dropout=plan, workdir=str(tmp_path))
+    params = start_state(prepare(canonical(config))).params
+    assert params["dropout"].keys() == {"fc1/kernel", "fc1"}
+    start = params["dropout"]["fc1/kernel"]["start"]
+    np.testing.assert_array_equal(start, params["fc1"]["kernel"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_no_step_changes_the_kernels_at_the_start(small, optimizer, tmp_path):
+    config = replace(
+        small, model=MODEL, dropout="fc1/kernel:mixout:0.3", weight_decay=0.1,
+        max_norm=0.5, optimizer=optimizer, clip_norm=1.0,
+    )  # fmt: skip
+    train(config, tmp_path)
+    experiment, state = restore(str(tmp_path))
+    start = state.params["dropout"]["fc1/kernel"]["start"]
+    first = start_state(experiment).params["fc1"]["kernel"]
+    np.testing.assert_array_equal(start, first)
+    assert (state.params["fc1"]["kernel"] != first).any()

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from dropout import Moment, Row, Timeline, bind, kind_of, rows_at
+from dropout import VARIANTS, Moment, Row, Timeline, bind, kind_of, rows_at
 from dropout.sites import Generator
 from models.layers import pool_2x2
 from training.data.splits import DataSet
@@ -35,15 +35,25 @@ def data_digest(data: DataSet) -> str:
 
 
 def masks_digest(
-    rows: tuple[Row, ...], timeline: Timeline, key: Key[Array, ""], bits: Generator
+    rows: tuple[Row, ...],
+    timeline: Timeline,
+    key: Key[Array, ""],
+    run_key: Key[Array, ""] | None,
+    bits: Generator,
 ) -> str:
     """Return a digest of what each site's rule makes of a fixed probe of ones.
 
     The probe is eight examples of shape 4x4x8 at half of the run.
     """
     step = timeline.total // 2
-    moment = Moment(key, jnp.arange(8), step // timeline.steps_per_epoch, step)
-    drop = bind(rows_at(rows, step, timeline), moment, "train", bits)
+    epoch = step // timeline.steps_per_epoch
+    moment = Moment(key, jnp.arange(8), epoch, step, run=run_key)
+    starts = {
+        row.site: {"start": jnp.zeros((8, 8))}
+        for row in rows
+        if VARIANTS[row.variant.name].needs_start
+    }
+    drop = bind(rows_at(rows, step, timeline), moment, "train", bits, starts)
     return digest({row.site: drop(row.site, *_probe(row.site)) for row in rows})
 
 
@@ -54,6 +64,7 @@ def _probe(site: str) -> tuple:
         "window": (pool_2x2,),
         "state": (jnp.zeros_like(ones),),
         "branches": (jnp.zeros_like(ones),),
+        "act": (jnp.negative,),
     }
     kind = kind_of(site)
     return (ones, *others[kind]) if kind in others else (ones,)

@@ -113,6 +113,7 @@ def _masks(experiment: Experiment) -> str:
         experiment.rows,
         experiment.timeline,
         mask_key(experiment),
+        experiment.objective.run_key,
         experiment.objective.bits,
     )
 

@@ -12,8 +12,9 @@ FRAMEWORKS = ("nnx", "linen", pytest.param("equinox", marks=pytest.mark.parity))
 pytestmark = pytest.mark.parametrize("framework", FRAMEWORKS)
 
 
-def moment(key, examples=range(8), epoch=0, step=0, draw=0):
-    return Moment(key, jnp.asarray(examples), epoch=epoch, step=step, draw=draw)
+def moment(key, examples=range(8), **when):
+    when = {"epoch": 0, "step": 0, "draw": 0, **when}
+    return Moment(key, jnp.asarray(examples), **when)
 
 
 def masks(framework, rules, key, names=("a", "b"), mode="train", rows=8, **when):
@@ -55,6 +56,15 @@ def test_masks_of_a_batch_are_shared_and_change_with_the_step(framework, key):
     first, second = (masks(framework, rule, key, step=step)["a"] for step in (0, 1))
     assert (first == first[:1]).all()
     assert (first != second).mean() > 0.3
+
+
+def test_masks_of_a_run_never_change(framework, key):
+    rule, run = "bernoulli(unit='run'):0.4", jax.random.key(8)
+    first = masks(framework, {"a": rule, "b": rule}, key, run=run)
+    later = masks(framework, {"a": rule}, run, run=run, epoch=2, step=7)
+    assert (first["a"] == first["a"][:1]).all()
+    assert (first["a"] != first["b"]).any()
+    np.testing.assert_array_equal(first["a"], later["a"])
 
 
 @pytest.mark.parametrize("mode", ["eval", "scaling"])

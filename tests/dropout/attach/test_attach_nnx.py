@@ -229,3 +229,25 @@ def test_learned_parameters_have_gradients(moment):
     np.testing.assert_allclose(total(params), plain, rtol=1e-5)
     gradients = jax.tree.leaves(jax.grad(total)(params))
     assert all(abs(gradient).max() > 0 for gradient in gradients)
+
+
+class Rectified(nnx.Module):
+    def __call__(self, x):
+        return nnx.relu(x)
+
+
+class Unit(nnx.Module):
+    def __init__(self, inner):
+        self.inner, self.act = inner, Rectified()
+
+    def __call__(self, x):
+        return self.act(self.inner(x))
+
+
+def test_the_output_of_a_module_called_act_is_an_activation(moment):
+    """Below another module it has a name of its own: `act` is the name of a kind."""
+    model, x = Unit(Unit(Rectified())), jnp.ones((2, 3))
+    attached = attach(model, "inner/act/output:bernoulli:1.0", x)
+    names = [site.name for site in attached.sites]
+    assert names == ["input", "inner/inner", "inner/act/output", "inner", "act"]
+    assert not attached(model, x, moment=moment(2)).any()
