@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Integer, Key
 
 from dropout.arrays import Rate
+from dropout.deferred import TakesDeferred, as_array, reading
 from dropout.grammar import suggest
 from dropout.keys import AnyKey, JaxBits, check_key, example_keys, fold, named_key
 from dropout.kinds import identity, kind_of
@@ -112,7 +113,7 @@ def bind(
         except ValueError as error:
             raise ValueError(f"{row.variant} at {site!r}: {error}") from error
 
-    return drop
+    return TakesDeferred(drop)
 
 
 def check_bind(
@@ -168,6 +169,7 @@ def _evaluate(
     evaluate = variant.scaling if scaled else variant.evaluate
     if evaluate is None:
         return identity(site, x, *others)
+    x, others = as_array(x), _with_arrays(site, others)
     variant.check_array(x)
     if not isinstance(rate, Mapping):
         rate = variant.parameters(rate, x, *others, **options)
@@ -189,6 +191,7 @@ def _draw(
     variant, options = VARIANTS[row.variant.name], dict(row.variant.options)
     if mode == "gaussian" and kind_of(site) == "kernel" and variant.moment_matched:
         keys = _site_keys(moment, site, "example", row.unit, x.shape[0])
+        others = _with_arrays(site, others)
         return variant.moment_matched(_source(keys, bits), x, rate, *others)
     copies = _draws_copies(variant, site)
     count = 1 if copies and row.unit == "batch" else x.shape[0]
@@ -198,10 +201,18 @@ def _draw(
         keys = fold(keys, time)
     source = _source(keys, bits)
     if not copies:
-        return variant(source, x, rate, *others, **options)
+        return variant(source, x, rate, *_with_arrays(site, others), **options)
     kernel, operation = others
     kernels = jnp.broadcast_to(kernel, (count, *kernel.shape))
     return _rowwise(operation, x, variant(source, kernels, rate, **options))
+
+
+def _with_arrays(site: str, others: tuple) -> tuple:
+    """Return what a site passes beside x, so that its operation gives arrays."""
+    if kind_of(site) != "kernel":
+        return others
+    kernel, operation = others
+    return kernel, reading(operation)
 
 
 def _source(keys: Key[Array, " n"], bits: Generator) -> AnyKey:
@@ -214,5 +225,6 @@ def _rowwise(
     """The product of x with one kernel, or of each row with its own."""
     if len(kernels) == 1:
         return operation(x, kernels[0])
+    operation = reading(operation)
     rowwise = jax.vmap(lambda row, its_kernel: operation(row[None], its_kernel)[0])
     return rowwise(x, kernels)
