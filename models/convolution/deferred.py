@@ -16,6 +16,7 @@ from models.convolution.pooling import (
     largest,
     largest_kept,
     largest_noisy,
+    packed,
     rectified,
 )
 from models.convolution.products import Images
@@ -121,13 +122,12 @@ class DeferredConvolution(Deferred):
     def _largest_kept(
         self, values: list[Images], noise: KeepOrDrop, drawn: Drawn
     ) -> Images:
-        kept = at_corners(noise.kept(drawn.seeds, drawn.rate, self.shape), self.shape)
-        # The value that becomes 0, if that could be the largest: ReLU makes it 0 anyway.
+        kept = noise.kept(drawn.seeds, drawn.rate, self.shape)
         bias = jnp.zeros((1, 1, 1, 1), self.dtype) if self.bias is None else self.bias
+        # What is dropped becomes 0. With ReLU that is never the largest value.
         floor = jnp.full_like(bias, -jnp.inf) if self.rectifies else -bias
-        return self._finished(
-            largest_kept(values, kept, floor), noise.scale(drawn.rate)
-        )
+        best = largest_kept(values, packed(at_corners(kept, self.shape)), floor)
+        return self._finished(best, noise.scale(drawn.rate))
 
     def _finished(self, y: Images, factor: Float[Array, ""] | None = None) -> Images:
         """Apply the bias, a positive factor and ReLU to pooled values."""

@@ -1,18 +1,20 @@
 """The maximum over windows, and its ReLU, with derivatives that store little."""
 
+import operator
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.lax import optimization_barrier as materialize
-from jaxtyping import Array, Bool, Float, Int8
+from jaxtyping import Array, Bool, Float, Int8, UInt8
 
 from dropout.noise import scale
 from models.convolution.products import Images
 
+KeptBits = UInt8[Array, "..."]  # A bit for each of the four positions in a window.
 Bias = Float[Array, "1 1 1 channels"]
 DROPPED = 4  # The index of the winner in a window whose largest value is dropped.
 
@@ -44,9 +46,7 @@ largest.defvjp(_winner, _pass_to_winner)
 
 
 @jax.custom_vjp
-def largest_kept(
-    values: list[Images], kept: list[Bool[Array, "..."]], floor: Bias
-) -> Images:
+def largest_kept(values: list[Images], kept: KeptBits, floor: Bias) -> Images:
     """Return `largest` of the values where they are kept, and of the floor elsewhere.
 
     The winner's index tells whether it was kept, so that the backward pass needs no
@@ -56,8 +56,9 @@ def largest_kept(
 
 
 def _kept_winner(
-    values: list[Images], kept: list[Bool[Array, "..."]], floor: Bias
+    values: list[Images], kept_bits: KeptBits, floor: Bias
 ) -> tuple[Images, Int8[Array, "n h w c"]]:
+    kept = [kept_bits & (1 << number) != 0 for number in range(4)]
     candidates = [jnp.where(*pair, floor) for pair in zip(kept, values)]
     numbers = [jnp.where(each, jnp.int8(k), DROPPED) for k, each in enumerate(kept)]
     best, which = candidates[0], numbers[0]
@@ -128,6 +129,16 @@ def _pass_to_noisy(
 
 
 largest_noisy.defvjp(_noisy_winner, _pass_to_noisy)
+
+
+def packed(kept: list[Bool[Array, "..."]]) -> KeptBits:
+    """Return what is kept at the four positions as the bits of a byte.
+
+    XLA computes the largest value and its index in two loops, and each would draw the
+    mask, which takes longer than to write a byte for each window.
+    """
+    bits = [each.astype(jnp.uint8) << number for number, each in enumerate(kept)]
+    return materialize(reduce(operator.or_, bits))
 
 
 def at_corners(values: Array, shape: tuple[int, ...]) -> list[Array]:
