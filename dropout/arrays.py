@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, DTypeLike, Float
 
 Examples = Float[Array, "n ..."]
 Positions = Float[Array, "n *positions c"]  # tokens, or a feature map
@@ -17,7 +17,12 @@ Rate = Float[Array, ""] | np.floating | float
 
 def widened(x: Array) -> Array:
     """Return x in the precision of arithmetic: float32, or float64 where x is that."""
-    return x.astype(jnp.float64 if x.dtype == jnp.float64 else jnp.float32)
+    return x.astype(wide_dtype(x))
+
+
+def wide_dtype(x: Array) -> DTypeLike:
+    """Return the dtype of `widened(x)`."""
+    return jnp.float64 if x.dtype == jnp.float64 else jnp.float32
 
 
 def check_alike(variant: str, x: Array, other: Array) -> None:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
+from dropout.deferred import as_array
 from dropout.keys import fold
 from dropout.kinds import ACTIVATIONS, identity, kind_of
 from dropout.occurrences import mark
@@ -215,9 +216,11 @@ def act_at_output(carried: Carried, output: Any, act_on: ActOn) -> Any:
         output: what the module returns: an array, or a tuple with one at its start.
         act_on: what is done at the site.
     """
-    first: Any = output[0] if type(output) is tuple and output else output
     site = output_site(carried)
-    if not acts(carried, site) or not _is_activation(site, first):
+    if not acts(carried, site):
+        return output
+    first: Any = as_array(output[0] if type(output) is tuple and output else output)
+    if not _is_activation(site, first):
         return output
     acted = act_on(site, first)
     return (acted, *output[1:]) if type(output) is tuple else acted

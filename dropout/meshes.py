@@ -6,6 +6,8 @@ from typing import TypeVar, cast
 import jax
 from jaxtyping import Array
 
+from dropout.deferred import Deferred, as_array, reading
+
 Arguments = TypeVar("Arguments")
 
 
@@ -17,10 +19,14 @@ def with_automatic_axes(
     """Return `function(arguments)` with explicit mesh axes made automatic within.
 
     XLA then spreads the masks as it spreads what they multiply. The result is spread as
-    `plain(arguments)` would be, of which only the type is found out.
+    `plain(arguments)` would be, of which only the type is found out. Only arrays pass
+    the border between the axes: what is deferred is computed first.
     """
     if not jax.sharding.get_abstract_mesh().explicit_axes:
         return function(arguments)
-    spread = jax.eval_shape(plain, arguments).sharding.spec
-    within = jax.sharding.auto_axes(function, out_sharding=spread)
+    arguments = jax.tree.map(
+        as_array, arguments, is_leaf=lambda leaf: isinstance(leaf, Deferred)
+    )
+    spread = jax.eval_shape(reading(plain), arguments).sharding.spec
+    within = jax.sharding.auto_axes(reading(function), out_sharding=spread)
     return cast(Callable[[Arguments], Array], within)(arguments)

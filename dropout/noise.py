@@ -7,14 +7,16 @@ differentiated by JAX itself, so that forward mode, reverse mode and `vmap` all 
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from dropout.arrays import Examples, Rate, widened
+from dropout.arrays import Examples, Rate, wide_dtype, widened
 from dropout.bits import Seeds, as_uniform, keep_mask, random_bits, row_seeds
+from dropout.deferred import Deferred
 from dropout.keys import AnyKey
 
 Noise = Callable[..., Float[Array, "..."]]  # (seeds, rate, shape, *given) -> factor
@@ -27,7 +29,7 @@ remake = partial(jax.checkpoint, prevent_cse=False)
 
 def fixed_rate(rate: Rate, x: Array) -> Float[Array, ""]:
     """Return `rate` in the precision of `widened(x)`; no gradient flows through it."""
-    return jax.lax.stop_gradient(jnp.asarray(rate, widened(x).dtype))
+    return jax.lax.stop_gradient(jnp.asarray(rate, wide_dtype(x)))
 
 
 def multiply(
@@ -47,20 +49,30 @@ def multiply(
         *given: other arrays that the noise depends on, kept for the backward pass; no
             gradient flows into them.
     """
-    return remade(partial(_times, noise), key, x, rate, *given)
+    return remade(partial(_times, noise), noise, key, x, rate, *given)
 
 
 def remade(
-    linear: Linear, key: AnyKey, x: Examples, rate: Rate, *given: Array
+    linear: Linear, noise: Noise, key: AnyKey, x: Examples, rate: Rate, *given: Array
 ) -> Examples:
     """Return `linear(seeds, rate, x, *given)`, whose derivative draws again.
 
-    `linear` is linear in x, so that the backward pass needs no more than the row seeds,
-    the rate and `given`. The arguments are as in `multiply`.
+    `linear` multiplies x by the noise, in a form that is faster than `scale`, so that
+    the backward pass needs no more than the row seeds, the rate and `given`. The
+    arguments are as in `multiply`. A `Deferred` x is given the noise to draw later.
     """
     seeds = row_seeds(key, x.shape[0])
-    given = jax.lax.stop_gradient(given)
-    return remake(linear)(seeds, fixed_rate(rate, x), x, *given)
+    given, rate = jax.lax.stop_gradient(given), fixed_rate(rate, x)
+    if isinstance(x, Deferred):
+        return x.times(noise, seeds, rate, given)
+    return remake(linear)(seeds, rate, x, *given)
+
+
+def times(
+    noise: Noise, seeds: Seeds, rate: Float[Array, ""], x: Array, *given: Array
+) -> Array:
+    """Return `x * noise(seeds, rate, x.shape, *given)`, as `multiply` does."""
+    return remake(partial(_times, noise))(seeds, rate, x, *given)
 
 
 def multiply_twice(
@@ -117,22 +129,34 @@ def drop_elements(seeds: Seeds, rate: Float[Array, ""], x: Array) -> Array:
     return jnp.where(kept, scale(x, keep_scale(rate)), 0)
 
 
-def keep_or_drop(
-    seeds: Seeds, rate: Float[Array, ""], shape: tuple[int, ...]
-) -> Float[Array, "..."]:
-    """Return inverted Bernoulli noise: 1 / (1 - rate) where kept, else 0."""
-    return jnp.where(keep_mask(seeds, rate, shape), keep_scale(rate), 0)
+class KeepOrDrop(NamedTuple):
+    """Noise that is 0 where an element is dropped, and else one positive number.
+
+    Attributes:
+        kept: (seeds, rate, shape) -> what is kept, of a shape that broadcasts.
+        scale: rate -> the number.
+    """
+
+    kept: Callable[..., Bool[Array, "..."]]
+    scale: Callable[[Float[Array, ""]], Float[Array, ""]]
+
+    def __call__(
+        self, seeds: Seeds, rate: Float[Array, ""], shape: tuple[int, ...]
+    ) -> Float[Array, "..."]:
+        """Draw the noise."""
+        return jnp.where(self.kept(seeds, rate, shape), self.scale(rate), 0)
 
 
-def keep_unscaled(
-    seeds: Seeds, rate: Float[Array, ""], shape: tuple[int, ...]
-) -> Float[Array, "..."]:
-    """Return 1 with probability 1 - rate, else 0."""
-    return keep_mask(seeds, rate, shape).astype(jnp.float32)
+# Inverted Bernoulli noise: 1 / (1 - rate) with probability 1 - rate, else 0.
+keep_or_drop = KeepOrDrop(keep_mask, keep_scale)
+# 1 with probability 1 - rate, else 0.
+keep_unscaled = KeepOrDrop(keep_mask, lambda rate: jnp.ones((), jnp.float32))
 
 
 def shared(noise: Noise, axes: Iterable[int]) -> Noise:
     """Return `noise` with one value for all positions along `axes`."""
+    if isinstance(noise, KeepOrDrop):
+        return noise._replace(kept=shared(noise.kept, axes))
     along = frozenset(axes)
 
     def drawn_once(seeds: Seeds, rate: Float[Array, ""], shape: tuple[int, ...]):

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Integer, Key
 
 from dropout.arrays import Rate
+from dropout.deferred import TakesDeferred, as_array, reading
 from dropout.grammar import suggest
 from dropout.keys import AnyKey, JaxBits, check_key, example_keys, fold, named_key
 from dropout.kinds import identity, kind_of
@@ -122,29 +123,17 @@ def bind(
 
 
 @dataclass(frozen=True, eq=False)
-class Bound:
+class Bound(TakesDeferred):
     """The `drop` that `bind` makes, with the arguments that it was made from.
 
     A network that takes no `drop`, to which the plan is attached, reads those.
     """
 
-    drop: Drop
     rows: tuple[Row, ...]
     moment: Moment | None
     mode: Mode
     bits: Generator
     params: Mapping[str, Parameters]
-
-    def __call__(
-        self,
-        site: str,
-        x: Array,
-        *others: Any,
-        time: Integer[Array, ""] | int | None = None,
-        reader: str = "",
-    ) -> Array:
-        """Do at a site what the plan says."""
-        return self.drop(site, x, *others, time=time, reader=reader)
 
 
 def check_bind(
@@ -247,6 +236,7 @@ def _evaluate(
     evaluate = variant.scaling if scaled else variant.evaluate
     if evaluate is None:
         return identity(site, x, *others)
+    x, others = as_array(x), _with_arrays(site, others)
     variant.check_array(x)
     if not isinstance(rate, Mapping):
         rate = variant.parameters(rate, x, *others, **options)
@@ -269,6 +259,7 @@ def _draw(
     variant, options = VARIANTS[row.variant.name], dict(row.variant.options)
     if mode == "gaussian" and kind_of(site) == "kernel" and variant.moment_matched:
         keys = _site_keys(moment, site, "example", row.unit, x.shape[0])
+        others = _with_arrays(site, others)
         return variant.moment_matched(_source(keys, bits), x, rate, *others)
     copies = _draws_copies(variant, site)
     count = 1 if copies and row.unit != "example" else x.shape[0]
@@ -280,11 +271,19 @@ def _draw(
     if variant.needs_number:
         others = (_numbers(moment, mode), *others)
     if not copies:
-        return variant(source, x, rate, *others, **options)
+        return variant(source, x, rate, *_with_arrays(site, others), **options)
     kernel, operation = others
     kernels = jnp.broadcast_to(kernel, (count, *kernel.shape))
     given = () if start is None else (start,)
     return _rowwise(operation, x, variant(source, kernels, rate, *given, **options))
+
+
+def _with_arrays(site: str, others: tuple) -> tuple:
+    """Return what a site passes beside x, so that its operation gives arrays."""
+    if kind_of(site) != "kernel":
+        return others
+    kernel, operation = others
+    return kernel, reading(operation)
 
 
 def _source(keys: Key[Array, " n"], bits: Generator) -> AnyKey:
@@ -297,5 +296,6 @@ def _rowwise(
     """The product of x with one kernel, or of each row with its own."""
     if len(kernels) == 1:
         return operation(x, kernels[0])
+    operation = reading(operation)
     rowwise = jax.vmap(lambda row, its_kernel: operation(row[None], its_kernel)[0])
     return rowwise(x, kernels)

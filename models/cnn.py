@@ -1,12 +1,13 @@
 """The two convolutional networks of the article that `docs/article.md` describes."""
 
+from functools import partial
 from typing import ClassVar
 
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from dropout import Drop, identity
-from models.convolution import Images, Padding, relu
+from models.convolution import Images, Padding, deferred_convolution, relu
 from models.layers import (
     Conv,
     Dense,
@@ -42,8 +43,11 @@ class CNN(nnx.Module):
         require_widths("cnn", (*widths, dense), 3)
         (first, second), padding = widths, self.padding
         height, width = (after_two_stages(length, padding) for length in image[:2])
-        self.conv1 = Conv("conv1", (image[2], first), 3, padding=padding, key=key)
-        self.conv2 = Conv("conv2", (first, second), 3, padding=padding, key=key)
+        conv = partial(
+            Conv, size=3, padding=padding, key=key, convolve=deferred_convolution
+        )
+        self.conv1 = conv("conv1", (image[2], first))
+        self.conv2 = conv("conv2", (first, second))
         self.fc = Dense("fc", (height * width * second, dense), key=key)
         self.out = Dense("out", (dense, classes), key=key)
 

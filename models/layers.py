@@ -10,9 +10,11 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from dropout import Drop, named_key
+from dropout.deferred import as_array, takes_deferred
 from dropout.grammar import Interval
 from models.convolution import (
     Images,
+    Maps,
     Padding,
     add_bias,
     convolution,
@@ -25,6 +27,7 @@ from models.norms import NORMS, NormKind, RowWeights, normalise
 Size = Annotated[int, Interval("[1, 1048576]")]
 Depth = Annotated[int, Interval("[1, 4096]")]
 Initializer = jax.nn.initializers.Initializer
+Convolve = Callable[..., Maps]
 
 GLOROT = jax.nn.initializers.glorot_uniform()
 # He et al. 2015, eq. 14: fan-out keeps the variance of gradients.
@@ -35,7 +38,8 @@ class Conv(nnx.Module):
     """A convolution, whose kernel is the site `<name>/kernel`.
 
     The kernel has the layout HWIO and is initialised in float32 from the key of its
-    site. Biases, if there are any, start at 0.
+    site. Biases, if there are any, start at 0. With `convolve=deferred_convolution` the
+    output may be a `Deferred`, for a network that pools it.
     """
 
     def __init__(
@@ -49,8 +53,10 @@ class Conv(nnx.Module):
         kernel_init: Initializer = GLOROT,
         stride: int = 1,
         bias: bool = True,
+        convolve: Convolve = convolution,
     ):
         self.site = f"{name}/kernel"
+        self.convolve = convolve
         self.padding: Padding = padding
         self.stride = stride
         shape = (size, size, *channels)
@@ -59,10 +65,11 @@ class Conv(nnx.Module):
         )
         self.bias = nnx.Param(jnp.zeros(channels[1], jnp.float32)) if bias else None
 
-    def __call__(self, x: Images, drop: Drop) -> Images:
+    def __call__(self, x: Images, drop: Drop) -> Maps:
         """Map (n, h, w, channels in) to (n, h', w', channels out)."""
-        convolve = partial(convolution, padding=self.padding, stride=self.stride)
-        x = drop(self.site, x, self.kernel[...].astype(x.dtype), convolve)
+        convolve = self.convolve if takes_deferred(drop) else convolution
+        operation = partial(convolve, padding=self.padding, stride=self.stride)
+        x = drop(self.site, x, self.kernel[...].astype(x.dtype), operation)
         if self.bias is None:
             return x
         return add_bias(x, over_last_axis(self.bias[...], x))
@@ -111,18 +118,21 @@ class ConvNorm(Conv):
         padding: Padding = "SAME",
         stride: int = 1,
         bias: bool = False,
+        convolve: Convolve = convolution,
     ):
         super().__init__(
             name, channels, size, padding=padding, key=key, kernel_init=HE,
-            stride=stride, bias=bias or norm == "none",
+            stride=stride, bias=bias or norm == "none", convolve=convolve,
         )  # fmt: skip
         self.norm = NORMS[norm](channels[1])
         self.prenorm = f"{name}/prenorm"
 
-    def __call__(self, x: Images, drop: Drop, row_weights: RowWeights = None) -> Images:
+    def __call__(self, x: Images, drop: Drop, row_weights: RowWeights = None) -> Maps:
         """Map (n, h, w, channels in) to (n, h', w', channels out)."""
         x = drop(self.prenorm, super().__call__(x, drop))
-        return normalise(self.norm, x, row_weights)
+        if self.norm is None:
+            return x
+        return normalise(self.norm, as_array(x), row_weights)
 
 
 class NormRelu(nnx.Module):

@@ -1,10 +1,12 @@
 """LeNet as the dropout literature trains it (Caffe's form of LeCun et al. 1998)."""
 
+from functools import partial
+
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from dropout import Drop, identity
-from models.convolution import Images
+from models.convolution import Images, deferred_convolution
 from models.layers import Conv, Dense, flatten, pool_2x2, rectify, require_size
 
 
@@ -18,8 +20,11 @@ class LeNet(nnx.Module):
     def __init__(self, image: tuple[int, int, int], classes: int, key: Key[Array, ""]):
         require_size("lenet", image, 16)
         height, width = (((length - 4) // 2 - 4) // 2 for length in image[:2])
-        self.conv1 = Conv("conv1", (image[2], 20), 5, padding="VALID", key=key)
-        self.conv2 = Conv("conv2", (20, 50), 5, padding="VALID", key=key)
+        conv = partial(
+            Conv, size=5, padding="VALID", key=key, convolve=deferred_convolution
+        )
+        self.conv1 = conv("conv1", (image[2], 20))
+        self.conv2 = conv("conv2", (20, 50))
         self.fc = Dense("fc", (height * width * 50, 500), key=key)
         self.out = Dense("out", (500, classes), key=key)
 

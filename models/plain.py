@@ -5,7 +5,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from dropout import Drop, identity
-from models.convolution import Images, relu
+from models.convolution import Images, convolution, deferred_convolution, relu
 from models.layers import Conv, Dense, Depth, Size, pool_2x2, require_size
 
 # He et al. 2015, eq. 10: fan-in keeps the variance of activations, since no norm does.
@@ -43,8 +43,10 @@ class Plain(nnx.Module):
         )
         for name, before, after in zip(self.names, [image[2], *widths], widths):
             layer = Conv(
-                name, (before, after), 3, padding="SAME", key=key, kernel_init=HE_FAN_IN
-            )
+                name, (before, after), 3, padding="SAME", key=key,
+                kernel_init=HE_FAN_IN,
+                convolve=deferred_convolution if name in self.pooled else convolution,
+            )  # fmt: skip
             setattr(self, name, layer)
         self.out = Dense("out", (widths[-1], classes), key=key)
 

@@ -1,8 +1,7 @@
 """A transformer's block: attention and a perceptron, each on a branch."""
 
-from typing import Literal
-
 from functools import partial
+from typing import Literal
 
 import jax
 import jax.numpy as jnp

@@ -9,7 +9,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from dropout import Drop, identity
-from models.convolution import Images, max_pool
+from models.convolution import Images, convolution, deferred_convolution, max_pool
 from models.layers import (
     HE,
     ConvNorm,
@@ -65,7 +65,11 @@ class VGG(nnx.Module):
         self.convs = tuple(f"conv{number}" for number in range(1, len(widths) + 1))
         self.last_of_stages = tuple(self.convs[end - 1] for end in accumulate(counts))
         for name, before, after in zip(self.convs, (image[2], *widths), widths):
-            layer = ConvNorm(name, (before, after), 3, norm=norm, key=key, bias=True)
+            pooled = norm == "none" and name in self.last_of_stages
+            layer = ConvNorm(
+                name, (before, after), 3, norm=norm, key=key, bias=True,
+                convolve=deferred_convolution if pooled else convolution,
+            )  # fmt: skip
             setattr(self, name, layer)
         pixels = prod(-(-length // 2 ** len(counts)) for length in image[:2])
         self.fc = Dense("fc", (pixels * widths[-1], dense), key=key, kernel_init=HE)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dropout import Drop, identity
+from dropout.deferred import TakesDeferred, as_array, takes_deferred
 from training.network import Tree
 from training.optimizer import TELEMETRY
 
@@ -47,9 +48,10 @@ def watch(drop: Drop, zeros: dict[str, Sums]) -> Drop:
         after = drop(site, x, *others, time=time, reader=reader)
         if site not in zeros:
             return after
-        return _tap(zeros[site], identity(site, x, *others), after)
+        before = as_array(identity(site, x, *others))
+        return _tap(zeros[site], before, as_array(after))
 
-    return watched
+    return TakesDeferred(watched) if takes_deferred(drop) else watched
 
 
 def with_zeros(params: Tree, sums: dict[str, Sums]) -> Tree:

@@ -11,6 +11,7 @@ from dropout.keys import AnyKey
 from dropout.noise import (
     drop_elements,
     fixed_rate,
+    keep_or_drop,
     keep_scale,
     multiply,
     remade,
@@ -30,7 +31,7 @@ def bernoulli(key: AnyKey, x: Examples, rate: Rate) -> Examples:
     Domain: rate in [0, 1]; 1 gives zeros.
     Source: Srivastava et al. 2014, JMLR 15, in the inverted form.
     """
-    return remade(drop_elements, key, x, rate)
+    return remade(drop_elements, keep_or_drop, key, x, rate)
 
 
 def gaussian(key: AnyKey, x: Examples, rate: Rate) -> Examples:
@@ -44,7 +45,7 @@ def gaussian(key: AnyKey, x: Examples, rate: Rate) -> Examples:
     Domain: rate in [0, 1), since the variance is unbounded; a traced 1 gives zeros.
     Source: Srivastava et al. 2014, section 10.
     """
-    return remade(_with_normal_noise, key, x, rate)
+    return remade(_with_normal_noise, _normal_noise, key, x, rate)
 
 
 def uniform(key: AnyKey, x: Examples, rate: Rate) -> Examples:
@@ -138,10 +139,20 @@ def _alpha_terms(rate: Float[Array, ""]) -> tuple[Array, Array, Array]:
 
 
 def _with_normal_noise(seeds: Seeds, rate: Float[Array, ""], x: Examples) -> Examples:
-    deviation = jnp.sqrt(rate * keep_scale(rate))
-    factor = 1 + deviation * bits.normal(seeds, x.shape).astype(rate.dtype)
-    noisy = (widened(x) * factor).astype(x.dtype)
+    # One comparison of the rate for all elements, where `scale` compares each factor.
+    noisy = (widened(x) * _around_one(seeds, rate, x.shape)).astype(x.dtype)
     return jnp.where(rate == 0, x, jnp.where(rate < 1, noisy, 0))
+
+
+def _normal_noise(
+    seeds: Seeds, rate: Float[Array, ""], shape: tuple[int, ...]
+) -> Array:
+    return jnp.where(rate < 1, _around_one(seeds, rate, shape), 0)
+
+
+def _around_one(seeds: Seeds, rate: Float[Array, ""], shape: tuple[int, ...]) -> Array:
+    deviation = jnp.sqrt(rate * keep_scale(rate))
+    return 1 + deviation * bits.normal(seeds, shape).astype(rate.dtype)
 
 
 def _uniform_noise(

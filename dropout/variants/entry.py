@@ -10,6 +10,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from dropout.arrays import Rate
+from dropout.deferred import Deferred, as_array
 from dropout.keys import AnyKey, check_key
 from dropout.kinds import ACTIVATIONS
 from dropout.meshes import with_automatic_axes
@@ -89,6 +90,8 @@ class Variant:
         kernel_form: whether at a kernel site it draws copies of the kernel, or, called
             with `(key, x, rate, kernel, operation)`, the product with it.
         learned: its further functions, where its rate is learned.
+        multiplies: whether the draw only multiplies x by noise that does not depend on
+            it (`dropout.noise.multiply`), so that x may be a `Deferred`.
     """
 
     draw: Callable[..., Array]
@@ -106,6 +109,7 @@ class Variant:
     exempt: Mapping[Law, str] = field(default_factory=dict)
     kernel_form: KernelForm = "copies"
     learned: Learned | None = None
+    multiplies: bool = False
 
     @property
     def name(self) -> str:
@@ -128,7 +132,8 @@ class Variant:
                 that is not typed.
         """
         check_key(key)
-        x = jnp.asarray(x)
+        if not (self.multiplies and isinstance(x, Deferred)):
+            x = jnp.asarray(as_array(x))
         self.check_array(x)
         if not isinstance(rate, Mapping):
             self.check_rate(rate)

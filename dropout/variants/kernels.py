@@ -41,7 +41,7 @@ def dropconnect(key: AnyKey, x: KernelCopies, rate: Rate) -> KernelCopies:
     Source: Wan et al. 2013, "Regularization of Neural Networks using DropConnect",
         ICML, in the inverted form.
     """
-    return remade(drop_elements, key, x, rate)
+    return remade(drop_elements, keep_or_drop, key, x, rate)
 
 
 def kernel_dropout(

@@ -29,17 +29,19 @@ ON_ACTIVATIONS = (
     # Each element on its own.
     Variant(
         elementwise.bernoulli,
+        multiplies=True,
         kinds=(*ACTIVATIONS, "kernel"),
         moment_matched=kernels.moment_matched,
     ),
     Variant(
         elementwise.gaussian,
+        multiplies=True,
         kinds=(*ACTIVATIONS, "kernel"),
         moment_matched=kernels.moment_matched,
         domain="[0, 1)",
         exempt={"rate": NOTHING_DROPPED},
     ),
-    Variant(elementwise.uniform, exempt={"rate": NOTHING_DROPPED}),
+    Variant(elementwise.uniform, multiplies=True, exempt={"rate": NOTHING_DROPPED}),
     Variant(
         elementwise.alpha,
         kinds=FEATURES,
@@ -67,7 +69,7 @@ ON_ACTIVATIONS = (
         },
     ),
     # Channels, positions, blocks and rectangles.
-    Variant(structured.spatial, axes=(2, MOST_AXES), kinds=FEATURES),
+    Variant(structured.spatial, axes=(2, MOST_AXES), kinds=FEATURES, multiplies=True),
     Variant(
         structured.weighted_channel,
         axes=(2, MOST_AXES),
@@ -78,6 +80,7 @@ ON_ACTIVATIONS = (
     ),
     Variant(
         structured.nested,
+        multiplies=True,
         axes=(2, MOST_AXES),
         kinds=FEATURES,
         evaluate=structured.first_channels,
@@ -89,6 +92,7 @@ ON_ACTIVATIONS = (
     ),
     Variant(
         structured.patch,
+        multiplies=True,
         axes=(3, MOST_AXES),
         kinds=TOKENS,
         expectation=structured.patch_mean,
@@ -96,12 +100,13 @@ ON_ACTIVATIONS = (
     ),
     Variant(
         structured.word,
+        multiplies=True,
         axes=(2, MOST_AXES),
         kinds=TOKENS,
         expectation=structured.kept_fraction,
         exempt={"mean": UNSCALED},
     ),
-    Variant(blocks.dropblock, axes=(3, 4), kinds=FEATURES),
+    Variant(blocks.dropblock, axes=(3, 4), kinds=FEATURES, multiplies=True),
     Variant(
         blocks.disout,
         axes=(3, 4),
@@ -110,6 +115,7 @@ ON_ACTIVATIONS = (
     ),
     Variant(
         regions.cutout,
+        multiplies=True,
         axes=(4, 4),
         kinds=MAPS,
         expectation=regions.cutout_mean,
@@ -124,6 +130,7 @@ ON_ACTIVATIONS = (
     ),
     Variant(
         regions.erase,
+        multiplies=True,
         axes=(4, 4),
         kinds=MAPS,
         unit="batch",
@@ -132,6 +139,7 @@ ON_ACTIVATIONS = (
     ),
     Variant(
         grids.grid_mask,
+        multiplies=True,
         axes=(4, 4),
         kinds=MAPS,
         expectation=grids.grid_mask_mean,
@@ -139,6 +147,7 @@ ON_ACTIVATIONS = (
     ),
     Variant(
         grids.hide_and_seek,
+        multiplies=True,
         axes=(4, 4),
         kinds=MAPS,
         expectation=grids.hide_and_seek_mean,
@@ -181,6 +190,7 @@ ON_ACTIVATIONS = (
     # Inside pooling windows.
     Variant(
         pooling.max_pool,
+        multiplies=True,
         axes=(4, 4),
         kinds=("window",),
         evaluate=pooling.weighted_max_pool,

@@ -88,8 +88,14 @@ ON_WEIGHTS_AND_PATHS = (
         },
     ),
     # Recurrent networks.
-    Variant(recurrent.locked, axes=(2, MOST_AXES), kinds=FEATURES, per="sequence"),
-    Variant(recurrent.recurrent, kinds=FEATURES),
+    Variant(
+        recurrent.locked,
+        axes=(2, MOST_AXES),
+        kinds=FEATURES,
+        per="sequence",
+        multiplies=True,
+    ),
+    Variant(recurrent.recurrent, kinds=FEATURES, multiplies=True),
     Variant(recurrent.zoneout, kinds=("state",), evaluate=recurrent.expected_state),
     # Attention.
     Variant(attention.attention, axes=(4, 4), kinds=HEADS),

@@ -43,7 +43,7 @@ def recurrent(key: AnyKey, x: Examples, rate: Rate) -> Examples:
     Domain: rate in [0, 1]; 1 gives zeros: the memory only fades.
     Source: Semeniuta et al. 2016, "Recurrent Dropout without Memory Loss", COLING.
     """
-    return remade(drop_elements, key, x, rate)
+    return remade(drop_elements, keep_or_drop, key, x, rate)
 
 
 def zoneout(key: AnyKey, new: Examples, rate: Rate, old: Examples) -> Examples:
