@@ -9,9 +9,9 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Array
 
-Arrays = Mapping[str, Shaped[np.ndarray, "..."]]
+Arrays = Mapping[str, Array | np.ndarray]
 
 LEAVES = {
     "kernel": "weight", "scale": "weight", "bias": "bias",
@@ -92,8 +92,9 @@ def _renamed(path: str, patterns: tuple[tuple[str, str], ...]) -> str:
     return f"{layer}/{LEAVES[leaf]}".replace("/", ".")
 
 
-def _in_our_layout(path: str, array: np.ndarray) -> np.ndarray:
+def _in_our_layout(path: str, array: Array | np.ndarray) -> np.ndarray:
     """Inputs before outputs, as ours are; of patches each pixel is an input."""
+    array = np.asarray(array)
     if not path.endswith("/kernel"):
         return array
     axes = (*range(2, array.ndim), 1, 0)

@@ -1,12 +1,12 @@
 """Initial weights: `--init=FILE.safetensors`, FILE.npz or the workdir of a run."""
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Array
 
 from dropout.grammar import Call
 from models.pretrained import LIBRARIES, translated
@@ -15,7 +15,7 @@ from training.record.digests import digest
 from training.record.files import Damaged, read_summary
 from training.runtime.checkpoints import saved_arrays
 
-Arrays = Mapping[str, Shaped[np.ndarray, "..."]]
+Arrays = Mapping[str, Array | np.ndarray]
 
 
 def read_weights(init: str) -> Arrays:
@@ -87,7 +87,7 @@ def with_weights(
     )
 
 
-def flat(tree: Tree, above: str = "") -> dict[str, np.ndarray]:
+def flat(tree: Tree, above: str = "") -> dict[str, Array | np.ndarray]:
     """Return the arrays of a tree by their paths, `block1/conv2/kernel`."""
     found = {}
     for name, item in tree.items():
@@ -127,19 +127,21 @@ def _check_names(init: str, own: Arrays, given: Arrays) -> None:
         raise ValueError(f"--init={init}: no array of the network is {_some(unused)}.")
 
 
-def _is_classifier(own: np.ndarray, given: np.ndarray, classes: int) -> bool:
+def _is_classifier(
+    own: Array | np.ndarray, given: Array | np.ndarray, classes: int
+) -> bool:
     same = own.shape[:-1] == given.shape[:-1] and own.ndim == given.ndim
     return same and own.shape != given.shape and own.shape[-1] == classes
 
 
-def _some(names) -> str:
+def _some(names: Collection[str]) -> str:
     first, count = ", ".join(list(names)[:2]), len(names) - 2
     return f"{first} and {count} more" if count > 0 else first
 
 
 def _read_npz(path: Path) -> Arrays:
     try:
-        with np.load(path) as arrays:
+        with path.open("rb") as file, np.load(file) as arrays:
             return dict(arrays)
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"--init={path} is damaged ({error}).") from None

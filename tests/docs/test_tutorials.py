@@ -12,6 +12,7 @@ from paths import ROOT
 
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
 PRODUCES = {
+    "bring_a_network": ("runs/mine/evaluation.md", "runs/mine-compared/table.md"),
     "own_network": (),
     "uncertainty": ("runs/unsure/evaluation-uncertain.png", "unsure.csv"),
     "which_dropout": ("runs/which/report.html", "runs/rates/table.md"),
