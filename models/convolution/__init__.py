@@ -9,9 +9,11 @@ and ReLU commute with the largest value, so each function here remembers how to 
 pooled result of its output, and `jit` removes what nothing reads.
 """
 
+import contextlib
 import functools
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Literal
 
 import jax
@@ -35,6 +37,9 @@ CPU_OPTIONS = {
     "xla_disable_hlo_passes": "cse_barrier_expander",
     "xla_cpu_prefer_vector_width": "512",
 }
+
+# Set while a network is traced for backends other than this process's.
+_plain: ContextVar[bool] = ContextVar("plain", default=False)
 
 # Maps the id of each live traced array to the function that computes its 2x2 maxima.
 _pooled: dict[int, Callable[[], Images]] = {}
@@ -99,6 +104,19 @@ def max_pool(
     return materialize(largest(sum(phases(x, (0, 0), size, 2), [])))
 
 
+@contextlib.contextmanager
+def plain_operations() -> Iterator[None]:
+    """Trace plain XLA operations in the block, as any backend takes them.
+
+    What was traced under `jit` before keeps its form.
+    """
+    token = _plain.set(True)
+    try:
+        yield
+    finally:
+        _plain.reset(token)
+
+
 @functools.cache
 def compiler_options() -> dict[str, str]:
     """Return the `CPU_OPTIONS` that this version of XLA knows, and none off the CPU."""
@@ -117,7 +135,7 @@ def _knows(option: str, value: str) -> bool:
 
 def _is_fast(x: Array) -> bool:
     # Outside of `jit` nothing would remove the results that nobody reads.
-    traced = isinstance(x, Tracer)
+    traced = isinstance(x, Tracer) and not _plain.get()
     return traced and jax.default_backend() == "cpu" and x.dtype == jnp.float32
 
 
