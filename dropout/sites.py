@@ -294,8 +294,15 @@ def _rowwise(
     operation: Callable[[Array, Array], Array], x: Array, kernels: Array
 ) -> Array:
     """The product of x with one kernel, or of each row with its own."""
-    if len(kernels) == 1:
+
+    def product(row_and_kernel: tuple[Array, Array]) -> Array:
+        row, kernel = row_and_kernel
+        return operation(row[None], kernel)[0]
+
+    if kernels.shape[0] == 1:
         return operation(x, kernels[0])
     operation = reading(operation)
-    rowwise = jax.vmap(lambda row, its_kernel: operation(row[None], its_kernel)[0])
-    return rowwise(x, kernels)
+    # XLA convolves with a kernel per row in groups, whose number is no symbol.
+    if not isinstance(x.shape[0], int):
+        return jax.lax.map(product, (x, kernels))
+    return jax.vmap(product)((x, kernels))

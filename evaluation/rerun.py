@@ -64,7 +64,10 @@ def repeat(workdir: Path, again: Path, data_dir: str, cache_dir: str) -> None:
     matches(workdir)
     read_finished(workdir)
     parse_flag_lines((workdir / "run.flags").read_text())
-    moved = {"workdir": str(again), **({"data_dir": data_dir} if data_dir else {})}
+    # A rerun is compared with the record, and no other tracker is told of it.
+    moved = {"workdir": str(again), "tracker": "tensorboard"}
+    if data_dir:
+        moved["data_dir"] = data_dir
     done = subprocess.run(
         [
             sys.executable,

@@ -14,6 +14,7 @@ from training.data.augmentation import augmentations_text, parse_augmentations
 from training.members import Member, members_of, with_members
 from training.optimizer import LEARNING_RATES, OPTIMIZERS
 from training.own_files import load_plugins
+from training.record.trackers import parse_trackers, trackers_text
 
 
 def canonical(config: Config) -> Config:
@@ -97,6 +98,7 @@ def _canonical_calls(config: Config) -> dict[str, str]:
         "model": str(model),
         "augment": augmentations_text(augmentations),
         "consistency": str(consistency),
+        "tracker": trackers_text(parse_trackers(config.tracker)),
     }
     for name, kind, registry in (
         ("optimizer", "optimizer", OPTIMIZERS),

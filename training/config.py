@@ -243,6 +243,13 @@ class Config:
     save_every: int = _period(
         "steps between checkpoints, or never before the last step (0: an epoch)"
     )
+    tracker: str = _option(
+        "tensorboard",
+        "record",
+        "trackers that show the run, separated by commas: tensorboard, wandb, mlflow; "
+        "or none",
+        resumable=True,
+    )
     workdir: str = _option(
         "",
         "record",

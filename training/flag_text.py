@@ -13,11 +13,13 @@ NOT_RECORDED = ("cache_dir",)
 
 def flag_lines(config: Config) -> str:
     """Return the configuration as an absl flagfile, without this machine's cache."""
-    return "".join(
-        f"--{name}={value}\n"
-        for name, value in _texts(config).items()
-        if name not in NOT_RECORDED
-    )
+    return "".join(f"--{n}={text}\n" for n, text in recorded_values(config).items())
+
+
+def recorded_values(config: Config) -> dict[str, str]:
+    """Return the text of every flag that a record holds, by name."""
+    texts = _texts(config)
+    return {name: texts[name] for name in texts if name not in NOT_RECORDED}
 
 
 def parse_flag_lines(text: str) -> Config:

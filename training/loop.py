@@ -167,7 +167,7 @@ def _do_due(
         recorder.write(validation_lines(experiment, programs.evaluate, state, step))
     if test:
         recorder.write(test_lines(experiment, programs, state, step))
-        recorder.plot()
+        recorder.plot(step)
     recorder.tell_epoch(step)
     if keep:
         save(checkpoints, state, recorder.position())

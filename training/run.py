@@ -1,5 +1,6 @@
 """One run from start to finish: restore, train, and write the summary."""
 
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,13 +9,14 @@ from pathlib import Path
 from training.canonical import canonical
 from training.config import Config
 from training.experiment import Experiment, prepare, start_state, state_sharding
-from training.flag_text import flag_lines
+from training.flag_text import flag_lines, recorded_values
 from training.lines import frozen_members
 from training.loop import run_steps
 from training.members import Member, with_members
 from training.programs import compile_step, programs_of
 from training.record.claim import check_no_links, claim
 from training.record.console import describe
+from training.record.curves import CURVES
 from training.record.digests import data_digest
 from training.record.files import (
     make_directory,
@@ -26,6 +28,7 @@ from training.record.files import (
 from training.record.metrics_log import metrics_text, text_digest, write_metrics
 from training.record.recorder import Announce, open_recorder, silent
 from training.record.summary import Summary, pace, results_of, write_summary
+from training.record.trackers import Tracker, open_trackers, parse_trackers
 from training.runtime.checkpoints import locked, open_checkpoints, resume
 from training.runtime.devices import resolve_mesh
 from training.runtime.environment import claim_environment
@@ -79,30 +82,46 @@ def _train(
     step, traces = compile_step(experiment, state)
     compile_seconds = time.perf_counter() - begin
     programs = programs_of(experiment, step)
-    with stop_requests() as signals, open_checkpoints(workdir) as checkpoints:
-        state, position = resume(checkpoints, state, state_sharding(experiment))
-        write_metrics(workdir, position.metrics)
-        frozen = frozen_members(experiment, state)
-        with open_recorder(
-            experiment,
-            workdir,
-            steps_done(state),
-            begin - position.seconds,
-            frozen,
-            announce,
-        ) as recorder:
-            state, timing = run_steps(
-                experiment, programs, state, recorder, checkpoints, signals
-            )
-            checkpoints.wait_until_finished()
-    summary = {
-        **results_of(experiment, programs.evaluate, state),
-        **pace(experiment, timing.steps, timing.seconds),
-        "seconds": recorder.seconds(),
-        "compile_seconds": compile_seconds,
-        "compilations": len(traces),
-        "data_digest": data,
-        "metrics_digest": text_digest(metrics_text(workdir)),
-    }
-    write_summary(workdir, experiment, summary)
+    with contextlib.ExitStack() as trackers:
+        with stop_requests() as signals, open_checkpoints(workdir) as checkpoints:
+            state, position = resume(checkpoints, state, state_sharding(experiment))
+            write_metrics(workdir, position.metrics)
+            frozen = frozen_members(experiment, state)
+            start = steps_done(state)
+            tracker = trackers.enter_context(_tracker(experiment, workdir, start))
+            with open_recorder(
+                experiment,
+                workdir,
+                start,
+                begin - position.seconds,
+                frozen,
+                announce,
+                tracker,
+            ) as recorder:
+                state, timing = run_steps(
+                    experiment, programs, state, recorder, checkpoints, signals
+                )
+                checkpoints.wait_until_finished()
+        summary = {
+            **results_of(experiment, programs.evaluate, state),
+            **pace(experiment, timing.steps, timing.seconds),
+            "seconds": recorder.seconds(),
+            "compile_seconds": compile_seconds,
+            "compilations": len(traces),
+            "data_digest": data,
+            "metrics_digest": text_digest(metrics_text(workdir)),
+        }
+        write_summary(workdir, experiment, summary)
+        tracker.add_picture(workdir / CURVES, steps_done(state))
     return summary
+
+
+def _tracker(
+    experiment: Experiment, workdir: Path, start: int
+) -> contextlib.AbstractContextManager[Tracker]:
+    return open_trackers(
+        parse_trackers(experiment.config.tracker),
+        workdir,
+        start,
+        recorded_values(experiment.config),
+    )

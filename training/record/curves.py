@@ -18,6 +18,7 @@ from training.record.rates import RateCurve, label_of, rate_curves
 from training.runtime.processes import by_leader
 
 COLOURS = dict(zip(("train", "test", "validation"), PALETTE))
+CURVES = "curves.png"
 TITLE_WIDTH = 130
 MOST_NAMES = 8  # More do not fit beside a picture of this height.
 
@@ -27,7 +28,7 @@ def plot_run(workdir: Path, experiment: Experiment) -> None:
     """Plot what a run's metrics hold so far into `curves.png` in its workdir."""
     lines = read_metrics(workdir)
     figure = plot_curves(lines, curves_of(experiment, lines), title_of(experiment))
-    save_png(figure, workdir / "curves.png")
+    save_png(figure, workdir / CURVES)
 
 
 def title_of(experiment: Experiment) -> str:

@@ -1,4 +1,4 @@
-"""The record of a run as it goes: metrics, TensorBoard, the bar and the curves."""
+"""The record of a run as it goes: metrics, trackers, the bar and the curves."""
 
 import contextlib
 import math
@@ -14,10 +14,10 @@ from rich.progress import Progress, TaskID
 from training.experiment import Experiment
 from training.lines import Line
 from training.record.console import Latest, epoch_line
-from training.record.curves import plot_run
+from training.record.curves import CURVES, plot_run
 from training.record.metrics_log import append_line, metrics_text
 from training.record.progress import numbers_text, progress_bar
-from training.record.tensorboard import Add, open_events
+from training.record.trackers import Tracker
 from training.runtime.checkpoints import Position
 from training.step import Metrics
 
@@ -35,7 +35,7 @@ class Recorder:
     """Writes what it is given; what has to be written is computed elsewhere.
 
     Attributes:
-        add_events: adds the values of a step, by their tags, for TensorBoard.
+        tracker: gets the values of every line, and the curves.
         begin: when the run began, less the time between its processes.
         frozen: members of which it is said that a step of theirs was not finite.
         announce: gets one line after each epoch.
@@ -46,7 +46,7 @@ class Recorder:
 
     experiment: Experiment
     workdir: Path
-    add_events: Add
+    tracker: Tracker
     bar: Progress
     task: TaskID
     begin: float
@@ -58,12 +58,12 @@ class Recorder:
     plotted: float = field(default_factory=time.monotonic)
 
     def write(self, lines: Sequence[Line]) -> None:
-        """Append lines to `metrics.jsonl`, and their values to TensorBoard's events."""
+        """Append lines to `metrics.jsonl`, and give their values to the tracker."""
         for line in lines:
             append_line(self.workdir, _record_of(self.experiment, line))
             member = f"member{line.number}/" if self.experiment.members else ""
             values = {f"{member}{name}": v for name, v in line.values.items()}
-            self.add_events(line.split, values, line.step)
+            self.tracker.add_scalars(line.split, values, line.step)
         for split in {line.split for line in lines}:
             found = [line.values for line in lines if line.split == split]
             self.latest[split] = {
@@ -79,11 +79,12 @@ class Recorder:
             left = pace * (timeline.total - step)
             self.announce(epoch_line(timeline, step, self.latest, left))
 
-    def plot(self) -> None:
+    def plot(self, step: int) -> None:
         """Plot the curves, but not more often than every half minute."""
         # A picture takes a third of a second, and short runs have it at their end.
         if time.monotonic() - self.plotted > SECONDS_BETWEEN_PLOTS:
             plot_run(self.workdir, self.experiment)
+            self.tracker.add_picture(self.workdir / CURVES, step)
             self.plotted = time.monotonic()
 
     def show(self, step: int, metrics: Metrics) -> None:
@@ -127,9 +128,10 @@ def open_recorder(
     begin: float,
     frozen: set[int],
     announce: Announce,
+    tracker: Tracker,
 ) -> Iterator[Recorder]:
     """Yield the recorder of a run that this process takes up at step `start`."""
-    with progress_bar() as bar, open_events(workdir, start) as add_events:
+    with progress_bar() as bar:
         task = bar.add_task(
             "",
             total=experiment.timeline.total,
@@ -138,7 +140,7 @@ def open_recorder(
             images=experiment.config.batch_size * len(experiment.runs),
         )
         yield Recorder(
-            experiment, workdir, add_events, bar, task, begin, frozen, announce, start
+            experiment, workdir, tracker, bar, task, begin, frozen, announce, start
         )
 
 

@@ -5,6 +5,7 @@ the run waits for it for ever.
 """
 
 import contextlib
+import struct
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -13,37 +14,58 @@ from typing import Any
 from tensorboardX.proto.event_pb2 import (
     Event,  # pyright: ignore[reportAttributeAccessIssue]
 )
+from tensorboardX.proto.summary_pb2 import (
+    Summary,  # pyright: ignore[reportAttributeAccessIssue]
+)
 from tensorboardX.record_writer import RecordWriter
-from tensorboardX.summary import scalar
+from tensorboardX.summary import scalar, text
 
-from training.runtime.processes import leads
+from training.record.trackers import Tracker
 
 FLUSH_SECONDS = 10.0
+RUN = "run"  # TensorBoard's run for what belongs to no split.
+RGB_AND_ALPHA = 4
 
-Add = Callable[[str, Mapping[str, float], int], None]
+Write = Callable[[str, int, Any], None]
 
 
 @contextlib.contextmanager
-def open_events(workdir: Path, start: int) -> Iterator[Add]:
-    """Yield a function that adds the values of a split at a step, by their tags.
+def open_tensorboard(
+    workdir: Path, start: int, settings: Mapping[str, Any]
+) -> Iterator[Tracker]:
+    """Yield a tracker that writes events into `tensorboard/` in the workdir.
 
     Each split is one of TensorBoard's runs: train and test are curves of one picture,
-    as they have the same tags. TensorBoard forgets what an earlier process wrote of
-    later steps. Of many processes the first writes.
+    as they have the same tags. The configuration and pictures are in the run `run`.
+    TensorBoard forgets what an earlier process wrote of later steps.
     """
-    if not leads():
-        yield lambda split, values, step: None
-        return
+    with _open_files(workdir / "tensorboard", start) as write:
+
+        def add_scalars(split: str, values: Mapping[str, float], step: int) -> None:
+            for tag, value in values.items():
+                write(split, step, scalar(tag, value))
+
+        def add_picture(path: Path, step: int) -> None:
+            write(RUN, step, _picture(path))
+
+        flags = "".join(f"    --{name}={value}\n" for name, value in settings.items())
+        if flags:
+            write(RUN, start, text("configuration", flags))
+        yield Tracker(add_scalars, add_picture)
+
+
+@contextlib.contextmanager
+def _open_files(directory: Path, start: int) -> Iterator[Write]:
+    """Yield a function that writes a summary at a step into the file of a run."""
     files: dict[str, RecordWriter] = {}
     flushed = time.monotonic()
 
-    def add(split: str, values: Mapping[str, float], step: int) -> None:
+    def write(run: str, step: int, summary: Any) -> None:
         nonlocal flushed
-        if split not in files:
-            files[split] = _open_file(workdir / "tensorboard" / split, start)
-            stack.callback(files[split].close)
-        for tag, value in values.items():
-            _write(files[split], Event(step=step, summary=scalar(tag, value)))
+        if run not in files:
+            files[run] = _open_file(directory / run, start)
+            stack.callback(files[run].close)
+        _write(files[run], Event(step=step, summary=summary))
         if time.monotonic() - flushed > FLUSH_SECONDS:
             for file in files.values():
                 file.flush()
@@ -51,7 +73,7 @@ def open_events(workdir: Path, start: int) -> Iterator[Add]:
 
     # All are closed, even where closing one finds the disk full.
     with contextlib.ExitStack() as stack:
-        yield add
+        yield write
 
 
 def _open_file(directory: Path, start: int) -> RecordWriter:
@@ -66,3 +88,15 @@ def _open_file(directory: Path, start: int) -> RecordWriter:
 def _write(file: RecordWriter, event: Any) -> None:
     event.wall_time = time.time()
     file.write(event.SerializeToString())
+
+
+def _picture(path: Path) -> Any:
+    content = path.read_bytes()
+    width, height = struct.unpack_from(">II", content, 16)  # of a PNG file's header
+    image = Summary.Image(
+        height=height,
+        width=width,
+        colorspace=RGB_AND_ALPHA,
+        encoded_image_string=content,
+    )
+    return Summary(value=[Summary.Value(tag=path.stem, image=image)])

@@ -16,7 +16,7 @@ import pytest
 from paths import ROOT
 from small_run import train
 
-from training.record.tensorboard import open_events
+from training.record.tensorboard import open_tensorboard
 from training.restore import restore
 from training.runtime.checkpoints import locked
 from training.runtime.signals import Stopped
@@ -220,10 +220,10 @@ def test_a_full_disk_ends_in_one_line_and_leaves_what_was_saved(
 def test_events_that_find_no_space_do_not_wait_for_ever(small_disk):
     (small_disk / "ballast").write_bytes(bytes(2**21 - 2**14))
     full = pytest.raises(OSError, match="No space left")
-    with full, open_events(small_disk, 0) as add:
+    with full, open_tensorboard(small_disk, 0, {}) as tracker:
         for step in range(10**4):
-            add("train", {"loss": 0.0}, step)
-            add("test", {"loss": 0.0}, step)
+            tracker.add_scalars("train", {"loss": 0.0}, step)
+            tracker.add_scalars("test", {"loss": 0.0}, step)
     gc.collect()  # A file that was not closed is a warning, and so an error.
 
 
