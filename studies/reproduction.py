@@ -109,11 +109,14 @@ def committed(path: Path) -> Commit:
         ValueError: they are not in the repository, or have later changes.
     """
     files = [file.name for file in _files(path)]
-    if _git(path.parent, "status", "--porcelain", "--", *files):
+    changed = _git(path.parent, "status", "--porcelain", "--", *files)
+    # A repository without any commit has no log to ask for.
+    last = ["log", "-1", "--format=%H %ct", "--", *files]
+    found = "" if changed else _git(path.parent, *last)
+    if not found:
         raise ValueError(
             f"{path} is not committed as it is; commit the gates before the runs."
         )
-    found = _git(path.parent, "log", "-1", "--format=%H %ct", "--", *files)
     name, seconds = found.split()
     return Commit(name, float(seconds))
 
