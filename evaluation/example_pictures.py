@@ -57,9 +57,7 @@ def plot_most_uncertain(predictions: Predictions, inference: str) -> Figure:
         colour = "black" if guess == label else PALETTE[1]
         text = f"{guess} ({np.exp(predicted[example].max()):.2f}), is {label}"
         axes.set_title(text, fontsize=6, color=colour)
-    figure.suptitle(
-        f"{inference}: largest predictive entropy; orange where wrong"
-    )
+    figure.suptitle(f"{inference}: largest predictive entropy; orange where wrong")
     return figure
 
 
