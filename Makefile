@@ -4,6 +4,7 @@
 # make test-gpu      a GPU beside the CPU           make docs          builds the site in site/
 # make package       sdist and wheel in dist/       make serve-docs    shows it while one writes
 # make constraints   pins the newest versions for every Python
+# make evidence CLAIM=NAME   tests a claim of configs/claims/
 # make mutants       small changes of the code that a test must notice
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 
 .PHONY: train test test-slow test-parity test-gpu lint install
-.PHONY: docs serve-docs package constraints mutants
+.PHONY: docs serve-docs package constraints mutants evidence
 .DEFAULT_GOAL := train
 
 train: install
@@ -34,6 +35,9 @@ test-gpu: install
 
 mutants: install
 	PYTHONPATH=tests $(RUN) -m mutation $(ARGS)
+
+evidence: install
+	$(RUN) scripts/reproduce.py configs/claims/$(CLAIM).gates.toml $(ARGS)
 
 lint: install
 	$(VENV)/bin/ruff format --check .

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from studies.arms import Arm, changed
-from studies.space import Choices, Sample, Space, fill, is_number, sample_points
+from studies.space import Choices, Range, Sample, Space, fill, is_number, sample_points
 from training.canonical import canonical
 from training.config import Config
 
@@ -29,7 +29,7 @@ def families(template: str, space: Space, baseline: str) -> list[Family]:
         ValueError: the template has a name that the space does not have.
     """
     named = {name: space[name] for name in space if f"{{{name}}}" in template}
-    kinds = {n: d.values for n, d in named.items() if _is_kind(d)}
+    kinds = {n: _texts(d) for n, d in named.items() if _texts(d)}
     tuned = {n: d for n, d in space.items() if n not in kinds}
     flags = {n: d for n, d in space.items() if n not in named}
     _check_names(template, space)
@@ -42,8 +42,11 @@ def families(template: str, space: Space, baseline: str) -> list[Family]:
     return list({family.plan: family for family in found}.values())
 
 
-def _is_kind(dimension: object) -> bool:
-    return isinstance(dimension, Choices) and not all(map(is_number, dimension.values))
+def _texts(dimension: Choices | Range) -> tuple[str, ...]:
+    """Return the texts of a dimension; none if it is one of numbers."""
+    if isinstance(dimension, Range) or all(map(is_number, dimension.values)):
+        return ()
+    return dimension.values
 
 
 def _check_names(template: str, space: Space) -> None:

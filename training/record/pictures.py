@@ -2,6 +2,7 @@
 
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -15,7 +16,7 @@ PALETTE = (
 )  # fmt: skip
 # Inches: one column of an article with two, and both.
 COLUMN, PAGE = 3.4, 7.0
-ARTICLE = {
+ARTICLE: dict[Any, Any] = {
     "font.size": 8,
     "axes.titlesize": 8,
     "figure.titlesize": 8,
@@ -24,7 +25,11 @@ ARTICLE = {
     "lines.markersize": 4,
 }
 # Text stays text, which a reader can search and an article's fonts can replace.
-VECTORS = {"svg.hashsalt": "figure", "svg.fonttype": "none", "pdf.fonttype": 42}
+VECTORS: dict[Any, Any] = {
+    "svg.hashsalt": "figure",
+    "svg.fonttype": "none",
+    "pdf.fonttype": 42,
+}
 
 
 def article_style() -> AbstractContextManager[None]:
