@@ -14,6 +14,7 @@ from dropout.keys import AnyKey, JaxBits, check_key, example_keys, fold, named_k
 from dropout.kinds import identity, kind_of
 from dropout.meshes import with_automatic_axes
 from dropout.rows import Row, Rows, check_rates
+from dropout.skipping import Skipping
 from dropout.variants import VARIANTS, Variant
 from dropout.variants.entry import Parameters
 
@@ -117,7 +118,10 @@ def bind(
         except ValueError as error:
             raise ValueError(f"{row.variant} at {site!r}: {error}") from error
 
-    return drop
+    skipped = frozenset(
+        row.site for row in rows if ("skip", True) in row.variant.options
+    )
+    return Skipping(drop, drop, skipped) if skipped and mode not in AT_TEST else drop
 
 
 def check_bind(

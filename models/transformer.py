@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, Key
 from dropout import Drop
 from models.layers import Dense
 from models.norms import last_axis_norm, normalise
+from models.skipping import computed_if_kept
 
 Tokens = Float[Array, "n tokens width"]
 
@@ -66,8 +67,13 @@ class TransformerBlock(nnx.Module):
 
     def __call__(self, x: Tokens, drop: Drop) -> Tokens:
         """Add both branches to the tokens; the shape is kept."""
+        site = f"{self.name}/branch"
+        added = computed_if_kept(self, site, drop, lambda block: block.branch(x, drop))
+        return x + drop(site, added)
+
+    def branch(self, x: Tokens, drop: Drop) -> Tokens:
+        """Return the sum of what attention and perceptron add."""
         branch = self.attention(normalise(self.norm1, x, None), drop)
         added = drop(f"{self.name}/attention/branch", branch)
         branch = self.mlp(normalise(self.norm2, x + added, None), drop)
-        added = added + drop(f"{self.name}/mlp/branch", branch)
-        return x + drop(f"{self.name}/branch", added)
+        return added + drop(f"{self.name}/mlp/branch", branch)

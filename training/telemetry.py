@@ -5,6 +5,7 @@ and the backward pass returns the sums in place of their derivative. The sums th
 up over micro-batches, draws, times and devices as gradients do, in one program.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dropout import Drop, identity
+from dropout.skipping import Skipping
 from training.network import Tree
 from training.optimizer import TELEMETRY
 
@@ -47,6 +49,8 @@ def watch(drop: Drop, zeros: dict[str, Sums]) -> Drop:
             return after
         return _tap(zeros[site], identity(site, x, *others), after)
 
+    if isinstance(drop, Skipping):
+        return replace(drop, drop=watched)
     return watched
 
 
