@@ -9,6 +9,7 @@ from benchmarks.tables import Results
 from benchmarks.training_steps import (
     measure_populations,
     measure_sites,
+    measure_skipping,
     measure_steps,
     measure_telemetry,
 )
@@ -21,8 +22,9 @@ PARTS: dict[str, Callable[[Request], Iterator[tuple[str, Results]]]] = {
     "sites": measure_sites,
     "populations": measure_populations,
     "telemetry": measure_telemetry,
+    "skipping": measure_skipping,
 }
-WITHOUT_NETWORK = {"operations", "variants"}
+WITHOUT_NETWORK = {"operations", "variants", "skipping"}
 
 
 def measure_parts(parts: list[str], request: Request) -> Iterator[tuple[str, Results]]:

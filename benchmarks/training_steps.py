@@ -15,6 +15,12 @@ from training.canonical import canonical
 from training.experiment import prepare
 
 SITES_BATCH = 128  # The batch size of `measure_sites`.
+RESIDUAL = "resnet(depth=20)"
+SKIPPING_PLANS = {
+    "computed": "block*/branch:layerdrop:0.0..0.5",
+    "skipped": "block*/branch:layerdrop(skip=True):0.0..0.5",
+    "none": "none",
+}
 
 
 def measure_steps(request: Request) -> Iterator[tuple[str, Results]]:
@@ -78,6 +84,25 @@ def measure_telemetry(request: Request) -> Iterator[tuple[str, Results]]:
             "on": our_training(prepare(replace(plain, telemetry=True))),
         }
         title = f"telemetry in the training step of {model}, batch {batch_size}"
+        yield title, timed(request, title, contestants)
+
+
+def measure_skipping(request: Request) -> Iterator[tuple[str, Results]]:
+    """Time training steps whose dropped branches are computed, or skipped.
+
+    With the linear rule up to rate 0.5 a quarter of the branches is dropped. Two draws
+    in a step are mapped, and each then decides for itself: all branches are computed.
+    """
+    for batch_size, draws in itertools.product(request.batch_sizes, (1, 2)):
+        configs = {
+            name: configuration(request, RESIDUAL, batch_size, plan)
+            for name, plan in SKIPPING_PLANS.items()
+        }
+        contestants = {
+            name: our_training(prepare(replace(config, samples_per_step=draws)))
+            for name, config in configs.items()
+        }
+        title = f"training step of {RESIDUAL}, batch {batch_size}, draws {draws}"
         yield title, timed(request, title, contestants)
 
 

@@ -126,6 +126,11 @@ def check_variant(rule: Rule) -> None:
     if unit not in get_args(MaskUnit):
         allowed = ", ".join(map(repr, get_args(MaskUnit)))
         raise ValueError(f"{entry.name}(unit={unit!r}): expected one of {allowed}.")
+    if ("skip", True) in rule.variant.options and unit == "example":
+        raise ValueError(
+            f"{rule.variant}: expected unit='batch' or 'run' with skip=True, since a "
+            "branch is skipped for all examples."
+        )
     for rate in _all_rates(rule.rate):
         entry.check_rate(rate)
 

@@ -12,6 +12,7 @@ from dropout import Drop
 from models.convolution import Images, relu
 from models.layers import HE, Conv, ConvNorm, rectify
 from models.norms import NORMS, NormKind, RowWeights, normalise
+from models.skipping import computed_if_kept
 
 BASIC, BOTTLENECK = (3, 3), (1, 3, 1)
 
@@ -55,12 +56,13 @@ class Block(nnx.Module):
 
     def __call__(self, x: Images, drop: Drop, row_weights: RowWeights) -> Images:
         """Map (n, h, w, channels in) to (n, h / stride, w / stride, channels out)."""
-        name, (*inner, last) = self.name, self.convs
-        branch = drop(f"{name}/entry", x)
-        for conv in inner:
-            branch = getattr(self, conv)(branch, drop, row_weights)
-            branch = rectify(f"{name}/{conv}", branch, drop)
-        branch = getattr(self, last)(branch, drop, row_weights)
+        name, entry = self.name, x
+        branch = computed_if_kept(
+            self,
+            f"{name}/branch",
+            drop,
+            lambda block: block.branch(entry, drop, row_weights),
+        )
         # A projection is called before the site `branch`, because the next kernel that
         # is called after a site counts as the one that reads it.
         if self.shortcut:
@@ -69,6 +71,15 @@ class Block(nnx.Module):
         if not self.shortcut:
             x = enlarge(x[:, :: self.stride, :: self.stride], self.outputs)
         return rectify(name, branch + drop(f"{name}/shortcut", x), drop)
+
+    def branch(self, x: Images, drop: Drop, row_weights: RowWeights) -> Images:
+        """Return the output of the convolutions, before the site `branch`."""
+        (*inner, last), name = self.convs, self.name
+        x = drop(f"{name}/entry", x)
+        for conv in inner:
+            x = getattr(self, conv)(x, drop, row_weights)
+            x = rectify(f"{name}/{conv}", x, drop)
+        return getattr(self, last)(x, drop, row_weights)
 
 
 class HalvedShortcut(nnx.Module):

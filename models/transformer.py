@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Key
 from dropout import Drop
 from models.layers import Dense
 from models.norms import last_axis_norm, normalise
+from models.skipping import computed_if_kept
 
 # By its formula with erf, as in Hendrycks & Gimpel 2016, or with their faster tanh.
 Gelu = Literal["tanh", "erf"]
@@ -79,8 +80,13 @@ class TransformerBlock(nnx.Module):
 
     def __call__(self, x: Tokens, drop: Drop) -> Tokens:
         """Add both branches to the tokens; the shape is kept."""
+        site = f"{self.name}/branch"
+        added = computed_if_kept(self, site, drop, lambda block: block.branch(x, drop))
+        return x + drop(site, added)
+
+    def branch(self, x: Tokens, drop: Drop) -> Tokens:
+        """Return the sum of what attention and perceptron add."""
         branch = self.attention(normalise(self.norm1, x, None), drop)
         added = drop(f"{self.name}/attention/branch", branch)
         branch = self.mlp(normalise(self.norm2, x + added, None), drop)
-        added = added + drop(f"{self.name}/mlp/branch", branch)
-        return x + drop(f"{self.name}/branch", added)
+        return added + drop(f"{self.name}/mlp/branch", branch)

@@ -10,6 +10,7 @@ from models.convolution import Images
 from models.layers import HE, Conv, Dense, Depth, NormRelu, Size, require_widths
 from models.norms import NormKind, RowWeights
 from models.residual import add_blocks, stages
+from models.skipping import computed_if_kept
 
 
 class PreActivation(nnx.Module):
@@ -41,14 +42,23 @@ class PreActivation(nnx.Module):
     def __call__(self, x: Images, drop: Drop, row_weights: RowWeights) -> Images:
         """Map (n, h, w, channels in) to (n, h / stride, w / stride, channels out)."""
         active = self.act1(x, drop, row_weights)
-        branch = self.act2(self.conv1(active, drop), drop, row_weights)
-        branch = self.conv2(branch, drop)
+        branch = computed_if_kept(
+            self,
+            f"{self.name}/branch",
+            drop,
+            lambda block: block.branch(active, drop, row_weights),
+        )
         # The shortcut is called before the site `branch`, because the next kernel that
         # is called after a site counts as the one that reads it.
         if self.shortcut:
             x = self.shortcut(active, drop)
         branch = drop(f"{self.name}/branch", branch)
         return drop(self.name, branch + drop(f"{self.name}/shortcut", x))
+
+    def branch(self, active: Images, drop: Drop, row_weights: RowWeights) -> Images:
+        """Return the convolutions of the first activation, before the site `branch`."""
+        x = self.act2(self.conv1(active, drop), drop, row_weights)
+        return self.conv2(x, drop)
 
 
 class WRN(nnx.Module):

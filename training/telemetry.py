@@ -5,6 +5,7 @@ and the backward pass returns the sums in place of their derivative. The sums th
 up over micro-batches, draws, times and devices as gradients do, in one program.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -12,7 +13,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dropout import Drop, identity
-from dropout.deferred import TakesDeferred, as_array, takes_deferred
+from dropout.deferred import as_array
+from dropout.sites import Bound
 from training.network import Tree
 from training.optimizer import TELEMETRY
 
@@ -51,7 +53,8 @@ def watch(drop: Drop, zeros: dict[str, Sums]) -> Drop:
         before = as_array(identity(site, x, *others))
         return _tap(zeros[site], before, as_array(after))
 
-    return TakesDeferred(watched) if takes_deferred(drop) else watched
+    # Whatever else `bind` has said of its own `drop` stays true of the watched one.
+    return replace(drop, drop=watched) if isinstance(drop, Bound) else watched
 
 
 def with_zeros(params: Tree, sums: dict[str, Sums]) -> Tree:

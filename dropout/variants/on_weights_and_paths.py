@@ -6,7 +6,6 @@ from dropout.variants import (
     nonlinearities,
     paths,
     recurrent,
-    structured,
 )
 from dropout.variants.entry import MOST_AXES, Learned, Variant
 from dropout.variants.learned import (
@@ -48,7 +47,7 @@ ON_WEIGHTS_AND_PATHS = (
         paths.layerdrop,
         kinds=("branch",),
         unit="batch",
-        expectation=structured.kept_fraction,
+        expectation=paths.layerdrop_mean,
         exempt={"mean": UNSCALED},
     ),
     Variant(

@@ -15,15 +15,18 @@ from dropout.noise import (
     multiply_twice,
     shared,
 )
+from dropout.variants.structured import kept_fraction
 
 
-def drop_path(key: AnyKey, x: Examples, rate: Rate) -> Examples:
+def drop_path(key: AnyKey, x: Examples, rate: Rate, *, skip: bool = False) -> Examples:
     """Drops the whole branch of an example and scales the others by 1 / (1 - rate).
 
     Formula: y = b x / q, b ~ Bernoulli(q), q = 1 - rate; E[y] = x. With rates
         huang(0.0..p) over depth, stochastic depth with its linear rule; 0.0..p is that
         of timm.
-    Mask: (n, 1, ..., 1); one for the batch with unit="batch", as first published.
+    Mask: (n, 1, ..., 1); one for the batch with unit="batch", as first published. With
+        skip=True, too, `resnet`, `wrn` and `vit` do not compute a branch that is
+        dropped: outputs and gradients are the same, and its running statistics stay.
     At test: the identity.
     Domain: rate in [0, 1]; 1 gives zeros: the block is its shortcut.
     Source: Huang et al. 2016, "Deep Networks with Stochastic Depth", ECCV, in the
@@ -32,18 +35,24 @@ def drop_path(key: AnyKey, x: Examples, rate: Rate) -> Examples:
     return multiply(shared(keep_or_drop, range(1, x.ndim)), key, x, rate)
 
 
-def layerdrop(key: AnyKey, x: Examples, rate: Rate) -> Examples:
+def layerdrop(key: AnyKey, x: Examples, rate: Rate, *, skip: bool = False) -> Examples:
     """Skips a layer for the whole batch, without scaling.
 
     Formula: y = b x, b ~ Bernoulli(1 - rate), one for the batch; on the branch of a
         residual block the block becomes the identity. E[y] = (1 - rate) x.
-    Mask: one decision (one per example with unit="example").
+    Mask: one decision (one per example with unit="example"). skip=True is as in
+        drop_path.
     At test: the identity; all layers.
     Domain: rate in [0, 1]; 1 gives zeros.
     Source: Fan et al. 2020, "Reducing Transformer Depth on Demand with Structured
         Dropout", ICLR.
     """
     return multiply(shared(keep_unscaled, range(1, x.ndim)), key, x, rate)
+
+
+def layerdrop_mean(x: Examples, rate: Rate, *, skip: bool = False) -> Examples:
+    """Return E[y] of LayerDrop: (1 - rate) x."""
+    return kept_fraction(x, rate)
 
 
 def shakedrop(key: AnyKey, x: Examples, rate: Rate) -> Examples:
