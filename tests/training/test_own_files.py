@@ -97,6 +97,11 @@ def test_a_function_of_another_form_is_refused():
         register_schedule(without_types)
 
 
+def test_a_name_with_a_dot_is_told_of_the_colon():
+    with pytest.raises(ValueError, match="package.module:Name, with a colon"):
+        canonical(Config(model="my_net.Net(width=3)"))
+
+
 def own_model(text):
     """A module, whose file counts, whatever is in it."""
     Path("my_net.py").write_text(f"def Net(classes, rngs): {text}")
