@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dropout import parse
 from dropout.grammar import check_options, lookup, parse_call
-from models import check_model
+from models import MODELS, check_model
 from training.config import FIELDS, Config, default_workdir
 from training.consistency import check_consistency
 from training.data.augmentation import augmentations_text, parse_augmentations
@@ -89,6 +89,12 @@ def _breaks_text(character: str) -> bool:
 
 
 def _canonical_calls(config: Config) -> dict[str, str]:
+    name, _, _ = config.model.partition("(")
+    if "." in name and ":" not in name:
+        raise ValueError(
+            f"--model={config.model}: expected {', '.join(MODELS)}, or for one of your "
+            "own package.module:Name, with a colon."
+        )
     model = parse_call(config.model)
     check_model(model)
     augmentations = parse_augmentations(config.augment)

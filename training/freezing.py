@@ -1,6 +1,7 @@
 """Parameters that stay as they are: all that `--train_only` does not name."""
 
 from fnmatch import fnmatchcase
+from typing import Any
 
 import jax
 import optax
@@ -48,7 +49,11 @@ def only_trained(
     """
     if not patterns:
         return optimizer
-    return optax.masked(optimizer, lambda params: trained(params, patterns))
+
+    def of_trained(params: Any) -> Any:
+        return trained(params, patterns)
+
+    return optax.masked(optimizer, of_trained)
 
 
 def with_frozen(patterns: str, before: Tree, after: Tree) -> Tree:

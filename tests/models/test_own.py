@@ -10,6 +10,7 @@ import own_cases
 import pytest
 from flax import nnx
 from own_cases import Nested
+from paths import ROOT
 from variant_cases import QUICK
 
 from dropout import Moment, bind, identity, parse
@@ -113,7 +114,7 @@ def test_at_test_it_is_the_plain_network(nested):
     model = plain()
     model.eval()
     arrays = nested.params, nested.stats, images()
-    for drop in (identity, bind(nested.rows, None, "eval"), bind((), None, "eval")):
+    for drop in (identity, bind(nested.rows, None, "eval")):
         logits, stats = nested.forward(*arrays, drop)
         np.testing.assert_array_equal(logits, model(images()))
     assert (stats["blocks"]["1"]["norm"]["mean"] == 0).all()
@@ -146,6 +147,7 @@ def drawn(network, examples, epoch=1, rows=None):
     return logits_of(network.forward, rows, *arrays, moment)
 
 
+@pytest.mark.slow
 def test_masks_follow_the_example(nested):
     """The fourth row among five is dropped as it is alone, and two epochs differ."""
 
@@ -165,10 +167,16 @@ def test_another_plan_fits_without_building_it_anew(nested):
     assert (found != drawn(nested, examples)).any()
 
 
-def test_the_skeleton_prints_a_file_of_thirty_lines(capsys, tmp_path, monkeypatch):
+def test_the_skeleton_prints_a_file_of_thirty_lines(capsys):
     runpy.run_module("models.skeleton", run_name="__main__")
     text = capsys.readouterr().out
     assert len(text.splitlines()) <= 30
+    assert "class Network(nnx.Module)" in text and "__main__" not in text
+
+
+@pytest.mark.slow
+def test_the_file_of_the_skeleton_is_a_network(tmp_path, monkeypatch):
+    text = (ROOT / "models" / "skeleton.py").read_text()
     (tmp_path / "my_network.py").write_text(text)
     monkeypatch.chdir(tmp_path)
     call = parse_call("my_network:Network(width=2)")
