@@ -55,7 +55,7 @@ def plot_differences(lines: list[Line]) -> Figure | None:
     axes.set_yticks(range(len(tested)), [_shortened(name) for name in names])
     axes.set(ylim=(len(tested) - 0.5, -0.5))
     other = f"\nagainst {tested[0].versus}" if len(references) == 1 else ""
-    figure.supxlabel(as_label(f"difference in test error, points{other}"), fontsize=8)
+    figure.supxlabel(as_label(f"difference in test error, points{other}"))
     return figure
 
 
