@@ -75,8 +75,12 @@ PLANS: dict[str, str] = {
 
 LEFT_OUT: dict[str, str] = {
     "swapout": "its mask on the shortcut has no site",
-    "fraternal_dropout": "it needs a second pass with another mask",
-    "expectation_linear_dropout": "it needs a second pass without a mask",
+    "fraternal_dropout": "it is a penalty on two passes: --consistency=fraternal",
+    "expectation_linear_dropout": (
+        "it is a penalty on two passes: --consistency=expectation_linear"
+    ),
+    "r_drop": "it is a penalty on two passes: --consistency=rdrop",
+    "pi_model": "it is a penalty on two passes: --consistency=pi_model",
     "adversarial_dropout": "it needs a second pass, for the gradient of its mask",
     "representation_self_challenging": "it needs a second pass, for a gradient",
     "dropmax": "it drops classes, and so needs the labels",

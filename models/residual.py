@@ -61,7 +61,7 @@ class Block(nnx.Module):
             self,
             f"{name}/branch",
             drop,
-            lambda block: block.branch(entry, drop, row_weights),
+            lambda block, drop: block.branch(entry, drop, row_weights),
         )
         # A projection is called before the site `branch`, because the next kernel that
         # is called after a site counts as the one that reads it.

@@ -1,25 +1,34 @@
 """Branches of residual blocks that are computed only where a plan keeps them."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array
 
-from dropout import Drop
+from dropout import Drop, kind_of
 from dropout.skipping import is_kept
+
+PRODUCT = "product of a skipped branch"
+keep_products = partial(
+    jax.checkpoint,
+    policy=jax.checkpoint_policies.save_only_these_names(PRODUCT),
+    prevent_cse=False,
+)
 
 
 def computed_if_kept(
-    block: nnx.Module, site: str, drop: Drop, branch: Callable[[Any], Array]
+    block: nnx.Module, site: str, drop: Drop, branch: Callable[[Any, Drop], Array]
 ) -> Array:
-    """Return `branch(block)`, or zeros where the mask at a site drops all of it.
+    """Return `branch(block, drop)`, or zeros where the mask at a site drops all of it.
 
-    Without `skip=True` in the plan's rule for the site it is `branch(block)` itself,
-    and the program is the same. Running statistics of a skipped branch stay as they
-    are.
+    Without `skip=True` in the plan's rule for the site it is `branch(block, drop)`
+    itself, and the program is the same. Running statistics of a skipped branch stay as
+    they are.
 
     Args:
         block: the module that computes the branch.
@@ -29,13 +38,17 @@ def computed_if_kept(
     """
     kept = is_kept(drop, site)
     if kept is None:
-        return branch(block)
+        return branch(block, drop)
     graph, stats, others = nnx.split(block, nnx.BatchStat, ...)
 
+    # A condition hands zeros to the backward pass for all that is kept of a branch that
+    # it skips: with everything that the products need, that would take half as long as
+    # the branch itself.
+    @keep_products
     def compute(stats: Any) -> tuple[Array, Any]:
         # Variables can be changed only where they were made: within the condition.
         own = nnx.merge(graph, stats, others, copy=True)
-        return branch(own), nnx.state(own, nnx.BatchStat)
+        return branch(own, naming_products(drop)), nnx.state(own, nnx.BatchStat)
 
     def skip(stats: Any) -> tuple[Array, Any]:
         return jnp.zeros(shape.shape, shape.dtype), stats
@@ -44,3 +57,13 @@ def computed_if_kept(
     computed, stats = jax.lax.cond(kept, compute, skip, stats)
     nnx.update(block, stats)
     return computed
+
+
+def naming_products(drop: Drop) -> Drop:
+    """Return the same `drop`, with a name for what each kernel gives."""
+
+    def named(site: str, x: Array, *others: Any, **options: Any) -> Array:
+        y = drop(site, x, *others, **options)
+        return checkpoint_name(y, PRODUCT) if kind_of(site) == "kernel" else y
+
+    return named

@@ -81,7 +81,9 @@ class TransformerBlock(nnx.Module):
     def __call__(self, x: Tokens, drop: Drop) -> Tokens:
         """Add both branches to the tokens; the shape is kept."""
         site = f"{self.name}/branch"
-        added = computed_if_kept(self, site, drop, lambda block: block.branch(x, drop))
+        added = computed_if_kept(
+            self, site, drop, lambda block, drop: block.branch(x, drop)
+        )
         return x + drop(site, added)
 
     def branch(self, x: Tokens, drop: Drop) -> Tokens:

@@ -46,7 +46,7 @@ class PreActivation(nnx.Module):
             self,
             f"{self.name}/branch",
             drop,
-            lambda block: block.branch(active, drop, row_weights),
+            lambda block, drop: block.branch(active, drop, row_weights),
         )
         # The shortcut is called before the site `branch`, because the next kernel that
         # is called after a site counts as the one that reads it.

@@ -149,7 +149,8 @@ class Config:
     consistency: str = _option(
         "none",
         "dropout",
-        "penalty on disagreement between draws of the masks: none or rdrop(alpha=1.0)",
+        "penalty on disagreement between draws of the masks: none, rdrop(alpha=1.0), "
+        "fraternal, pi_model or expectation_linear",
     )
     samples_per_step: int = _option(
         1, "dropout", "number of draws of each example's masks in a step", (1, 2**10)

@@ -81,14 +81,18 @@ def summed_loss(
         drop = watch(drop, zeros_of(params))
         return objective.forward(params, stats, images, drop, part.weights)
 
-    if objective.draws == 1:
+    def plain() -> Array:
+        drop = drop_at(objective, params, step, None, "eval")
+        return objective.forward(params, stats, images, drop, part.weights)[0]
+
+    if objective.draws == 1 and objective.consistency.name == "none":
         logits, after = predict(0)
         loss, correct = score(objective, logits, targets)
         return loss, (correct, after)
     # Layers that do not depend on the draw are not mapped: the trunk is computed once.
     logits, after = jax.vmap(predict)(jnp.arange(objective.draws))
     losses, correct = jax.vmap(partial(score, objective, targets=targets))(logits)
-    apart = disagreement(objective.consistency, logits) * part.weights
+    apart = disagreement(objective.consistency, logits, plain) * part.weights
     after = jax.tree.map(lambda leaf: leaf.mean(0), after)
     return losses.mean() + apart.sum(), (correct.mean(), after)
 

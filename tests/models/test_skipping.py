@@ -34,7 +34,9 @@ class Unit(nnx.Module):
         self.count = nnx.BatchStat(jnp.zeros(()))
 
     def __call__(self, x, drop):
-        added = computed_if_kept(self, "unit/branch", drop, lambda unit: unit.branch(x))
+        added = computed_if_kept(
+            self, "unit/branch", drop, lambda unit, drop: unit.branch(x)
+        )
         return x + drop("unit/branch", added)
 
     def branch(self, x):

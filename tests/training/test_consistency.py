@@ -13,7 +13,14 @@ from variant_cases import QUICK
 from dropout.grammar import Call, parse_call
 from training.canonical import canonical
 from training.config import Config
-from training.consistency import check_consistency, draws_of, rdrop
+from training.consistency import (
+    check_consistency,
+    draws_of,
+    expectation_linear,
+    fraternal,
+    pi_model,
+    rdrop,
+)
 from training.data.batches import batches_from
 from training.experiment import prepare
 from training.objective import cross_entropy, summed_loss
@@ -107,6 +114,47 @@ def test_rdrop_of_two_coins_equals_its_formula():
     assert float(rdrop(logits[::-1], alpha=2.5)[0]) == pytest.approx(expected, rel=1e-5)
 
 
+LOGITS = np.float64([[[1.0, -2.0, 0.5]], [[0.0, 1.0, -1.0]], [[-1.0, 2.0, 3.0]]])
+PAIRS = ((0, 1), (0, 2), (1, 2))
+
+
+def test_squared_distances_equal_their_formulas():
+    """Over three draws of one example, pair by pair; positions are averaged."""
+    logits = jnp.float32(LOGITS)
+    apart = [np.mean((LOGITS[i] - LOGITS[j]) ** 2) for i, j in PAIRS]
+    found = fraternal(logits, kappa=0.3)
+    np.testing.assert_allclose(found, [0.3 * np.mean(apart)], rtol=1e-5)
+    p = np.exp(LOGITS) / np.exp(LOGITS).sum(-1, keepdims=True)
+    apart = [np.mean((p[i] - p[j]) ** 2) for i, j in PAIRS]
+    np.testing.assert_allclose(
+        pi_model(logits, weight=2.0), [2 * np.mean(apart)], rtol=1e-5
+    )
+    gap = expectation_linear(logits[1:], logits[0], weight=0.5)
+    expected = np.mean((LOGITS[1:] - LOGITS[0]) ** 2) / 2
+    np.testing.assert_allclose(gap, [expected], rtol=1e-5)
+    text = jnp.stack([logits, logits + 1], 2)  # (draws, n, positions, classes)
+    np.testing.assert_allclose(fraternal(text), fraternal(logits), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["expectation_linear(weight=0.7)", pytest.param("fraternal(kappa=0.7)",
+     marks=pytest.mark.slow)],
+)  # fmt: skip
+def test_the_loss_has_the_penalty_of_draws_by_hand(text):
+    """Of draw 0 and the table without masks, or of draws 0 and 1."""
+    call = parse_call(text)
+    draws = draws_of(call, 1)
+    goal = objective(PLAN)._replace(draws=draws, consistency=call)
+    logits = np.float64(dropped_logits(2))
+    table = np.float64(state_at(5).params["table"]["kernel"])
+    other = table if call.name == "expectation_linear" else logits[1]
+    apart = 0.7 * ((logits[0] - other) ** 2).mean(-1).sum()
+    log_p = logits[:draws] - np.log(np.exp(logits[:draws]).sum(-1, keepdims=True))
+    expected = apart - log_p[:, ALL, ALL % CLASSES].sum(1).mean()
+    assert loss_and_gradient(goal)[0] == pytest.approx(expected, rel=1e-5)
+
+
 def test_what_no_mask_reaches_is_computed_once(small, tmp_path):
     """The shapes of all products in a step with five draws: those in front of the first
     active site are of one draw, those after it of five; and so backwards."""
@@ -148,7 +196,8 @@ def _products(jaxpr):
 
 def test_flags_and_what_they_refuse():
     assert draws_of(Call("none"), 1) == 1 and draws_of(RDROP, 1) == 2
-    assert draws_of(RDROP, 4) == 4
+    assert draws_of(RDROP, 4) == 4 and draws_of(Call("fraternal"), 1) == 2
+    assert draws_of(Call("expectation_linear"), 1) == 1
     assert canonical(Config(consistency="rdrop( alpha=2 )")).consistency == (
         "rdrop(alpha=2)"
     )
