@@ -3,12 +3,13 @@
     python scripts/gallery.py --out=docs/images
 
 It writes `variants.png`, a line of pictures for each registered variant, by family;
-`schedules.png`, the factor of each registered schedule over a run; and `strip.png`, six
-variants side by side.
+`schedules.png`, the factor of each registered schedule over a run; `strip.png`, six
+variants side by side; and `convolution.png`, how convolutions are computed on the CPU.
 """
 
 from absl import flags
 
+from pages.convolution_figure import plot_convolution
 from pages.figures import plot_schedules, plot_strip, plot_variants
 from training.record.files import make_directory
 from training.runtime.main import expect_no_arguments, run_main
@@ -17,13 +18,14 @@ OUT = flags.DEFINE_string("out", "docs/images", "directory for the pictures")
 
 
 def main(arguments: list[str]) -> None:
-    """Plot the three pictures."""
+    """Plot the four pictures."""
     expect_no_arguments(arguments)
     out = make_directory("out", OUT.value)
     plot_variants(out / "variants.png")
     plot_schedules(out / "schedules.png")
     plot_strip(out / "strip.png")
-    print(f"variants.png, strip.png and schedules.png in {out}")
+    plot_convolution(out / "convolution.png")
+    print(f"variants.png, strip.png, schedules.png and convolution.png in {out}")
 
 
 if __name__ == "__main__":
