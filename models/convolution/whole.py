@@ -1,5 +1,8 @@
 """Convolutions as arrays: by Winograd's method or by XLA's own, whichever is faster."""
 
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Literal
 
 import jax
@@ -13,6 +16,8 @@ from models.convolution.windows import every_other, interleaved
 from models.convolution.winograd import ConvKernel, Pair, suits_winograd
 
 Padding = Literal["VALID", "SAME"]
+# Set while a network is traced for backends other than this process's.
+_plain: ContextVar[bool] = ContextVar("plain", default=False)
 
 
 def convolution(
@@ -37,8 +42,21 @@ def convolution(
 def is_fast(x: Array) -> bool:
     """Return whether there are faster ways for an image than XLA's plain operations."""
     # Outside of `jit` nothing would remove the results that nobody reads.
-    traced = isinstance(x, Tracer)
+    traced = isinstance(x, Tracer) and not _plain.get()
     return traced and jax.default_backend() == "cpu" and x.dtype == jnp.float32
+
+
+@contextlib.contextmanager
+def plain_operations() -> Iterator[None]:
+    """Trace plain XLA operations in the block, as any backend takes them.
+
+    What was traced under `jit` before keeps its form.
+    """
+    token = _plain.set(True)
+    try:
+        yield
+    finally:
+        _plain.reset(token)
 
 
 def output_shape(x: Images, kernel: ConvKernel, padding: Padding) -> tuple[int, ...]:
