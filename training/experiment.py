@@ -126,7 +126,7 @@ def assemble(
     rows = scale_rates(network.rows, config.rate_factor)
     objective = _objective(config, network, rows, timeline, loaded)
     objective = objective._replace(
-        train_size=len(train_ids), run_key=named_key(keys["dropout"], "run")
+        train_size=len(train_ids), run_key=run_mask_key(keys)
     )
     optimizer = optimizer_for(
         config, timeline, config.learning_rate, config.weight_decay
@@ -155,6 +155,11 @@ def start_state(experiment: Experiment) -> State:
 def mask_key(experiment: Experiment) -> Key[Array, "*members"]:
     """Return the key of the training masks."""
     return named_key(experiment.keys["dropout"], "train")
+
+
+def run_mask_key(keys: dict[str, Key[Array, "*members"]]) -> Key[Array, "*members"]:
+    """Return the key of masks that are fixed for a whole run, from the run's keys."""
+    return named_key(keys["dropout"], "run")
 
 
 def of_run(experiment: Experiment, tree: Any, number: int) -> Any:
