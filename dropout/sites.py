@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Integer, Key
 
 from dropout.arrays import Rate
-from dropout.deferred import TakesDeferred, as_array, reading
+from dropout.deferred import Deferred, as_array, reading
 from dropout.grammar import suggest
 from dropout.keys import AnyKey, JaxBits, check_key, example_keys, fold, named_key
-from dropout.kinds import identity, kind_of
+from dropout.kinds import TakesDeferred, identity, kind_of
 from dropout.meshes import with_automatic_axes
 from dropout.rows import Row, Rows, check_rates
 from dropout.variants import VARIANTS, Variant
@@ -83,11 +83,11 @@ def bind(
 
     def drop(
         site: str,
-        x: Array,
+        x: Array | Deferred,
         *others: Any,
         time: Integer[Array, ""] | int | None = None,
         reader: str = "",
-    ) -> Array:
+    ) -> Any:
         if site not in by_site:
             check_site(site, rows)
             return identity(site, x, *others)
@@ -96,14 +96,14 @@ def bind(
         functions = others[len(arrays) :]
         rate = params[site] if site in params else row.rate
 
-        def draw_or_evaluate(arguments: tuple) -> Array:
+        def draw_or_evaluate(arguments: tuple) -> Array | Deferred:
             moment, rate, time, x, arrays = arguments
             passed = (site, x, rate, *arrays, *functions)
             if moment is None or mode in AT_TEST:
                 return _evaluate(row, mode, *passed)
             return _draw(row, moment, mode, bits, time, *passed)
 
-        def plain(arguments: tuple) -> Array:
+        def plain(arguments: tuple) -> Array | Deferred:
             *_, x, arrays = arguments
             return identity(site, x, *arrays, *functions)
 
@@ -162,8 +162,13 @@ def _draws_copies(variant: Variant, site: str) -> bool:
 
 
 def _evaluate(
-    row: Row, mode: str, site: str, x: Array, rate: Rate | Parameters, *others: Any
-) -> Array:
+    row: Row,
+    mode: str,
+    site: str,
+    x: Array | Deferred,
+    rate: Rate | Parameters,
+    *others: Any,
+) -> Array | Deferred:
     variant, options = VARIANTS[row.variant.name], dict(row.variant.options)
     scaled = mode == "scaling" and variant.scaling is not None
     evaluate = variant.scaling if scaled else variant.evaluate
@@ -183,10 +188,10 @@ def _draw(
     bits: Generator,
     time: Integer[Array, ""] | int | None,
     site: str,
-    x: Array,
+    x: Array | Deferred,
     rate: Rate | Parameters,
     *others: Any,
-) -> Array:
+) -> Array | Deferred:
     """The draw of a row: of copies of the kernel, of moments, or of x itself."""
     variant, options = VARIANTS[row.variant.name], dict(row.variant.options)
     if mode == "gaussian" and kind_of(site) == "kernel" and variant.moment_matched:
@@ -220,9 +225,10 @@ def _source(keys: Key[Array, " n"], bits: Generator) -> AnyKey:
 
 
 def _rowwise(
-    operation: Callable[[Array, Array], Array], x: Array, kernels: Array
-) -> Array:
+    operation: Callable[[Array, Array], Any], x: Array | Deferred, kernels: Array
+) -> Array | Deferred:
     """The product of x with one kernel, or of each row with its own."""
+    x = as_array(x)
     if len(kernels) == 1:
         return operation(x, kernels[0])
     operation = reading(operation)

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dropout import Drop, identity
-from dropout.deferred import TakesDeferred, as_array, takes_deferred
+from dropout.deferred import Deferred, as_array
+from dropout.kinds import TakesDeferred, takes_deferred
 from training.network import Tree
 from training.optimizer import TELEMETRY
 
@@ -41,8 +42,8 @@ def watch(drop: Drop, zeros: dict[str, Sums]) -> Drop:
     """Return the same `drop`, with the sums of each site as the gradient of `zeros`."""
 
     def watched(
-        site: str, x: Array, *others: Any, time: Any = None, reader: str = ""
-    ) -> Array:
+        site: str, x: Array | Deferred, *others: Any, time: Any = None, reader: str = ""
+    ) -> Any:
         after = drop(site, x, *others, time=time, reader=reader)
         if site not in zeros:
             return after
