@@ -209,7 +209,7 @@ def _draw(
         return variant(source, x, rate, *_with_arrays(site, others), **options)
     kernel, operation = others
     kernels = jnp.broadcast_to(kernel, (count, *kernel.shape))
-    return _rowwise(operation, x, variant(source, kernels, rate, **options))
+    return _rowwise(operation, as_array(x), variant(source, kernels, rate, **options))
 
 
 def _with_arrays(site: str, others: tuple) -> tuple:
@@ -225,10 +225,9 @@ def _source(keys: Key[Array, " n"], bits: Generator) -> AnyKey:
 
 
 def _rowwise(
-    operation: Callable[[Array, Array], Any], x: Array | Deferred, kernels: Array
+    operation: Callable[[Array, Array], Any], x: Array, kernels: Array
 ) -> Array | Deferred:
     """The product of x with one kernel, or of each row with its own."""
-    x = as_array(x)
     if len(kernels) == 1:
         return operation(x, kernels[0])
     operation = reading(operation)
