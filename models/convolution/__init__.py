@@ -20,7 +20,7 @@ from jaxtyping import Array
 from models.convolution.deferred import DeferredConvolution, Maps
 from models.convolution.pooling import Bias, largest
 from models.convolution.products import Images
-from models.convolution.whole import Padding, convolution, is_fast
+from models.convolution.whole import Padding, convolution, is_fast, plain_operations
 from models.convolution.windows import phases
 from models.convolution.winograd import ConvKernel, Pair
 
@@ -35,6 +35,7 @@ __all__ = [
     "convolution",
     "deferred_convolution",
     "max_pool",
+    "plain_operations",
     "relu",
 ]
 
