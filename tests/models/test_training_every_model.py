@@ -19,7 +19,7 @@ from training.runtime.devices import make_mesh
 VARIANT = {
     "kernel": "dropconnect", "window": "max_pool", "state": "zoneout",
     "branches": "shake_shake", "branch": "drop_path", "logits": "dropkey",
-    "weights": "attention",
+    "weights": "attention", "act": "drop_activation",
 }  # fmt: skip
 IMAGE, CLASSES, ROWS, RATE, MEMBERS = (16, 16, 1), 3, 8, 0.1, 2
 # Quick to trace, and of unlike kinds.

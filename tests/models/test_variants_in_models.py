@@ -12,6 +12,7 @@ from model_cases import TINY, site_names
 from dropout import VARIANTS, Moment, bind, identity, kind_of, parse, resolve
 from dropout.grammar import parse_call
 from models import create
+from training.dropout_parameters import learned_of, with_starts
 
 SMALL = (
     "vit(patch=7, width=8, depth=2, heads=2)",
@@ -27,16 +28,23 @@ def network(text):
     return create(parse_call(text), IMAGE, 10, jax.random.key(0))
 
 
-def dropper(plan, sites):
+def dropper(plan, sites, kernels):
+    """What `bind` makes of a plan; `kernels` are those of the start, by their site."""
     rows = resolve(parse(plan), sites)
-    moment = Moment(jax.random.key(1), jnp.arange(ROWS), 0, 0)
-    return bind(rows, moment)
+    moment = Moment(jax.random.key(1), jnp.arange(ROWS), 0, 0, run=jax.random.key(3))
+    starts = {
+        row.site: {"start": kernels[row.site]}
+        for row in rows
+        if VARIANTS[row.variant.name].needs_start
+    }
+    return bind(rows, moment, params=starts)
 
 
 def problem(name, site, *arguments, time):
     """What a variant says is wrong at a site; None where it acts."""
     plain = jax.eval_shape(lambda: identity(site, *arguments, time=time))
-    drop = dropper(f"{site}:{name}:{RATE}", (site,))
+    kernels = {site: arguments[1]} if len(arguments) > 1 else {}
+    drop = dropper(f"{site}:{name}:{RATE}", (site,), kernels)
     try:
         found = jax.eval_shape(lambda: drop(site, *arguments, time=time))
     except ValueError as error:
@@ -95,7 +103,10 @@ def test_gradients_with_every_variant_are_finite_under_jit():
 
         def gradient(images, text=text, plan=plan):
             graph, params, others = nnx.split(network(text), nnx.Param, ...)
-            drop = dropper(plan, site_names(text))
+            rows = resolve(parse(plan), site_names(text))
+            starts = learned_of(with_starts(nnx.to_pure_dict(params), rows))
+            kernels = {site: given["start"] for site, given in starts.items()}
+            drop = dropper(plan, site_names(text), kernels)
             logits = lambda params: nnx.merge(graph, params, others)(images, drop)  # noqa: E731
             return jax.grad(lambda params: (logits(params) ** 2).sum())(params)
 
