@@ -4,7 +4,7 @@ import contextlib
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,10 +14,9 @@ from rich.progress import Progress, TaskID
 from training.experiment import Experiment
 from training.lines import Line
 from training.record.console import Latest, epoch_line
-from training.record.curves import plot_run
 from training.record.metrics_log import append_line, metrics_text
+from training.record.plot import plot_run
 from training.record.progress import numbers_text, progress_bar
-from training.record.tensorboard import Add, open_events
 from training.runtime.checkpoints import Position
 from training.step import Metrics
 
@@ -46,7 +45,7 @@ class Recorder:
 
     experiment: Experiment
     workdir: Path
-    add_events: Add
+    add_events: Callable[[str, Mapping[str, float], int], None]
     bar: Progress
     task: TaskID
     begin: float
@@ -129,6 +128,9 @@ def open_recorder(
     announce: Announce,
 ) -> Iterator[Recorder]:
     """Yield the recorder of a run that this process takes up at step `start`."""
+    # Neither --help nor --dry_run needs the package that writes events.
+    from training.record.tensorboard import open_events
+
     with progress_bar() as bar, open_events(workdir, start) as add_events:
         task = bar.add_task(
             "",

@@ -13,10 +13,10 @@ from training.dropout_parameters import compression
 from training.experiment import Experiment, mask_key, of_run
 from training.lines import frozen_members
 from training.members import Member
-from training.record.curves import plot_run
 from training.record.digests import digest, masks_digest
 from training.record.files import write_atomically
 from training.record.metrics_log import finite
+from training.record.plot import plot_run
 from training.record.versions import circumstances
 from training.runtime.processes import by_leader
 from training.scoring import scores_on

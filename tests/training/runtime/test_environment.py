@@ -110,7 +110,7 @@ def test_a_backend_that_is_not_here_ends_no_import(backend):
 
 
 def test_a_backend_that_is_here_is_kept():
-    code = "import training, matplotlib; print(matplotlib.get_backend())"
+    code = "import training.record.drawing, matplotlib; print(matplotlib.get_backend())"
     assert start(code, MPLBACKEND="svg").stdout == "svg\n"
 
 
