@@ -12,10 +12,11 @@ from jaxtyping import Array, Float, Key
 from dropout import Drop, named_key
 from dropout.grammar import Interval
 from models.convolution import (
+    CONVOLUTIONS,
+    Algorithm,
     Images,
     Padding,
     add_bias,
-    convolution,
     max_pool,
     relu,
 )
@@ -37,6 +38,8 @@ class Conv(nnx.Module):
     The kernel has the layout HWIO and is initialised in float32 from the key of its
     site. Biases, if there are any, start at 0.
     """
+
+    algorithm: Algorithm = "windows"
 
     def __init__(
         self,
@@ -61,11 +64,20 @@ class Conv(nnx.Module):
 
     def __call__(self, x: Images, drop: Drop) -> Images:
         """Map (n, h, w, channels in) to (n, h', w', channels out)."""
-        convolve = partial(convolution, padding=self.padding, stride=self.stride)
+        convolve = partial(
+            CONVOLUTIONS[self.algorithm], padding=self.padding, stride=self.stride
+        )
         x = drop(self.site, x, self.kernel[...].astype(x.dtype), convolve)
         if self.bias is None:
             return x
         return add_bias(x, over_last_axis(self.bias[...], x))
+
+
+def use_algorithm(network: nnx.Module, algorithm: Algorithm) -> None:
+    """Let all convolutions of a network be computed by an algorithm."""
+    for _, module in nnx.iter_modules(network):
+        if isinstance(module, Conv):
+            module.algorithm = algorithm
 
 
 class Dense(nnx.Module):

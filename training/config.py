@@ -86,6 +86,14 @@ class Config:
         "type of activations, float32 or bfloat16; parameters stay float32",
         ("float32", "bfloat16"),
     )
+    convolution: str = _option(
+        "auto",
+        "model",
+        "how a CPU computes convolutions: windows (faster steps, long compilation), "
+        "direct, or auto (direct in a run too short to make up for the compilation)",
+        ("auto", "windows", "direct"),
+        resumable=True,
+    )
     bits: str = _option(
         "hash",
         "dropout",

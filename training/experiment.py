@@ -1,5 +1,6 @@
 """An experiment: everything that a run is made of, built from its configuration."""
 
+from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -20,17 +21,20 @@ from dropout import (
 )
 from dropout.grammar import parse_call
 from dropout.sites import Generator
+from models.convolution import Algorithm
 from training.config import Config
 from training.consistency import draws_of
+from training.convolution_choice import with_algorithm
 from training.data import sources
 from training.data.augmentation import parse_augmentations
 from training.data.order import subsets
 from training.data.splits import DataSet, standardise
 from training.dropout_parameters import with_learned
 from training.members import member_config, members_of
-from training.network import Network, build
+from training.network import Network, initial_arrays, planned
 from training.objective import Objective
 from training.optimizer import Scalar, faster_dropout, learning_rate, make_optimizer
+from training.record.claim import with_recorded_algorithm
 from training.runtime.devices import make_mesh, over_members, put, replicated
 from training.runtime.environment import check_settings
 from training.shape_checks import check_loss, check_outputs
@@ -42,6 +46,7 @@ class Experiment(NamedTuple):
     """A checked configuration with its data, network, plan and optimiser.
 
     Attributes:
+        network: without its arrays, of which it has the shapes.
         keys: the run's keys, by what they are for: params, data, dropout.
         train_ids: rows of the source's train split that are trained on.
         validation_ids: rows of the source's train split that are held out.
@@ -76,9 +81,15 @@ def prepare(config: Config) -> Experiment:
             fit together.
     """
     check_settings()
+    config = with_recorded_algorithm(config)
     loaded = sources.load(config.dataset, config.data_dir, config.cache_dir)
+    network = planned(
+        parse_call(config.model), image_shape(loaded), loaded.classes,
+        config.compute_dtype,
+    )  # fmt: skip
     runs = [
-        assemble(member_config(config, member), loaded) for member in members_of(config)
+        assemble(member_config(config, member), loaded, network)
+        for member in members_of(config)
     ]
     check_outputs(runs[0].network, loaded.train, runs[0].objective)
     check_loss(runs[0].network, loaded.train, runs[0].objective, runs[0].keys)
@@ -88,8 +99,9 @@ def prepare(config: Config) -> Experiment:
 def gather(config: Config, members: tuple[Experiment, ...]) -> Experiment:
     """Return the population of solo runs."""
     names = members[0].keys
+    algorithm = members[0].config.convolution
     return members[0]._replace(
-        config=config,
+        config=replace(config, convolution=algorithm),
         train_ids=np.stack([member.train_ids for member in members]),
         validation_ids=np.stack([member.validation_ids for member in members]),
         keys={n: jnp.stack([member.keys[n] for member in members]) for n in names},
@@ -97,7 +109,13 @@ def gather(config: Config, members: tuple[Experiment, ...]) -> Experiment:
     )
 
 
-def assemble(config: Config, loaded: DataSet) -> Experiment:
+def image_shape(loaded: DataSet) -> tuple[int, int, int]:
+    """Return the height, width and channels of a data set's images."""
+    height, width, channels = loaded.train.image_shape
+    return height, width, channels
+
+
+def assemble(config: Config, loaded: DataSet, network: Network) -> Experiment:
     """Return the experiment of one run on data that are loaded."""
     # By name: the environment can choose another default.
     root = jax.random.key(config.seed, impl="threefry2x32")
@@ -112,18 +130,13 @@ def assemble(config: Config, loaded: DataSet) -> Experiment:
         ),
     )
     timeline = _timeline(config, len(train_ids))
-    height, width, channels = loaded.train.image_shape
-    network = build(
-        parse_call(config.model),
-        (height, width, channels),
-        loaded.classes,
-        keys["params"],
-        config.compute_dtype,
-    )
     rows = scale_rates(
         resolve(parse(config.dropout), tuple(site.name for site in network.sites)),
         config.rate_factor,
     )
+    config = with_algorithm(config, network, rows, timeline)
+    algorithm = cast(Algorithm, config.convolution)
+    network = network._replace(forward=network.forward_by(algorithm))
     objective = _objective(config, network, rows, timeline, loaded)
     objective = objective._replace(train_size=len(train_ids))
     optimizer = optimizer_for(
@@ -178,9 +191,10 @@ def optimizer_for(
 
 
 def _solo_state(experiment: Experiment) -> State:
-    network = experiment.network
-    # Copied, since steps are donated the state: an experiment can start many times.
-    params, stats = jax.tree.map(jnp.copy, (network.params, network.stats))
+    params, stats = initial_arrays(
+        parse_call(experiment.config.model), image_shape(experiment.data),
+        experiment.data.classes, experiment.keys["params"],
+    )  # fmt: skip
     params = with_learned(params, experiment.objective.learned)
     state = initial_state(params, stats, experiment.optimizer)
     return state._replace(telemetry=empty_sums(experiment.objective.watched))

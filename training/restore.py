@@ -3,12 +3,13 @@
 from dataclasses import replace
 from pathlib import Path
 
+import jax
+
 from training.canonical import canonical
 from training.config import Config
 from training.experiment import Experiment, prepare, start_state, state_sharding
-from training.flag_text import parse_flag_lines
 from training.members import members_of
-from training.record.claim import DATA, check_data
+from training.record.claim import DATA, check_data, recorded_config
 from training.record.digests import data_digest
 from training.record.files import Damaged, read_summary
 from training.runtime.checkpoints import newest_whole, open_checkpoints
@@ -34,7 +35,7 @@ def restore(
     path = Path(workdir)
     if not (path / "run.flags").is_file():
         raise ValueError(f"{workdir} holds no run: it has no run.flags.")
-    config = parse_flag_lines((path / "run.flags").read_text())
+    config = recorded_config(path / "run.flags")
     config = canonical(
         replace(
             config,
@@ -56,9 +57,8 @@ def saved_state(experiment: Experiment, workdir: Path) -> State:
     if not (workdir / "checkpoints").is_dir():
         raise Damaged(f"{workdir} has no checkpoint yet.")
     with open_checkpoints(workdir, read_only=True) as checkpoints:
-        saved = newest_whole(
-            checkpoints, start_state(experiment), state_sharding(experiment)
-        )
+        like = jax.eval_shape(lambda: start_state(experiment))
+        saved = newest_whole(checkpoints, like, state_sharding(experiment))
     if saved is None:
         raise Damaged(f"{workdir} has no checkpoint yet.")
     _check_is_the_last(workdir, steps_done(saved.state))

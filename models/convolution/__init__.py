@@ -40,6 +40,9 @@ CPU_OPTIONS = {
 _pooled: dict[int, Callable[[], Images]] = {}
 
 
+Algorithm = Literal["windows", "direct"]
+
+
 def convolution(
     x: Images, kernel: ConvKernel, *, padding: Padding, stride: int = 1
 ) -> Images:
@@ -48,8 +51,7 @@ def convolution(
     SAME pads half a kernel on each side, whatever the stride, as PyTorch does. XLA's
     own SAME depends on the stride.
     """
-    same = [((size - 1) // 2, size // 2) for size in kernel.shape[:2]]
-    pads = same if padding == "SAME" else [(0, 0), (0, 0)]
+    pads = _pads(kernel, padding)
     if stride > 2 or not _is_fast(x):
         return correlate(x, kernel, pads, stride)
     begin, size = (pads[0][0], pads[1][0]), output_size(x, kernel, pads, stride)
@@ -61,6 +63,25 @@ def convolution(
         y = correlate_at_stride_1(x, kernel, tuple(pads))
     pooled_size = (size[0] // 2, size[1] // 2)
     return _remember(y, lambda: largest(corners(x, kernel, begin, pooled_size)))
+
+
+def direct_convolution(
+    x: Images, kernel: ConvKernel, *, padding: Padding, stride: int = 1
+) -> Images:
+    """Return the same as `convolution`, at stride 1 always by XLA's own.
+
+    A step takes longer and is compiled in a fraction of the time, which short runs have
+    more of (`scripts/bench.py --parts=start`).
+    """
+    if stride > 1 or not _is_fast(x):
+        return convolution(x, kernel, padding=padding, stride=stride)
+    return correlate_at_stride_1(x, kernel, tuple(_pads(kernel, padding)))
+
+
+CONVOLUTIONS: dict[Algorithm, Callable[..., Images]] = {
+    "windows": convolution,
+    "direct": direct_convolution,
+}
 
 
 def add_bias(x: Images, bias: Float[Array, "1 1 1 channels"]) -> Images:
@@ -113,6 +134,11 @@ def _knows(option: str, value: str) -> bool:
     except jax.errors.JaxRuntimeError:
         return False
     return True
+
+
+def _pads(kernel: ConvKernel, padding: Padding) -> list[Pair]:
+    same = [((size - 1) // 2, size // 2) for size in kernel.shape[:2]]
+    return same if padding == "SAME" else [(0, 0), (0, 0)]
 
 
 def _is_fast(x: Array) -> bool:

@@ -17,6 +17,7 @@ SAMPLE = 10_000  # Images that stand for a streamed split in its mean and std.
 GREY_VALUES = 255  # A standard deviation is at least one of so many grey values.
 
 ShapedIds = Int32[Array, "*ids"] | Int32[np.ndarray, "*ids"]
+Shapes = tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]  # Of images and labels.
 PerChannel = Float32[Array, " channels"] | Float32[np.ndarray, " channels"]
 
 
@@ -37,6 +38,10 @@ class ArraySplit:
     def image_shape(self) -> tuple[int, ...]:
         """Return height, width and channels."""
         return self.images.shape[1:]
+
+    def shapes(self, count: int) -> Shapes:
+        """Return the shapes and types of what `fetch` gives for a number of ids."""
+        return _shape_of(self.images, count), _shape_of(self.labels, count)
 
     def fetch(self, ids: ShapedIds) -> tuple[Array, Array]:
         """Return images and labels of `ids`, gathered on the device that holds them."""
@@ -65,6 +70,11 @@ class RecordSplit:
     def size(self) -> int:
         """Return the number of examples."""
         return len(self.records)
+
+    def shapes(self, count: int) -> Shapes:
+        """Return the shapes and types of what `fetch` gives for a number of ids."""
+        images = jax.ShapeDtypeStruct((count, *self.image_shape), np.uint8)
+        return images, jax.ShapeDtypeStruct((count,), np.int32)
 
     def fetch(self, ids: ShapedIds) -> tuple[np.ndarray, np.ndarray]:
         """Return the images and labels of `ids`, decoded now.
@@ -97,6 +107,10 @@ class RecordSplit:
         ids = np.arange(count) * self.size // count
         for start in range(0, count, CHUNK):
             yield self.fetch(ids[start : start + CHUNK].astype(np.int32))[0]
+
+
+def _shape_of(array: Array | np.ndarray, count: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((count, *array.shape[1:]), array.dtype)
 
 
 Split = ArraySplit | RecordSplit

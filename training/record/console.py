@@ -27,6 +27,7 @@ def describe(experiment: Experiment) -> str:
             f"{timeline.total:,} steps, {timeline.steps_per_epoch:,} an epoch, "
             f"{experiment.train_ids.shape[-1]:,} training examples",
             *_members(experiment),
+            *_algorithm(experiment),
             *plan_table(experiment),
         ]
     )
@@ -67,6 +68,16 @@ def _members(experiment: Experiment) -> list[str]:
     lists = {f"{name}s": getattr(config, f"{name}s") for name in Member._fields}
     given = [f"--{flag}={text}" for flag, text in lists.items() if text]
     return [f"{len(experiment.members)} members: {' '.join(given)}"]
+
+
+def _algorithm(experiment: Experiment) -> list[str]:
+    """Return a line that says so if the convolutions are computed directly."""
+    if experiment.config.convolution != "direct" or not experiment.network.products:
+        return []
+    return [
+        "convolutions: direct, which suits a run too short to make up for the "
+        "compilation of the faster steps (--convolution=windows)"
+    ]
 
 
 def epoch_line(timeline: Timeline, step: int, latest: Latest, left: float) -> str:

@@ -33,6 +33,7 @@ def results_of(
     results = {
         "dropout": config.dropout,
         "bits": config.bits,
+        "convolution": config.convolution,
         **circumstances(experiment.mesh),
     }
     runs = _run_results(experiment, evaluate, state)
