@@ -209,6 +209,12 @@ class Config:
     test_every: int = _period(
         "steps between tests, or never before the last step (0: an epoch)"
     )
+    evaluate_train: bool = _option(
+        True,
+        "record",
+        "evaluate the training examples at the end, as the test split is",
+        resumable=True,
+    )
     save_every: int = _period(
         "steps between checkpoints, or never before the last step (0: an epoch)"
     )

@@ -8,9 +8,10 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from training.data.kept_statistics import kept_statistics
 from training.data.npz import ARRAYS, check_splits, read_npz
 from training.data.prepared import open_prepared
-from training.data.splits import CHUNK, ArraySplit, DataSet, RecordSplit, statistics
+from training.data.splits import CHUNK, ArraySplit, DataSet, RecordSplit
 from training.data.text import ALICE, read_text
 from training.record.progress import steps_shown
 
@@ -49,7 +50,7 @@ def load(
         examples = train.size + test.size
         if examples * np.prod(train.image_shape) <= in_memory_bytes:
             train, test = _cached(Path(cache_dir, f"{fingerprint}.npz"), train, test)
-    mean, std = statistics(train)
+    mean, std = kept_statistics(train, Path(cache_dir))
     return jax.device_put(DataSet(dataset, classes, train, test, mean, std))
 
 

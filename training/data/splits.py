@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float32, Float64, Int32, Num
+from jaxtyping import Array, Float32, Float64, Int, Int32, Num, UInt8
 
 CHUNK = 1000  # Images that are decoded, or summed over, at a time.
 SAMPLE = 10_000  # Images that stand for a streamed split in its mean and std.
@@ -147,9 +147,39 @@ def statistics(split: Split) -> tuple[np.ndarray, np.ndarray]:
     image into thousands of standard deviations: 1/255 of uint8 images, else 1/255 of
     the channel's range, or of its mean where it never varies, or of 1.
     """
+    whole = split.shapes(1)[0].dtype == np.uint8
+    sums_of = _sums_of_bytes if whole else _sums_of_numbers
+    (count, total, squares), grey = sums_of(split.image_chunks())
+    mean = total / count
+    std = np.sqrt(np.maximum(squares / count - mean**2, 0))
+    unit = GREY_VALUES if whole else 1
+    std = np.maximum(std, grey)
+    return (mean / unit).astype(np.float32), (std / unit).astype(np.float32)
+
+
+def _sums_of_bytes(chunks: Iterator[np.ndarray]) -> tuple[tuple, float]:
+    """The number of values of each channel, their sum and that of their squares, and 1.
+
+    From a histogram, which takes an eighth of the time of sums in float64, and gives
+    the same: all are whole numbers below 2**53.
+    """
+    counts = np.sum([_histogram(images) for images in chunks], axis=0)
+    values = np.arange(GREY_VALUES + 1.0)
+    return (counts.sum(1), counts @ values, counts @ values**2), 1.0
+
+
+def _histogram(images: UInt8[np.ndarray, "n h w c"]) -> Int[np.ndarray, "c 256"]:
+    channels = images.reshape(-1, images.shape[-1]).T
+    return np.stack([np.bincount(c, minlength=GREY_VALUES + 1) for c in channels])
+
+
+def _sums_of_numbers(
+    chunks: Iterator[np.ndarray],
+) -> tuple[tuple, Float64[np.ndarray, " channels"]]:
+    """The same three of the finite values, and 1/255 of each channel's range."""
     sums = np.zeros((3, 1))
     low, high = np.full(1, np.inf), np.full(1, -np.inf)
-    for images in split.image_chunks():
+    for images in chunks:
         pixels = images.reshape(-1, images.shape[-1]).astype(np.float64)
         known = np.isfinite(pixels)
         low = np.minimum(low, pixels.min(0, where=known, initial=np.inf))
@@ -157,14 +187,7 @@ def statistics(split: Split) -> tuple[np.ndarray, np.ndarray]:
         pixels[~known] = 0
         squares = np.einsum("nc,nc->c", pixels, pixels)
         sums = sums + np.stack((known.sum(0), np.einsum("nc->c", pixels), squares))
-        whole = images.dtype == np.uint8
-    count, total, squares = sums
-    mean = total / count
-    std = np.sqrt(np.maximum(squares / count - mean**2, 0))
-    unit = GREY_VALUES if whole else 1
-    grey = 1.0 if whole else _range(low, high) / GREY_VALUES
-    std = np.maximum(std, grey)
-    return (mean / unit).astype(np.float32), (std / unit).astype(np.float32)
+    return tuple(sums), _range(low, high) / GREY_VALUES
 
 
 def _range(

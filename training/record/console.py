@@ -100,10 +100,15 @@ def result_line(summary: dict[str, Any], workdir: Path) -> str:
         return f"{_members_line(summary)} {where}; curves in {workdir / 'curves.png'}"
     skipped = f", {summary['skipped']:,} of them skipped" if summary["skipped"] else ""
     return (
-        f"train accuracy {summary['train_accuracy']:.2%}, "
-        f"test accuracy {summary['test_accuracy']:.2%} "
-        f"{where}{skipped}; curves in {workdir / 'curves.png'}"
+        f"{_accuracies(summary)} {where}{skipped}; curves in {workdir / 'curves.png'}"
     )
+
+
+def _accuracies(summary: dict[str, Any]) -> str:
+    """Return the accuracies that are known; a run may not evaluate its train split."""
+    found = {split: summary[f"{split}_accuracy"] for split in ("train", "test")}
+    known = {split: value for split, value in found.items() if value is not None}
+    return ", ".join(f"{split} accuracy {value:.2%}" for split, value in known.items())
 
 
 def _members_line(summary: dict[str, Any]) -> str:
@@ -112,7 +117,6 @@ def _members_line(summary: dict[str, Any]) -> str:
         return f"none of {count} members stayed finite"
     return (
         f"means of {count - frozen} members: "
-        f"train accuracy {summary['train_accuracy']:.2%}, "
-        f"test accuracy {summary['test_accuracy']:.2%}"
+        f"{_accuracies(summary)}"
         f"{f', {frozen} more did not stay finite,' if frozen else ''}"
     )
