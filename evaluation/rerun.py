@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from training.flag_text import parse_flag_lines
+from training.record.claim import recorded_config
 from training.record.files import read_summary
 from training.record.metrics_log import read_finished, read_metrics
 
@@ -61,8 +61,10 @@ def repeat(workdir: Path, again: Path, data_dir: str, cache_dir: str) -> None:
     """
     matches(workdir)
     read_finished(workdir)
-    parse_flag_lines((workdir / "run.flags").read_text())
+    recorded = recorded_config(workdir / "run.flags")
     moved = {"workdir": str(again), **({"data_dir": data_dir} if data_dir else {})}
+    # A record of an earlier version does not name it.
+    moved["convolution"] = recorded.convolution
     done = subprocess.run(
         [
             sys.executable,
