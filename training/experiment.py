@@ -1,6 +1,7 @@
 """An experiment: everything that a run is made of, built from its configuration."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -31,7 +32,7 @@ from training.data.order import subsets
 from training.data.splits import DataSet, standardise
 from training.dropout_parameters import with_learned
 from training.members import member_config, members_of
-from training.network import Network, initial_arrays, planned
+from training.network import Network, Tree, initialiser, planned
 from training.objective import Objective
 from training.optimizer import Scalar, faster_dropout, learning_rate, make_optimizer
 from training.record.claim import with_recorded_algorithm
@@ -150,11 +151,18 @@ def assemble(config: Config, loaded: DataSet, network: Network) -> Experiment:
 
 def start_state(experiment: Experiment) -> State:
     """Return the state before the first step, on the devices of the mesh."""
+    initial = initialiser(
+        parse_call(experiment.config.model), image_shape(experiment.data),
+        experiment.data.classes,
+    )  # fmt: skip
+    begin = jax.jit(partial(_state, experiment))
+    states = []
+    for run in experiment.runs:
+        params, stats = initial(run.keys["params"])
+        states.append(begin(with_learned(params, run.objective.learned), stats))
+    state = states[0]
     if experiment.members:
-        states = map(_solo_state, experiment.members)
         state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
-    else:
-        state = _solo_state(experiment)
     return put(state, state_sharding(experiment))
 
 
@@ -190,12 +198,7 @@ def optimizer_for(
     return faster_dropout(optimizer, config.dropout_learning_rate / peak)
 
 
-def _solo_state(experiment: Experiment) -> State:
-    params, stats = initial_arrays(
-        parse_call(experiment.config.model), image_shape(experiment.data),
-        experiment.data.classes, experiment.keys["params"],
-    )  # fmt: skip
-    params = with_learned(params, experiment.objective.learned)
+def _state(experiment: Experiment, params: Tree, stats: Tree) -> State:
     state = initial_state(params, stats, experiment.optimizer)
     return state._replace(telemetry=empty_sums(experiment.objective.watched))
 

@@ -21,6 +21,9 @@ Tree = dict[str, Any]
 BESIDE = (DROPOUT, TELEMETRY)
 Forward = Callable[..., tuple[Float[Array, "n *positions classes"], Tree]]
 Image = tuple[int, int, int]
+# Simplified, the factors of an initialiser would be multiplied with one another first,
+# and the last bit of a kernel would differ from the one that `build` gives.
+AS_WRITTEN = {"xla_disable_hlo_passes": "algsimp"}
 Time = Int[Array, ""] | int | None
 
 
@@ -74,11 +77,20 @@ def planned(call: Call, image: Image, classes: int, compute_dtype: str) -> Netwo
     return _network(*parts, image, compute_dtype)
 
 
-def initial_arrays(
-    call: Call, image: Image, classes: int, key: Key[Array, ""]
-) -> tuple[Tree, Tree]:
-    """Return the parameters and statistics of the network that `build` returns."""
-    return _parts(create(call, image, classes, key))[1:]
+def initialiser(
+    call: Call, image: Image, classes: int
+) -> Callable[[Key[Array, ""]], tuple[Tree, Tree]]:
+    """Return a function of a key: the arrays of the network that `build` returns.
+
+    On the CPU it is a single program, which the cache of compiled programs keeps.
+    """
+
+    def arrays(key: Key[Array, ""]) -> tuple[Tree, Tree]:
+        return _parts(create(call, image, classes, key))[1:]
+
+    if jax.default_backend() != "cpu":
+        return arrays
+    return jax.jit(arrays, compiler_options=AS_WRITTEN)
 
 
 def functional(model: Any, image: Image, compute_dtype: str = "float32") -> Network:
