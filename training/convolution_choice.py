@@ -9,9 +9,10 @@ from training.config import Config
 from training.network import Network
 
 # How many multiplications of a convolution a run computes until the faster steps of
-# `windows` have made up for its compilation (`scripts/bench.py --parts=start`, CPU
-# time: 2 s for each convolution of `cnn` and of ResNet-20, 0.07 s for each 1e9).
-WORTH_COMPILING = 2.5e10
+# `windows` have made up for its compilation. In CPU time, each 1e9 take 0.1 s less, and
+# a convolution takes 4 s more to compile in `cnn`, which pools them, and 0.4 s more in
+# ResNet-20 (`scripts/bench.py --parts=start,steps`): this lies between the two.
+WORTH_COMPILING = 1.2e10
 
 
 def with_algorithm(
