@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int32, Num
 from dropout import named_key
 from evaluation.inference import check_inference_rule, make_predict_samples
 from evaluation.predictions import Run, image_shape, pixel_type
-from models.convolution.whole import plain_operations
+from models.convolution import plain_operations
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
