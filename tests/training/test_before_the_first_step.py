@@ -26,9 +26,11 @@ from training.record.console import describe, result_line
 from training.record.summary import results_of
 from training.state import Totals
 
+KEY = jax.random.key(0)  # Made here: that is a compilation.
+
 
 def plan_of(name, image=(32, 32, 3)):
-    return planned(parse_call(name), image, 10, jax.random.key(0))
+    return planned(parse_call(name), image, 10, KEY)
 
 
 @pytest.fixture
