@@ -110,8 +110,8 @@ def planned(
         return _parts(create(call, image, classes, key))
 
     found = parts() if is_own(call) else jax.eval_shape(parts)
-    shapes = jax.eval_shape(lambda: (found.params, found.stats))
-    found = Parts(found.graph, *shapes, found.rest)
+    params, stats = jax.eval_shape(lambda: (found.params, found.stats))
+    found = found._replace(params=params, stats=stats)
     initial = initialiser(call, image, classes)
     return _network(found, image, compute_dtype, plan, initial)
 

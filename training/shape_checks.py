@@ -10,7 +10,7 @@ from jaxtyping import Array, Key
 
 from training.config import Config
 from training.data.augmentation import augmentation_inputs
-from training.data.splits import Split
+from training.data.splits import ShapedIds, Split
 from training.dropout_parameters import with_learned, with_starts
 from training.network import Network, Tree
 from training.objective import Objective, summed_loss
@@ -88,8 +88,9 @@ def check_loss(
 
 
 def _batch_of_zeros(split: Split, objective: Objective, key: Key[Array, ""]) -> Batch:
-    def fetch(ids: Array) -> tuple[Array, ...]:
-        return tuple(jnp.zeros(s.shape, s.dtype) for s in split.shapes(len(ids)))
+    def fetch(ids: ShapedIds) -> tuple[Array, Array]:
+        images, labels = split.shapes(len(ids))
+        return jnp.zeros(images.shape, images.dtype), jnp.zeros(labels.shape, jnp.int32)
 
     rows = jnp.zeros(2, jnp.int32)
     augmentation = augmentation_inputs(
