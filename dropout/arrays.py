@@ -1,14 +1,21 @@
 """Types of the arrays that variants take, and what is asked of them."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, DTypeLike, Float
 
+from dropout.deferred import Deferred
+
 Examples = Float[Array, "n ..."]
 Positions = Float[Array, "n *positions c"]  # tokens, or a feature map
 Maps = Float[Array, "n height width channels"]
+# What a variant that does nothing but multiply may be given, and gives back.
+ExamplesLike = TypeVar("ExamplesLike", bound=Examples | Deferred)
+PositionsLike = TypeVar("PositionsLike", bound=Positions | Deferred)
+MapsLike = TypeVar("MapsLike", bound=Maps | Deferred)
 Kernel = Float[Array, "*taps inputs outputs"]
 KernelCopies = Float[Array, "n *taps inputs outputs"]
 Operation = Callable[[Array, Array], Array]  # (x, kernel) -> product
@@ -20,7 +27,7 @@ def widened(x: Array) -> Array:
     return x.astype(wide_dtype(x))
 
 
-def wide_dtype(x: Array) -> DTypeLike:
+def wide_dtype(x: Array | Deferred) -> DTypeLike:
     """Return the dtype of `widened(x)`."""
     return jnp.float64 if x.dtype == jnp.float64 else jnp.float32
 

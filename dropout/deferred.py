@@ -8,12 +8,9 @@ the array itself to every other one. A `drop` that a user wrote gets arrays alon
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from jaxtyping import Array, DTypeLike
-
-from dropout.kinds import identity
 
 
 class Deferred(ABC):
@@ -43,26 +40,6 @@ class Deferred(ABC):
         self, noise: Callable, seeds: Array, rate: Array, given: tuple[Array, ...]
     ) -> "Deferred | Array":
         """Return what `dropout.noise.times` makes of the array, deferred or not."""
-
-
-@dataclass(frozen=True)
-class TakesDeferred:
-    """A `drop` that may be given a `Deferred` in place of an array.
-
-    It is a class because a mark on the function itself would be copied by
-    `functools.wraps` to a wrapper that only knows arrays.
-    """
-
-    drop: Callable[..., Any]
-
-    def __call__(self, *arguments: Any, **options: Any) -> Any:
-        """Call the `drop`."""
-        return self.drop(*arguments, **options)
-
-
-def takes_deferred(drop: Callable) -> bool:
-    """Return whether a `drop` may be given a `Deferred` in place of an array."""
-    return drop is identity or isinstance(drop, TakesDeferred)
 
 
 def as_array(x: Any) -> Any:

@@ -15,9 +15,12 @@ is an activation, too.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from jaxtyping import Array
+
+from dropout.deferred import Deferred
 
 ACTIVATIONS = ("activation", "input", "pre", "branch", "logits", "weights")
 
@@ -38,12 +41,32 @@ def kind_of(site: str) -> str:
 
 
 def identity(
-    site: str, x: Array, *others: Any, time: Any = None, reader: str = ""
-) -> Array:
-    """Return what the plain network computes at a site.
+    site: str, x: Array | Deferred, *others: Any, time: Any = None, reader: str = ""
+) -> Any:
+    """Return what the plain network computes at a site, an array if x is one.
 
     It is the `drop` of evaluation where no variant has a rule of its own. `time`, the
     step of the scan in which the site is called, and `reader`, the kernel site that
     reads the activation, change nothing here.
     """
     return PLAIN[kind_of(site)](x, *others)
+
+
+@dataclass(frozen=True)
+class TakesDeferred:
+    """A `drop` that may be given a `Deferred` in place of an array.
+
+    It is a class because a mark on the function itself would be copied by
+    `functools.wraps` to a wrapper that only knows arrays.
+    """
+
+    drop: Callable[..., Any]
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        """Call the `drop`."""
+        return self.drop(*arguments, **options)
+
+
+def takes_deferred(drop: Callable) -> bool:
+    """Return whether a `drop` may be given a `Deferred` in place of an array."""
+    return drop is identity or isinstance(drop, TakesDeferred)

@@ -12,10 +12,10 @@ Arguments = TypeVar("Arguments")
 
 
 def with_automatic_axes(
-    function: Callable[[Arguments], Array],
-    plain: Callable[[Arguments], Array],
+    function: Callable[[Arguments], Array | Deferred],
+    plain: Callable[[Arguments], Array | Deferred],
     arguments: Arguments,
-) -> Array:
+) -> Array | Deferred:
     """Return `function(arguments)` with explicit mesh axes made automatic within.
 
     XLA then spreads the masks as it spreads what they multiply. The result is spread as

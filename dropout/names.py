@@ -86,8 +86,10 @@ LEFT_OUT: dict[str, str] = {
     "dropmax": "it drops classes, and so needs the labels",
     "auto_dropout": "another network searches for its patterns",
     "information_dropout": "a further layer computes the variance of its noise",
-    "focused_dropout": "its formula could not be checked against its source",
+    "advanced_dropout": "a further layer computes the parameters of its noise",
+    "focused_dropout": "only code of others could be read, and not its source",
     "spectral_dropout": "its formula could not be checked against its source",
+    "explicit_dropout": "its formula could not be checked against its source",
     "checkerboard_dropout": "its formula could not be checked against its source",
 }
 

@@ -7,14 +7,14 @@ differentiated by JAX itself, so that forward mode, reverse mode and `vmap` all 
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from dropout.arrays import Examples, Rate, wide_dtype, widened
+from dropout.arrays import Examples, ExamplesLike, Rate, wide_dtype, widened
 from dropout.bits import Seeds, as_uniform, keep_mask, random_bits, row_seeds
 from dropout.deferred import Deferred
 from dropout.keys import AnyKey
@@ -27,14 +27,14 @@ SMALLEST_KEEP = 2.0**-24
 remake = partial(jax.checkpoint, prevent_cse=False)
 
 
-def fixed_rate(rate: Rate, x: Array) -> Float[Array, ""]:
+def fixed_rate(rate: Rate, x: Array | Deferred) -> Float[Array, ""]:
     """Return `rate` in the precision of `widened(x)`; no gradient flows through it."""
     return jax.lax.stop_gradient(jnp.asarray(rate, wide_dtype(x)))
 
 
 def multiply(
-    noise: Noise, key: AnyKey, x: Examples, rate: Rate, *given: Array
-) -> Examples:
+    noise: Noise, key: AnyKey, x: ExamplesLike, rate: Rate, *given: Array
+) -> ExamplesLike:
     """Return `x * noise(seeds, rate, x.shape, *given)` without keeping a mask.
 
     It has the dtype of `x`. The derivative multiplies by the same noise, which it makes
@@ -53,8 +53,13 @@ def multiply(
 
 
 def remade(
-    linear: Linear, noise: Noise, key: AnyKey, x: Examples, rate: Rate, *given: Array
-) -> Examples:
+    linear: Linear,
+    noise: Noise,
+    key: AnyKey,
+    x: ExamplesLike,
+    rate: Rate,
+    *given: Array,
+) -> ExamplesLike:
     """Return `linear(seeds, rate, x, *given)`, whose derivative draws again.
 
     `linear` multiplies x by the noise, in a form that is faster than `scale`, so that
@@ -64,7 +69,7 @@ def remade(
     seeds = row_seeds(key, x.shape[0])
     given, rate = jax.lax.stop_gradient(given), fixed_rate(rate, x)
     if isinstance(x, Deferred):
-        return x.times(noise, seeds, rate, given)
+        return cast(ExamplesLike, x.times(noise, seeds, rate, given))
     return remake(linear)(seeds, rate, x, *given)
 
 

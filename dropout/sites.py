@@ -10,10 +10,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Integer, Key
 
 from dropout.arrays import Rate
-from dropout.deferred import TakesDeferred, as_array, reading
+from dropout.deferred import Deferred, as_array, reading
 from dropout.grammar import suggest
 from dropout.keys import AnyKey, JaxBits, check_key, example_keys, fold, named_key
-from dropout.kinds import identity, kind_of
+from dropout.kinds import TakesDeferred, identity, kind_of
 from dropout.meshes import with_automatic_axes
 from dropout.rows import Row, Rows, check_rates
 from dropout.variants import VARIANTS, Variant
@@ -87,11 +87,11 @@ def bind(
 
     def drop(
         site: str,
-        x: Array,
+        x: Array | Deferred,
         *others: Any,
         time: Integer[Array, ""] | int | None = None,
         reader: str = "",
-    ) -> Array:
+    ) -> Any:
         if site not in by_site:
             check_site(site, rows)
             return identity(site, x, *others)
@@ -102,14 +102,14 @@ def bind(
         start = given["start"] if "start" in given else None
         rate = row.rate if start is not None or not given else given
 
-        def draw_or_evaluate(arguments: tuple) -> Array:
+        def draw_or_evaluate(arguments: tuple) -> Array | Deferred:
             moment, rate, time, start, x, arrays = arguments
             passed = (site, x, rate, *arrays, *functions)
             if moment is None or mode in AT_TEST:
                 return _evaluate(row, mode, *passed)
             return _draw(row, moment, mode, bits, time, start, *passed)
 
-        def plain(arguments: tuple) -> Array:
+        def plain(arguments: tuple) -> Array | Deferred:
             *_, x, arrays = arguments
             return identity(site, x, *arrays, *functions)
 
@@ -229,8 +229,13 @@ def _draws_copies(variant: Variant, site: str) -> bool:
 
 
 def _evaluate(
-    row: Row, mode: str, site: str, x: Array, rate: Rate | Parameters, *others: Any
-) -> Array:
+    row: Row,
+    mode: str,
+    site: str,
+    x: Array | Deferred,
+    rate: Rate | Parameters,
+    *others: Any,
+) -> Array | Deferred:
     variant, options = VARIANTS[row.variant.name], dict(row.variant.options)
     scaled = mode == "scaling" and variant.scaling is not None
     evaluate = variant.scaling if scaled else variant.evaluate
@@ -251,10 +256,10 @@ def _draw(
     time: Integer[Array, ""] | int | None,
     start: Array | None,
     site: str,
-    x: Array,
+    x: Array | Deferred,
     rate: Rate | Parameters,
     *others: Any,
-) -> Array:
+) -> Array | Deferred:
     """The draw of a row: of copies of the kernel, of moments, or of x itself."""
     variant, options = VARIANTS[row.variant.name], dict(row.variant.options)
     if mode == "gaussian" and kind_of(site) == "kernel" and variant.moment_matched:
@@ -275,7 +280,9 @@ def _draw(
     kernel, operation = others
     kernels = jnp.broadcast_to(kernel, (count, *kernel.shape))
     given = () if start is None else (start,)
-    return _rowwise(operation, x, variant(source, kernels, rate, *given, **options))
+    return _rowwise(
+        operation, as_array(x), variant(source, kernels, rate, *given, **options)
+    )
 
 
 def _with_arrays(site: str, others: tuple) -> tuple:
@@ -291,8 +298,8 @@ def _source(keys: Key[Array, " n"], bits: Generator) -> AnyKey:
 
 
 def _rowwise(
-    operation: Callable[[Array, Array], Array], x: Array, kernels: Array
-) -> Array:
+    operation: Callable[[Array, Array], Any], x: Array, kernels: Array
+) -> Array | Deferred:
     """The product of x with one kernel, or of each row with its own."""
 
     def product(row_and_kernel: tuple[Array, Array]) -> Array:

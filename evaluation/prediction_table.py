@@ -82,7 +82,7 @@ def write_predictions(path: Path, table: pl.DataFrame) -> None:
         elif path.suffix == ".csv":
             table.write_csv(temporary)
         else:
-            np.savez_compressed(temporary, **as_arrays(table))
+            np.savez_compressed(temporary, allow_pickle=False, **as_arrays(table))
 
 
 def as_arrays(table: pl.DataFrame) -> dict[str, np.ndarray]:

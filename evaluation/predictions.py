@@ -49,7 +49,12 @@ class Part(NamedTuple):
 
     def first(self, most: int) -> "Part":
         """Return the part with its first `most` examples."""
-        return Part(self.name, *(array[:most] for array in self[1:]))
+        return self._replace(
+            images=self.images[:most],
+            labels=self.labels[:most],
+            ids=self.ids[:most],
+            files=self.files[:most],
+        )
 
 
 class Predictions(NamedTuple):

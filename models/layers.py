@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +10,9 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from dropout import Drop, named_key
-from dropout.deferred import as_array, takes_deferred
+from dropout.deferred import Deferred, as_array
 from dropout.grammar import Interval
+from dropout.kinds import takes_deferred
 from models.convolution import (
     Algorithm,
     Images,
@@ -70,7 +71,7 @@ class Conv(nnx.Module):
         )
         self.bias = nnx.Param(jnp.zeros(channels[1], jnp.float32)) if bias else None
 
-    def __call__(self, x: Images, drop: Drop) -> Maps:
+    def __call__(self, x: Images, drop: Drop) -> Any:
         """Map (n, h, w, channels in) to (n, h', w', channels out)."""
         operation = partial(
             self._convolution(drop), padding=self.padding, stride=self.stride
@@ -145,7 +146,7 @@ class ConvNorm(Conv):
         self.norm = NORMS[norm](channels[1])
         self.prenorm = f"{name}/prenorm"
 
-    def __call__(self, x: Images, drop: Drop, row_weights: RowWeights = None) -> Maps:
+    def __call__(self, x: Images, drop: Drop, row_weights: RowWeights = None) -> Any:
         """Map (n, h, w, channels in) to (n, h', w', channels out)."""
         x = drop(self.prenorm, super().__call__(x, drop))
         if self.norm is None:
@@ -166,13 +167,13 @@ class NormRelu(nnx.Module):
         return rectify(self.name, x, drop)
 
 
-def rectify(name: str, x: Array, drop: Drop) -> Array:
+def rectify(name: str, x: Array | Deferred, drop: Drop) -> Any:
     """Apply ReLU, at the site `<name>/act`, between `<name>/pre` and `<name>`."""
     return drop(name, drop(f"{name}/act", drop(f"{name}/pre", x), relu))
 
 
 def over_last_axis(
-    vector: Float[Array, " c"], like: Float[Array, "*dims c"]
+    vector: Float[Array, " c"], like: Float[Array, "*dims c"] | Deferred
 ) -> Float[Array, "*ones c"]:
     """Reshape and cast a vector so that it broadcasts along an array's last axis."""
     return vector.reshape((1,) * (like.ndim - 1) + vector.shape).astype(like.dtype)

@@ -5,18 +5,17 @@ from pathlib import Path
 from typing import Any
 
 from dropout import Plan
-from evaluation.evaluate import EvaluationRequest
+from evaluation.evaluate import EvaluationRequest, identity
 from evaluation.other_plans import evaluate_plans, parse_plans
 from evaluation.predictions import Run, check_split, load_runs
 from evaluation.scores import ScoresByName
 from evaluation.tables import table
-from studies.evaluated_runs import over_runs, runs_with_paths
+from studies.evaluated_runs import by_configuration, over_runs, runs_with_paths
 from training.record.claim import check_no_links
 from training.record.files import write_atomically
 from training.record.markdown import fenced, literal
 from training.record.versions import versions
 from training.runtime.compilation import use_compilation_cache
-from training.state import steps_done
 
 RECORD = "other-plans"  # The name of the files of a comparison.
 
@@ -29,7 +28,9 @@ def compare_plans(
     data_dir: str,
     cache_dir: str,
 ) -> None:
-    """Evaluate every run under its own plan and others; print and write one table.
+    """Evaluate every run under its own plan and others; print and write the tables.
+
+    Runs that differ in their seeds alone share a table of means.
 
     Raises:
         ValueError: a text is no plan or does not fit a network, no inference rule fits
@@ -40,20 +41,26 @@ def compare_plans(
     if fit_rate:
         for run in (run for found in runs.values() for run in found):
             check_split(run, "validation")
-    results = []
+    records = []
     for workdir, found in runs.items():
         check_no_links(Path(workdir))
         use_compilation_cache(found[0].experiment.config.cache_dir)
-        for run, path in runs_with_paths(workdir, found):
-            record = compare_run(run, plans, request, fit_rate)
-            write_comparison(path, record)
-            results.append(record["rules"])
-    if len(results) > 1:
-        print("\n".join(["", *plan_lines("the run's own", plans), *shared(results)]))
+        for number, (run, path) in enumerate(runs_with_paths(workdir, found)):
+            member = number if len(found) > 1 else None
+            records.append(compare_run(run, member, plans, request, fit_rate))
+            write_comparison(path, records[-1])
+    for label, group in by_configuration(records).items():
+        if len(group) > 1:
+            results = [record["rules"] for record in group]
+            print("\n".join(["", *plan_lines(label, plans), *shared(results)]))
 
 
 def compare_run(
-    run: Run, plans: list[Plan], request: EvaluationRequest, fit_rate: bool
+    run: Run,
+    member: int | None,
+    plans: list[Plan],
+    request: EvaluationRequest,
+    fit_rate: bool,
 ) -> dict[str, Any]:
     """Return the scores of one run under its own plan and others, as a record.
 
@@ -70,7 +77,7 @@ def compare_run(
         "plans": [run.experiment.config.dropout, *map(str, plans)],
         "rules": {name: result.scores for name, result in found.items()},
         "corruptions": {name: result.corrupted for name, result in found.items()},
-        "step": steps_done(run.state),
+        **identity(run, member),
         "samples": request.samples,
         "examples": request.examples,
         "out_of_distribution": request.out_of_distribution,

@@ -64,9 +64,9 @@ def sweep_study(sweep: Sweep, request: StudyRequest) -> None:
         ValueError: a plan, a space or a shard has another form, nothing is held out
             to choose by, or a seed is to choose and to be tested.
     """
-    check_selection(sweep, request)
     template = sweep.plan or request.base.dropout
     found = families(template, parse_space(sweep.space), sweep.baseline)
+    check_selection(sweep, request)
     tune = _search if sweep.sampler == OPTUNA else _points
     samples = tune(sweep, request, found)
     study = tuning_study(sweep, request, found, samples)

@@ -136,7 +136,7 @@ def assemble(config: Config, loaded: DataSet, network: Network) -> Experiment:
     network = network._replace(forward=network.forward_by(algorithm))
     objective = _objective(config, network, rows, timeline, loaded)
     objective = objective._replace(
-        train_size=len(train_ids), run_key=named_key(keys["dropout"], "run")
+        train_size=len(train_ids), run_key=run_mask_key(keys)
     )
     optimizer = optimizer_for(
         config, timeline, config.learning_rate, config.weight_decay
@@ -185,6 +185,11 @@ def state_shapes(experiment: Experiment) -> State:
 def mask_key(experiment: Experiment) -> Key[Array, "*members"]:
     """Return the key of the training masks."""
     return named_key(experiment.keys["dropout"], "train")
+
+
+def run_mask_key(keys: dict[str, Key[Array, "*members"]]) -> Key[Array, "*members"]:
+    """Return the key of masks that are fixed for a whole run, from the run's keys."""
+    return named_key(keys["dropout"], "run")
 
 
 def of_run(experiment: Experiment, tree: Any, number: int) -> Any:

@@ -14,7 +14,12 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Key
 
 import dropout
-from training.experiment import Experiment, mask_key, optimizer_for
+from training.experiment import (
+    Experiment,
+    mask_key,
+    optimizer_for,
+    run_mask_key,
+)
 from training.network import Tree
 from training.norm_statistics import make_batch_statistics
 from training.objective import Objective
@@ -149,7 +154,7 @@ def experiment_step(experiment: Experiment, on_trace: Callable[[], None]) -> Mem
 def _traced(run: Experiment) -> TracedMember:
     return TracedMember(
         mask_key(run),
-        run.objective.run_key,
+        run_mask_key(run.keys),
         jnp.array([row.rate for row in run.rows], jnp.float32),
         jnp.float32(run.config.learning_rate),
         jnp.float32(run.config.weight_decay),

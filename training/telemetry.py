@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dropout import Drop, identity
-from dropout.deferred import as_array
+from dropout.deferred import Deferred, as_array
 from dropout.sites import Bound
 from training.network import Tree
 from training.optimizer import TELEMETRY
@@ -45,8 +45,8 @@ def watch(drop: Drop, zeros: dict[str, Sums]) -> Drop:
         return drop
 
     def watched(
-        site: str, x: Array, *others: Any, time: Any = None, reader: str = ""
-    ) -> Array:
+        site: str, x: Array | Deferred, *others: Any, time: Any = None, reader: str = ""
+    ) -> Any:
         after = drop(site, x, *others, time=time, reader=reader)
         if site not in zeros:
             return after

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from dropout.arrays import Positions, Rate, widened
+from dropout.arrays import Positions, PositionsLike, Rate, widened
 from dropout.bits import Seeds, keep_mask, named_seeds, normal, row_seeds
 from dropout.keys import AnyKey
 from dropout.noise import fixed_rate, keep_scale, multiply, remake
@@ -19,13 +19,13 @@ Channels = Literal["each", "shared"]
 
 def dropblock(
     key: AnyKey,
-    x: Positions,
+    x: PositionsLike,
     rate: Rate,
     *,
     block_size: int = 7,
     channels: Channels = "each",
     mode: Seeding = "extended",
-) -> Positions:
+) -> PositionsLike:
     """Drops square blocks of a feature map so that `rate` of it is dropped on average.
 
     Formula: each seed, Bernoulli(gamma), drops a block of k x k; y = m x / E[m]; so

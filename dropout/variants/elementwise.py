@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dropout import bits
-from dropout.arrays import Examples, Positions, Rate, widened
+from dropout.arrays import Examples, ExamplesLike, Positions, Rate, widened
 from dropout.bits import Seeds, keep_mask, row_seeds
 from dropout.keys import AnyKey
 from dropout.noise import (
@@ -21,7 +21,7 @@ from dropout.noise import (
 SELU_SATURATION = -1.7580993408473766  # -lambda alpha of the SELU
 
 
-def bernoulli(key: AnyKey, x: Examples, rate: Rate) -> Examples:
+def bernoulli(key: AnyKey, x: ExamplesLike, rate: Rate) -> ExamplesLike:
     """Drops each element with probability `rate` and scales the rest by 1 / (1 - rate).
 
     Formula: y = m x / q, m ~ Bernoulli(q), q = 1 - rate; E[y] = x,
@@ -34,7 +34,7 @@ def bernoulli(key: AnyKey, x: Examples, rate: Rate) -> Examples:
     return remade(drop_elements, keep_or_drop, key, x, rate)
 
 
-def gaussian(key: AnyKey, x: Examples, rate: Rate) -> Examples:
+def gaussian(key: AnyKey, x: ExamplesLike, rate: Rate) -> ExamplesLike:
     """Multiplies each element by normal noise with the variance of Bernoulli noise.
 
     Formula: y = x (1 + s e), e ~ N(0, 1), s^2 = rate / (1 - rate); E[y] = x,
@@ -48,7 +48,7 @@ def gaussian(key: AnyKey, x: Examples, rate: Rate) -> Examples:
     return remade(_with_normal_noise, _normal_noise, key, x, rate)
 
 
-def uniform(key: AnyKey, x: Examples, rate: Rate) -> Examples:
+def uniform(key: AnyKey, x: ExamplesLike, rate: Rate) -> ExamplesLike:
     """Multiplies each element by uniform noise around 1 (Uout); `rate` is its beta.
 
     Formula: y = x (1 + r), r ~ U(-rate, rate); E[y] = x, Var[y] = x^2 rate^2 / 3.

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
-from dropout.arrays import Rate
+from dropout.arrays import ExamplesLike, Rate
 from dropout.deferred import Deferred, as_array
 from dropout.keys import AnyKey, check_key
 from dropout.kinds import ACTIVATIONS
@@ -119,11 +119,11 @@ class Variant:
     def __call__(
         self,
         key: AnyKey,
-        x: Float[Array, "n ..."],
+        x: ExamplesLike,
         rate: Rate | Parameters,
         *others,
         **options,
-    ) -> Float[Array, "n ..."]:
+    ) -> ExamplesLike:
         """Draw as in training, and check the arguments.
 
         Raises:
@@ -132,28 +132,32 @@ class Variant:
                 that is not typed.
         """
         check_key(key)
+        taken = x
         if not (self.multiplies and isinstance(x, Deferred)):
-            x = jnp.asarray(as_array(x))
-        self.check_array(x)
+            taken = jnp.asarray(as_array(x))
+        self.check_array(taken)
         if not isinstance(rate, Mapping):
             self.check_rate(rate)
         arrays = tuple(item for item in others if not callable(item))
         functions = others[len(arrays) :]
 
-        def draw(arguments: tuple) -> Array:
+        def draw(arguments: tuple) -> Array | Deferred:
             key, x, rate, arrays = arguments
             passed = (*arrays, *functions)
             if not isinstance(rate, Mapping):
                 rate = self.parameters(rate, x, *passed, **options)
             return self.draw(key, x, rate, *passed, **options)
 
-        def plain(arguments: tuple) -> Array:
+        def plain(arguments: tuple) -> Array | Deferred:
             _, x, _, arrays = arguments
             return functions[0](x, *arrays) if functions else x
 
-        return with_automatic_axes(draw, plain, (key, x, rate, arrays))
+        drawn = with_automatic_axes(draw, plain, (key, taken, rate, arrays))
+        return cast(ExamplesLike, drawn)
 
-    def parameters(self, rate: Rate, x: Array, *others, **options) -> Rate | Parameters:
+    def parameters(
+        self, rate: Rate, x: Array | Deferred, *others, **options
+    ) -> Rate | Parameters:
         """Return what its functions take: the rate, or parameters that give it."""
         if self.learned is None:
             return rate
@@ -161,7 +165,7 @@ class Variant:
             fixed_rate(rate, x), others[0] if others else x, **options
         )
 
-    def check_array(self, x: Array) -> None:
+    def check_array(self, x: Array | Deferred) -> None:
         """Raise ValueError for an array that is not of real floats, or of other rank.
 
         A row alone, under `vmap` say, needs a batch axis of length 1.

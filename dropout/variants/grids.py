@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
-from dropout.arrays import Maps, Rate
+from dropout.arrays import Maps, MapsLike, Rate
 from dropout.bits import Seeds, integers, kept, random_bits
 from dropout.keys import AnyKey
 from dropout.noise import multiply
@@ -17,14 +17,14 @@ from dropout.variants.rectangles import lose
 
 def grid_mask(
     key: AnyKey,
-    x: Maps,
+    x: MapsLike,
     rate: Rate,
     *,
     shortest: int = 8,
     longest: int = 16,
     ratio: float = 0.5,
     drop: Literal["squares", "bars"] = "squares",
-) -> Maps:
+) -> MapsLike:
     """Erases a grid of squares of an image, with probability `rate`.
 
     Formula: the period d ~ U{shortest, ..., longest}, a bar has l = ceil(ratio d)
@@ -73,8 +73,8 @@ def grid_mask_mean(
 
 
 def hide_and_seek(
-    key: AnyKey, x: Maps, rate: Rate, *, sizes: tuple[int, ...] = (0, 4, 8)
-) -> Maps:
+    key: AnyKey, x: MapsLike, rate: Rate, *, sizes: tuple[int, ...] = (0, 4, 8)
+) -> MapsLike:
     """Erases the cells of a grid, each with probability `rate`; draws the grid's size.
 
     Formula: s is drawn from `sizes`, with equal chances; the image is cut from its top

@@ -23,6 +23,7 @@ from dropout.noise import (
     multiply,
     ranks,
     remade,
+    remake,
     scale,
     shared,
 )
@@ -117,7 +118,8 @@ def mixout(
         # At rate 0 W0 + (W - W0) would be rounded.
         return jnp.where(rate == 0, x, moved.astype(x.dtype))
 
-    return remade(mixed, key, x, rate, origin)
+    seeds, origin = row_seeds(key, x.shape[0]), jax.lax.stop_gradient(origin)
+    return remake(mixed)(seeds, fixed_rate(rate, x), x, origin)
 
 
 def embedding(key: AnyKey, x: KernelCopies, rate: Rate) -> KernelCopies:

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from dropout.arrays import Examples, Rate, widened
 from dropout.bits import Seeds, keep_mask, row_seeds, uniform
 from dropout.keys import AnyKey
-from dropout.noise import fixed_rate, remade, remake, scale
+from dropout.noise import fixed_rate, multiply, remake, scale
 
 Nonlinearity = Callable[[Array], Array]
 LOW, HIGH = 1 / 8, 1 / 3  # the slopes that the paper found best
@@ -68,11 +68,13 @@ def rrelu(
     """
     _check_slopes(low, high)
 
-    def leak(seeds: Seeds, rate: Float[Array, ""], x: Examples) -> Examples:
-        slope = low + (high - low) * uniform(seeds, x.shape).astype(rate.dtype)
-        return scale(x, rate * slope)
+    def leak(
+        seeds: Seeds, rate: Float[Array, ""], shape: tuple[int, ...]
+    ) -> Float[Array, "n ..."]:
+        slope = low + (high - low) * uniform(seeds, shape).astype(rate.dtype)
+        return rate * slope
 
-    return _leaking(x, nonlinearity(x), remade(leak, key, x, rate))
+    return _leaking(x, nonlinearity(x), multiply(leak, key, x, rate))
 
 
 def expected_rrelu(

@@ -10,15 +10,16 @@ from jaxtyping import Array, Bool, Float
 
 from dropout.arrays import Maps, Rate, widened
 from dropout.bits import Seeds, keep_mask, named_seeds, row_seeds, uniform
+from dropout.deferred import Deferred
 from dropout.keys import AnyKey
 from dropout.noise import fixed_rate, keep_unscaled, multiply, remake
 
 Pooled = Float[Array, "n rows columns channels"]
 Windows = Float[Array, "n rows columns channels window"]
-Pool = Callable[[Maps], Pooled]  # a partial with window, strides and padding
+Pool = Callable[..., Pooled]  # a partial with window, strides and padding
 
 
-def max_pool(key: AnyKey, x: Maps, rate: Rate, pool: Pool) -> Pooled:
+def max_pool(key: AnyKey, x: Maps | Deferred, rate: Rate, pool: Pool) -> Pooled:
     """Drops inputs of a max-pooling, so that it may return another than the largest.
 
     Formula: y = max of m x over the window, m ~ Bernoulli(q), q = 1 - rate, unscaled.

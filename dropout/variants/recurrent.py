@@ -1,9 +1,16 @@
 """Variants for recurrent networks."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
-from dropout.arrays import Examples, Rate, check_alike, widened
+from dropout.arrays import (
+    Examples,
+    ExamplesLike,
+    PositionsLike,
+    Rate,
+    check_alike,
+    widened,
+)
 from dropout.bits import Seeds, keep_mask, row_seeds
 from dropout.keys import AnyKey
 from dropout.noise import (
@@ -17,9 +24,7 @@ from dropout.noise import (
 )
 
 
-def locked(
-    key: AnyKey, x: Float[Array, "n *time d"], rate: Rate
-) -> Float[Array, "n *time d"]:
+def locked(key: AnyKey, x: PositionsLike, rate: Rate) -> PositionsLike:
     """Drops features of a sequence, the same ones at all times: variational dropout.
 
     Formula: y_t = m x_t / q, m ~ Bernoulli(q), q = 1 - rate; E[y] = x.
@@ -33,7 +38,7 @@ def locked(
     return multiply(shared(keep_or_drop, range(1, x.ndim - 1)), key, x, rate)
 
 
-def recurrent(key: AnyKey, x: Examples, rate: Rate) -> Examples:
+def recurrent(key: AnyKey, x: ExamplesLike, rate: Rate) -> ExamplesLike:
     """Drops features of a cell's candidate, so that its memory is never erased.
 
     Formula: c_t = f_t c_(t-1) + i_t (m g_t / q), m ~ Bernoulli(q), q = 1 - rate; on the

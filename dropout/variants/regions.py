@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from dropout.arrays import Maps, Rate
+from dropout.arrays import Maps, MapsLike, Rate
 from dropout.bits import Seeds, integers, named_seeds, normal, random_bits, row_seeds
 from dropout.keys import AnyKey
 from dropout.noise import fixed_rate, multiply, remake
@@ -20,7 +20,7 @@ from dropout.variants.rectangles import (
 GRID = 64  # areas and aspects to choose from
 
 
-def cutout(key: AnyKey, x: Maps, rate: Rate, *, length: int = 16) -> Maps:
+def cutout(key: AnyKey, x: MapsLike, rate: Rate, *, length: int = 16) -> MapsLike:
     """Erases one square of an image, with probability `rate`.
 
     Formula: y = 0 in the rows cy - length // 2 ... cy - length // 2 + length - 1 and
@@ -88,8 +88,8 @@ def random_erasing(
 
 
 def erase(
-    key: AnyKey, x: Maps, rate: Rate, *, height: float = 1 / 3, width: float = 1.0
-) -> Maps:
+    key: AnyKey, x: MapsLike, rate: Rate, *, height: float = 1 / 3, width: float = 1.0
+) -> MapsLike:
     """Erases a rectangle of fixed size from all channels, with probability `rate`.
 
     Formula: y = 0 in a rectangle of round(height h) x round(width w) pixels, whose

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from dropout.arrays import Examples, Positions, Rate, widened
+from dropout.arrays import Examples, Positions, PositionsLike, Rate, widened
 from dropout.bits import Seeds, integers, kept, random_bits, uniform
+from dropout.deferred import Deferred
 from dropout.keys import AnyKey
 from dropout.noise import (
     dropped_count,
@@ -24,7 +25,7 @@ SMALLEST_SCORE = 1e-20
 Sizes = Literal["all", "powers"]
 
 
-def spatial(key: AnyKey, x: Positions, rate: Rate) -> Positions:
+def spatial(key: AnyKey, x: PositionsLike, rate: Rate) -> PositionsLike:
     """Drops whole channels of an example and scales the rest by 1 / (1 - rate).
 
     Formula: y = m x / q, m ~ Bernoulli(q), q = 1 - rate; E[y] = x,
@@ -57,7 +58,9 @@ def weighted_channel(key: AnyKey, x: Positions, rate: Rate) -> Positions:
     return multiply(_weighted_noise, key, x, rate, jnp.maximum(score, SMALLEST_SCORE))
 
 
-def patch(key: AnyKey, x: Positions, rate: Rate, *, prefix: int = 0) -> Positions:
+def patch(
+    key: AnyKey, x: PositionsLike, rate: Rate, *, prefix: int = 0
+) -> PositionsLike:
     """Keeps a fixed number of tokens of an example, chosen at random, without scaling.
 
     Formula: y = m x with exactly K ones per row, K = (1 - rate) T, of which a fraction
@@ -83,12 +86,12 @@ def patch(key: AnyKey, x: Positions, rate: Rate, *, prefix: int = 0) -> Position
 
 def nested(
     key: AnyKey,
-    x: Positions,
+    x: PositionsLike,
     rate: Rate,
     *,
     sizes: Sizes = "all",
     first: int = 0,
-) -> Positions:
+) -> PositionsLike:
     """Keeps the first channels of an example alone, with probability `rate`.
 
     Formula: with probability `rate` y_c = x_c for the first k channels and 0 for the
@@ -145,7 +148,7 @@ def patch_mean(x: Positions, rate: Rate, *, prefix: int = 0) -> Positions:
     return (widened(x) * jnp.where(token < prefix, 1, fraction)).astype(x.dtype)
 
 
-def word(key: AnyKey, x: Positions, rate: Rate) -> Positions:
+def word(key: AnyKey, x: PositionsLike, rate: Rate) -> PositionsLike:
     """Sets whole tokens to zero, without scaling.
 
     Formula: y = m x, m ~ Bernoulli(1 - rate); E[y] = (1 - rate) x.
@@ -171,7 +174,7 @@ def _nested_sizes(channels: int, sizes: Sizes) -> Int[np.ndarray, " k"]:
     return np.append(powers[powers < channels], channels)
 
 
-def _check_first(first: int, x: Positions) -> None:
+def _check_first(first: int, x: Positions | Deferred) -> None:
     if not 0 <= first <= x.shape[-1]:
         raise ValueError(
             f"nested(first={first}): expected 0 to {x.shape[-1]}, the channels of x."

@@ -10,6 +10,7 @@ of a plan take in place of an array. `docs/convolution.md` explains all of it.
 """
 
 import functools
+from typing import TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -47,6 +48,9 @@ __all__ = [
     "relu",
 ]
 
+# What may be deferred stays so, if nothing needs the array.
+MapsLike = TypeVar("MapsLike", bound=Array | DeferredConvolution)
+
 # The first option makes XLA keep `materialize`: it would otherwise fuse across it and
 # compute a pooled map anew for each operation that reads the map. With the second, the
 # variant `gaussian` takes two thirds of the time (`scripts/bench.py --parts=variants`).
@@ -65,14 +69,16 @@ def deferred_convolution(
     return DeferredConvolution(x, kernel, padding)
 
 
-def add_bias(x: Maps, bias: Bias) -> Maps:
+def add_bias(x: MapsLike, bias: Bias) -> MapsLike:
     """Add its bias to each channel."""
-    return x.plus(bias) if isinstance(x, DeferredConvolution) else x + bias
+    y = x.plus(bias) if isinstance(x, DeferredConvolution) else x + bias
+    return cast(MapsLike, y)
 
 
-def relu(x: Array | DeferredConvolution) -> Array | DeferredConvolution:
+def relu(x: MapsLike) -> MapsLike:
     """Return the positive part."""
-    return x.rectify() if isinstance(x, DeferredConvolution) else jax.nn.relu(x)
+    y = x.rectify() if isinstance(x, DeferredConvolution) else jax.nn.relu(x)
+    return cast(MapsLike, y)
 
 
 def max_pool(

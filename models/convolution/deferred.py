@@ -9,7 +9,7 @@ from jaxtyping import Array, DTypeLike, Float
 
 from dropout.bits import Seeds
 from dropout.deferred import Deferred
-from dropout.noise import KeepOrDrop, Noise, scale, times
+from dropout.noise import KeepOrDrop, Noise, remake, scale, times
 from models.convolution.pooling import (
     Bias,
     at_corners,
@@ -132,7 +132,8 @@ class DeferredConvolution(Deferred):
     def _finished(self, y: Images, factor: Float[Array, ""] | None = None) -> Images:
         """Apply the bias, a positive factor and ReLU to pooled values."""
         y = y if self.bias is None else y + self.bias
-        y = y if factor is None else scale(y, factor)
+        # The backward pass would otherwise keep the factor of each value.
+        y = y if factor is None else remake(scale)(y, factor)
         return rectified(y) if self.rectifies else y
 
     def _factors(self, drawn: Drawn) -> list[Array]:

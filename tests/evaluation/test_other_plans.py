@@ -124,18 +124,23 @@ def test_the_loss_at_a_factor_is_that_of_the_rates_times_it(run):
 
 
 @pytest.mark.slow
-def test_all_plans_of_all_runs_are_compared_in_one_table(
-    finished, tmp_path, capsys, monkeypatch
+def test_all_plans_of_the_seeds_of_a_run_are_compared_in_one_table(
+    finished, tmp_path, capsys
 ):
-    workdirs = [tmp_path / name for name in ("first", "second")]
-    for workdir in workdirs:
+    """A run at other rates is not one of its seeds."""
+    changes = {"first": "", "second": "--seed=5\n", "third": "--rate_factor=0.5\n"}
+    workdirs = [tmp_path / name for name in changes]
+    for workdir, change in zip(workdirs, changes.values(), strict=True):
         shutil.copytree(finished[0], workdir)
+        with (workdir / "run.flags").open("a") as flags:
+            flags.write(change)
     request = EvaluationRequest(["scaling", "mc"], 2, 8, "", [], 8)
     plans = ["none", "fc:bernoulli:0.2"]
     compare_plans(list(map(str, workdirs)), plans, request, False, "", "")
     printed = capsys.readouterr().out
-    assert printed.count("2: none\n3: fc:bernoulli:0.2\n") == 3
-    assert "2 runs: mean [95 % interval]" in printed
+    assert printed.count("2: none\n3: fc:bernoulli:0.2\n") == 4
+    assert printed.count("2 runs: mean [95 % interval]") == 1
+    assert "3 runs" not in printed
     record = json.loads((workdirs[0] / "other-plans.json").read_text())
     columns = ["1 scaling", "1 mc", "2 scaling", "3 scaling", "3 mc"]
     assert list(record["rules"]) == columns

@@ -334,7 +334,7 @@ def test_the_mesh_that_compare_is_given_holds(small, tmp_path):
             marks=pytest.mark.slow,
         ),
         pytest.param(
-            *("sweep.py --sampler=optuna", "--validation_examples above 0"),
+            *("sweep.py --sampler=optuna", "--validation_examples=0: expected"),
             marks=pytest.mark.slow,
         ),
         pytest.param(

@@ -7,8 +7,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mlflow import MlflowClient
-from mlflow.entities import Metric, Param
+from mlflow import MlflowClient  # pyright: ignore[reportMissingImports]
+from mlflow.entities import (  # pyright: ignore[reportMissingImports]
+    Metric,
+    Param,
+)
 
 from training.record.trackers import PROJECT, Tracker, identity_in
 
