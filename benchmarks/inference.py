@@ -86,6 +86,7 @@ def configuration(request: InferenceRequest, plan: str) -> Config:
         model=request.model,
         dropout=plan,
         mesh="data:1",
+        convolution="windows",
     )
     return canonical(config)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from benchmarks.networks import NETWORKS
 from benchmarks.operations import measurable, measure_operations
 from benchmarks.request import Request, configuration
+from benchmarks.start import measure_start
 from benchmarks.tables import Results
 from benchmarks.training_steps import (
     measure_populations,
@@ -23,6 +24,7 @@ PARTS: dict[str, Callable[[Request], Iterator[tuple[str, Results]]]] = {
     "populations": measure_populations,
     "telemetry": measure_telemetry,
     "skipping": measure_skipping,
+    "start": measure_start,
 }
 WITHOUT_NETWORK = {"operations", "variants", "skipping"}
 

@@ -74,5 +74,6 @@ def configuration(
         microbatches=max(1, batch_size // request.microbatch),
         dropout=dropout,
         mesh="data:1",
+        convolution="windows",
     )
     return canonical(config)

@@ -1,3 +1,3 @@
 """Evaluation of trained networks: inference rules, measures, tables and pictures."""
 
-import training  # noqa: F401  It chooses how matplotlib draws, and comes first.
+import training.record.drawing  # noqa: F401  Before Matplotlib is imported.

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from training.flag_text import parse_flag_lines
+from training.record.claim import recorded_config
 from training.record.files import read_summary
 from training.record.metrics_log import read_finished, read_metrics
 
@@ -63,11 +63,13 @@ def repeat(workdir: Path, again: Path, data_dir: str, cache_dir: str) -> None:
     """
     matches(workdir)
     read_finished(workdir)
-    parse_flag_lines((workdir / "run.flags").read_text())
+    recorded = recorded_config(workdir / "run.flags")
     # A rerun is compared with the record, and no other tracker is told of it.
     moved = {"workdir": str(again), "tracker": "tensorboard"}
     if data_dir:
         moved["data_dir"] = data_dir
+    # A record of an earlier version does not name it.
+    moved["convolution"] = recorded.convolution
     done = subprocess.run(
         [
             sys.executable,

@@ -14,11 +14,13 @@ from dropout.deferred import Deferred, as_array
 from dropout.grammar import Interval
 from dropout.kinds import takes_deferred
 from models.convolution import (
+    Algorithm,
     Images,
     Maps,
     Padding,
     add_bias,
     convolution,
+    direct_convolution,
     max_pool,
     relu,
 )
@@ -40,8 +42,11 @@ class Conv(nnx.Module):
 
     The kernel has the layout HWIO and is initialised in float32 from the key of its
     site. Biases, if there are any, start at 0. With `convolve=deferred_convolution` the
-    output may be a `Deferred`, for a network that pools it.
+    output may be a `Deferred`, for a network that pools it; with the algorithm "direct"
+    it never is.
     """
+
+    algorithm: Algorithm = "windows"
 
     def __init__(
         self,
@@ -68,12 +73,25 @@ class Conv(nnx.Module):
 
     def __call__(self, x: Images, drop: Drop) -> Any:
         """Map (n, h, w, channels in) to (n, h', w', channels out)."""
-        convolve = self.convolve if takes_deferred(drop) else convolution
-        operation = partial(convolve, padding=self.padding, stride=self.stride)
+        operation = partial(
+            self._convolution(drop), padding=self.padding, stride=self.stride
+        )
         x = drop(self.site, x, self.kernel[...].astype(x.dtype), operation)
         if self.bias is None:
             return x
         return add_bias(x, over_last_axis(self.bias[...], x))
+
+    def _convolution(self, drop: Drop) -> Convolve:
+        if self.algorithm == "direct":
+            return direct_convolution
+        return self.convolve if takes_deferred(drop) else convolution
+
+
+def use_algorithm(network: nnx.Module, algorithm: Algorithm) -> None:
+    """Let all convolutions of a network be computed by an algorithm."""
+    for _, module in nnx.iter_modules(network):
+        if isinstance(module, Conv):
+            module.algorithm = algorithm
 
 
 class Dense(nnx.Module):

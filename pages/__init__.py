@@ -3,4 +3,4 @@
 The registries of `dropout` determine all of them.
 """
 
-import training  # noqa: F401  It chooses how matplotlib draws, and comes first.
+import training.record.drawing  # noqa: F401  Before Matplotlib is imported.

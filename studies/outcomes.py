@@ -1,5 +1,6 @@
 """Outcomes of trials: a row of measures per trial, read from the record of its run."""
 
+import math
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -106,11 +107,17 @@ def _at_the_end(record: RunRecord) -> dict[str, Any]:
     return {
         "step": summary["steps"],
         "test_error": 1 - summary["test_accuracy"],
-        "gap": summary["train_accuracy"] - summary["test_accuracy"],
+        "gap": _gap(summary),
         "nll": negative_log_likelihood(found, labels),
         "ece": expected_calibration_error(found, labels),
         "ece_floor": calibration_error_floor(found),
     }
+
+
+def _gap(summary: dict[str, Any]) -> float:
+    """The gap of accuracy, NaN where the training examples were not evaluated."""
+    train = summary["train_accuracy"]
+    return math.nan if train is None else train - summary["test_accuracy"]
 
 
 def _at_best_validation(lines: list[Line], workdir: Path) -> dict[str, Any]:

@@ -113,6 +113,14 @@ class Config:
         "type of activations, float32 or bfloat16; parameters stay float32",
         ("float32", "bfloat16"),
     )
+    convolution: str = _option(
+        "auto",
+        "model",
+        "how a CPU computes convolutions: windows (faster steps, long compilation), "
+        "direct, or auto (direct in a run too short to make up for the compilation)",
+        ("auto", "windows", "direct"),
+        resumable=True,
+    )
     bits: str = _option(
         "hash",
         "dropout",
@@ -240,6 +248,12 @@ class Config:
     log_every: int = _period("steps between training lines, or never (0: an epoch)")
     test_every: int = _period(
         "steps between tests, or never before the last step (0: an epoch)"
+    )
+    evaluate_train: bool = _option(
+        True,
+        "record",
+        "evaluate the training examples at the end, as the test split is",
+        resumable=True,
     )
     save_every: int = _period(
         "steps between checkpoints, or never before the last step (0: an epoch)"

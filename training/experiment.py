@@ -1,5 +1,7 @@
 """An experiment: everything that a run is made of, built from its configuration."""
 
+from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -19,8 +21,10 @@ from dropout import (
 )
 from dropout.grammar import parse_call
 from dropout.sites import Generator
+from models.convolution import Algorithm
 from training.config import Config
 from training.consistency import draws_of
+from training.convolution_choice import with_algorithm
 from training.data import sources
 from training.data.augmentation import parse_augmentations
 from training.data.order import subsets
@@ -28,9 +32,10 @@ from training.data.splits import DataSet, standardise
 from training.dropout_parameters import with_learned, with_starts
 from training.freezing import check_patterns, only_trained
 from training.members import member_config, members_of, own_seed
-from training.network import Network, build
+from training.network import Network, Tree, planned
 from training.objective import Objective
 from training.optimizer import Scalar, faster_dropout, learning_rate, make_optimizer
+from training.record.claim import with_recorded_algorithm
 from training.runtime.devices import make_mesh, over_members, put, replicated
 from training.runtime.environment import check_settings
 from training.shape_checks import check_calls, check_loss, check_outputs
@@ -46,6 +51,7 @@ class Experiment(NamedTuple):
     """A checked configuration with its data, network, plan and optimiser.
 
     Attributes:
+        network: without its arrays, of which it has the shapes.
         keys: the run's keys, by what they are for: params, data, dropout.
         train_ids: rows of the source's train split that are trained on.
         validation_ids: rows of the source's train split that are held out.
@@ -80,15 +86,18 @@ def prepare(config: Config) -> Experiment:
             fit together.
     """
     check_settings()
+    config = with_recorded_algorithm(config)
     loaded = sources.load(config.dataset, config.data_dir, config.cache_dir)
     weights = read_weights(config.init) if config.init else None
-    runs = [
-        assemble(member_config(config, member), loaded, weights)
-        for member in members_of(config)
-    ]
+    configs = [member_config(config, member) for member in members_of(config)]
+    network = _network(configs[0], loaded, weights)
+    runs = [assemble(each, loaded, network) for each in configs]
     network, objective = runs[0].network, runs[0].objective
     check_calls(config, network, runs[0].mesh)
-    check_patterns(with_learned(network.params, objective.learned), config.train_only)
+    params = jax.eval_shape(
+        lambda params: with_learned(params, objective.learned), network.params
+    )
+    check_patterns(params, config.train_only)
     check_outputs(network, loaded.train, objective, loaded.classes)
     check_loss(network, loaded.train, objective, runs[0].keys)
     return gather(config, tuple(runs)) if config.seeds else runs[0]
@@ -97,8 +106,9 @@ def prepare(config: Config) -> Experiment:
 def gather(config: Config, members: tuple[Experiment, ...]) -> Experiment:
     """Return the population of solo runs."""
     names = members[0].keys
+    algorithm = members[0].config.convolution
     return members[0]._replace(
-        config=config,
+        config=replace(config, convolution=algorithm),
         train_ids=np.stack([member.train_ids for member in members]),
         validation_ids=np.stack([member.validation_ids for member in members]),
         keys={n: jnp.stack([member.keys[n] for member in members]) for n in names},
@@ -106,11 +116,9 @@ def gather(config: Config, members: tuple[Experiment, ...]) -> Experiment:
     )
 
 
-def assemble(
-    config: Config, loaded: DataSet, weights: Arrays | None = None
-) -> Experiment:
-    """Return the experiment of one run on data, from weights that are loaded."""
-    keys = {name: _key(own_seed(config, own), name) for name, own in SEEDS.items()}
+def assemble(config: Config, loaded: DataSet, network: Network) -> Experiment:
+    """Return the experiment of one run on data that are loaded."""
+    keys = _keys(config)
     train_ids, validation_ids = map(
         np.asarray,
         subsets(
@@ -122,8 +130,10 @@ def assemble(
         ),
     )
     timeline = _timeline(config, len(train_ids))
-    network = _network(config, loaded, weights, keys["params"])
     rows = scale_rates(network.rows, config.rate_factor)
+    config = with_algorithm(config, network, rows, timeline)
+    algorithm = cast(Algorithm, config.convolution)
+    network = network._replace(forward=network.forward_by(algorithm))
     objective = _objective(config, network, rows, timeline, loaded)
     objective = objective._replace(
         train_size=len(train_ids), run_key=run_mask_key(keys)
@@ -137,6 +147,10 @@ def assemble(
     )  # fmt: skip
 
 
+def _keys(config: Config) -> dict[str, Key[Array, ""]]:
+    return {name: _key(own_seed(config, own), name) for name, own in SEEDS.items()}
+
+
 def _key(seed: int, name: str) -> Key[Array, ""]:
     # By name: the environment can choose another default.
     return named_key(jax.random.key(seed, impl="threefry2x32"), name)
@@ -144,12 +158,28 @@ def _key(seed: int, name: str) -> Key[Array, ""]:
 
 def start_state(experiment: Experiment) -> State:
     """Return the state before the first step, on the devices of the mesh."""
+    begin = jax.jit(partial(_state, experiment))
+    states = []
+    for run in experiment.runs:
+        params, stats = experiment.network.initial(run.keys["params"])
+        states.append(begin(with_learned(params, run.objective.learned), stats))
+    state = states[0]
     if experiment.members:
-        states = map(_solo_state, experiment.members)
         state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
-    else:
-        state = _solo_state(experiment)
     return put(state, state_sharding(experiment))
+
+
+def state_shapes(experiment: Experiment) -> State:
+    """Return the shapes and types of the state; nothing is computed."""
+    network, learned = experiment.network, experiment.objective.learned
+
+    def begin(params: Tree, stats: Tree) -> State:
+        state = _state(experiment, with_learned(params, learned), stats)
+        if not experiment.members:
+            return state
+        return jax.tree.map(lambda x: jnp.stack([x] * len(experiment.members)), state)
+
+    return jax.eval_shape(begin, network.params, network.stats)
 
 
 def mask_key(experiment: Experiment) -> Key[Array, "*members"]:
@@ -189,23 +219,19 @@ def optimizer_for(
     return only_trained(optimizer, config.train_only)
 
 
-def _solo_state(experiment: Experiment) -> State:
-    network = experiment.network
-    # Copied, since steps are donated the state: an experiment can start many times.
-    params, stats = jax.tree.map(jnp.copy, (network.params, network.stats))
-    params = with_learned(params, experiment.objective.learned)
+def _state(experiment: Experiment, params: Tree, stats: Tree) -> State:
     params = with_starts(params, experiment.rows)
     state = initial_state(params, stats, experiment.optimizer)
     return state._replace(telemetry=empty_sums(experiment.objective.watched))
 
 
-def _network(
-    config: Config, loaded: DataSet, weights: Arrays | None, key: Key[Array, ""]
-) -> Network:
+def _network(config: Config, loaded: DataSet, weights: Arrays | None) -> Network:
     call, classes = parse_call(config.model), loaded.classes
     height, width, channels = loaded.train.image_shape
-    image, plan = (height, width, channels), parse(config.dropout)
-    network = build(call, image, classes, key, config.compute_dtype, plan)
+    network = planned(
+        call, (height, width, channels), classes, _keys(config)["params"],
+        config.compute_dtype, parse(config.dropout),
+    )  # fmt: skip
     if weights is None:
         return network
     return with_weights(network, call, classes, config.init, weights)

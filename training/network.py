@@ -8,21 +8,27 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
-from dropout import Drop, Plan, Row, Site, identity, record_sites, resolve
+from dropout import Drop, Plan, Row, Site, record_sites, resolve
 from dropout.attached import Attached
 from dropout.grammar import Call
-from dropout.nnx import attach
-from dropout.sites import Bound
 from models import create
-from models.convolution import Images
+from models.convolution import Algorithm
+from models.layers import use_algorithm
 from models.norms import RowWeights
-from models.own import call_own, taken_by
+from models.own import call_own, is_own, taken_by
+from training.array_names import Tree, named, numbered
+from training.attached_network import attach_plan, call_attached
+from training.multiplications import counting
 from training.optimizer import DROPOUT, TELEMETRY
 
-Tree = dict[str, Any]
 BESIDE = (DROPOUT, TELEMETRY)
 NO_DROPOUT = Plan()
 Forward = Callable[..., tuple[Float[Array, "n *positions classes"], Tree]]
+Initial = Callable[[Key[Array, ""]], tuple[Tree, Tree]]
+Image = tuple[int, int, int]
+# Simplified, the factors of an initialiser would be multiplied with one another first,
+# and the last bit of a kernel would differ from the one that `build` gives.
+AS_WRITTEN = {"xla_disable_hlo_passes": "algsimp"}
 
 
 class Network(NamedTuple):
@@ -32,6 +38,12 @@ class Network(NamedTuple):
     statistics as they are without weights; with weights, rows of weight 0 do not count.
 
     Attributes:
+        params: the arrays, or of a network that is only `planned` their shapes.
+        stats: likewise.
+        outputs: the shape of the logits of an example.
+        products: the multiplications of each convolution for an example.
+        forward_by: gives `forward` with all convolutions computed by an algorithm.
+        initial: gives new arrays, `params` and `stats`, from the key of a run.
         rows: the resolved plan, with the network's own Dropout layers.
         takes: what its modules are called with beside images (`models.own`).
         origin: where its initial arrays come from, if they are not random.
@@ -41,14 +53,27 @@ class Network(NamedTuple):
     sites: tuple[Site, ...]
     params: Tree
     stats: Tree
-    rows: tuple[Row, ...] = ()
-    takes: tuple[str, ...] = ("drop", "row_weights")
+    outputs: tuple[int, ...]
+    products: tuple[int, ...]
+    forward_by: Callable[[Algorithm], Forward]
+    initial: Initial
+    rows: tuple[Row, ...]
+    takes: tuple[str, ...]
     origin: str = ""
+
+
+class Parts(NamedTuple):
+    """A module in parts; what is neither parameter nor statistic never changes."""
+
+    graph: nnx.GraphDef
+    params: dict
+    stats: dict
+    rest: nnx.State
 
 
 def build(
     call: Call,
-    image: tuple[int, int, int],
+    image: Image,
     classes: int,
     key: Key[Array, ""],
     compute_dtype: str = "float32",
@@ -60,27 +85,106 @@ def build(
         ValueError: images that are too small for the network, or a plan that does not
             fit it.
     """
-    return functional(create(call, image, classes, key), image, compute_dtype, plan)
+    network = functional(create(call, image, classes, key), image, compute_dtype, plan)
+    return network._replace(initial=initialiser(call, image, classes))
+
+
+def planned(
+    call: Call,
+    image: Image,
+    classes: int,
+    key: Key[Array, ""],
+    compute_dtype: str = "float32",
+    plan: Plan = NO_DROPOUT,
+) -> Network:
+    """Return the network that `build` returns without its arrays.
+
+    Nothing is computed, except by a network of the user's own: its constructor need
+    not be one that JAX can trace, and what its modules keep besides has to be there.
+
+    Raises:
+        ValueError: as `build`.
+    """
+
+    def parts() -> Parts:
+        return _parts(create(call, image, classes, key))
+
+    found = parts() if is_own(call) else jax.eval_shape(parts)
+    params, stats = jax.eval_shape(lambda: (found.params, found.stats))
+    found = found._replace(params=params, stats=stats)
+    initial = initialiser(call, image, classes)
+    return _network(found, image, compute_dtype, plan, initial)
+
+
+def initialiser(call: Call, image: Image, classes: int) -> Initial:
+    """Return a function of a key: the arrays of the network that `build` returns.
+
+    On the CPU it is a single program, which the cache of compiled programs keeps,
+    except for a network of the user's own.
+    """
+
+    def arrays(key: Key[Array, ""]) -> tuple[Tree, Tree]:
+        parts = _parts(create(call, image, classes, key))
+        return named(parts.params), named(parts.stats)
+
+    if is_own(call) or jax.default_backend() != "cpu":
+        return arrays
+    return jax.jit(arrays, compiler_options=AS_WRITTEN)
 
 
 def functional(
-    model: Any,
-    image: tuple[int, int, int],
-    compute_dtype: str = "float32",
-    plan: Plan = NO_DROPOUT,
+    model: Any, image: Image, compute_dtype: str = "float32", plan: Plan = NO_DROPOUT
 ) -> Network:
     """Return a network's function apart from its parameters and running statistics.
 
     Images are of the given dtype, and so are the activations of our own networks;
     parameters, statistics and logits are float32.
     """
-    # What is neither, such as the keys of Dropout layers, is never changed.
+    parts = _parts(model)
+    arrays = named(parts.params), named(parts.stats)
+    return _network(parts, image, compute_dtype, plan, lambda key: arrays)
+
+
+def _parts(model: Any) -> Parts:
+    # The rest is, say, the keys of Dropout layers.
     graph, params, stats, rest = nnx.split(model, nnx.Param, nnx.BatchStat, ...)
-    first, then = nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
-    takes = taken_by(model)
-    shape = jax.ShapeDtypeStruct((1, *image), compute_dtype)
+    return Parts(graph, nnx.to_pure_dict(params), nnx.to_pure_dict(stats), rest)
+
+
+def _network(
+    parts: Parts, image: Image, compute_dtype: str, plan: Plan, initial: Initial
+) -> Network:
+    model = nnx.merge(*parts)
+    takes, shape = taken_by(model), jax.ShapeDtypeStruct((1, *image), compute_dtype)
     attached = None if "drop" in takes else attach_plan(model, plan, shape)
 
+    def forward_by(algorithm: Algorithm) -> Forward:
+        return _forward(parts, attached, algorithm, compute_dtype)
+
+    params, stats = named(parts.params), named(parts.stats)
+    outputs, products = [], []
+
+    def pass_once(drop: Drop) -> None:
+        zeros, still, images = jax.tree.map(
+            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (params, stats, shape)
+        )
+        counted = counting(drop, products)
+        outputs.append(forward_by("direct")(zeros, still, images, counted)[0].shape[1:])
+
+    sites = record_sites(pass_once)
+    if attached is None:
+        rows = resolve(plan, tuple(site.name for site in sites))
+    else:
+        sites, rows = attached.sites, attached.rows
+    return Network(
+        forward_by("windows"), sites, params, stats, outputs[0], tuple(products),
+        forward_by, initial, rows, takes,
+    )  # fmt: skip
+
+
+def _forward(
+    parts: Parts, attached: Attached | None, algorithm: Algorithm, compute_dtype: str
+) -> Forward:
     def forward(
         params: Tree,
         stats: Tree,
@@ -89,9 +193,10 @@ def functional(
         row_weights: RowWeights = None,
     ) -> tuple[Float[Array, "n *positions classes"], Tree]:
         params = {name: params[name] for name in params if name not in BESIDE}
-        parts = numbered(params, first), numbered(stats, then), rest
+        arrays = numbered(params, parts.params), numbered(stats, parts.stats)
         # Without copy, JAX sees the statistics of an outer trace being changed.
-        merged = nnx.merge(graph, *parts, copy=True)
+        merged = nnx.merge(parts.graph, *arrays, parts.rest, copy=True)
+        use_algorithm(merged, algorithm)
         x = images.astype(compute_dtype)
         if attached is None:
             logits = call_own(merged, x, drop, row_weights)
@@ -100,61 +205,4 @@ def functional(
         stats = named(nnx.to_pure_dict(nnx.state(merged, nnx.BatchStat)))
         return logits.astype(jnp.float32), stats
 
-    params, stats = named(first), named(then)
-    if attached is not None:
-        return Network(forward, attached.sites, params, stats, attached.rows, takes)
-    sites = record_sites(
-        lambda drop: forward(params, stats, jnp.zeros(shape.shape, jnp.float32), drop)
-    )
-    rows = resolve(plan, tuple(site.name for site in sites))
-    return Network(forward, sites, params, stats, rows, takes)
-
-
-def attach_plan(
-    model: nnx.Module, plan: Plan, images: jax.ShapeDtypeStruct
-) -> Attached:
-    """Put a plan into a network that takes no `drop`.
-
-    Its class may name the modules whose outputs are residual branches: `branches`, a
-    tuple of patterns.
-    """
-    branches = getattr(type(model), "branches", ())
-
-    def call(model: nnx.Module, images: Images, row_weights: RowWeights) -> Array:
-        return call_own(model, images, identity, row_weights)
-
-    return attach(model, plan, images, None, call=call, branches=branches)
-
-
-def call_attached(
-    attached: Attached,
-    model: nnx.Module,
-    images: Images,
-    drop: Drop,
-    row_weights: RowWeights,
-) -> Array:
-    """Call a network that takes no `drop` with what `bind` made; otherwise plainly."""
-    if not isinstance(drop, Bound):
-        return call_own(model, images, drop, row_weights)
-    return attached.with_rows(drop.rows)(
-        model, images, row_weights, moment=drop.moment, mode=drop.mode,
-        rows=drop.rows, bits=drop.bits, params=drop.params,
-    )  # fmt: skip
-
-
-def named(tree: dict) -> Tree:
-    """Return a tree with texts as names: those of the items of a list are numbers."""
-    return {
-        str(name): named(item) if isinstance(item, dict) else item
-        for name, item in tree.items()
-    }
-
-
-def numbered(tree: Tree, like: dict) -> dict:
-    """Return a tree with the names that it has in `like`, which `named` made texts."""
-    return {
-        name: numbered(tree[str(name)], item)
-        if isinstance(item, dict)
-        else tree[str(name)]
-        for name, item in like.items()
-    }
+    return forward

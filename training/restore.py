@@ -6,10 +6,15 @@ from pathlib import Path
 
 from training.canonical import canonical
 from training.config import Config
-from training.experiment import Experiment, prepare, start_state, state_sharding
-from training.flag_text import parse_flag_lines
+from training.experiment import Experiment, prepare, state_shapes, state_sharding
 from training.members import members_of
-from training.record.claim import DATA, FILES, changed_files, check_data
+from training.record.claim import (
+    DATA,
+    FILES,
+    changed_files,
+    check_data,
+    recorded_config,
+)
 from training.record.digests import data_digest
 from training.record.files import Damaged, read_summary
 from training.runtime.checkpoints import newest_whole, open_checkpoints
@@ -35,7 +40,7 @@ def restore(
     path = Path(workdir)
     if not (path / "run.flags").is_file():
         raise ValueError(f"{workdir} holds no run: it has no run.flags.")
-    config = parse_flag_lines((path / "run.flags").read_text())
+    config = recorded_config(path / "run.flags")
     config = canonical(
         replace(
             config,
@@ -62,7 +67,7 @@ def saved_state(experiment: Experiment, workdir: Path) -> State:
         raise Damaged(f"{workdir} has no checkpoint yet.")
     with open_checkpoints(workdir, read_only=True) as checkpoints:
         saved = newest_whole(
-            checkpoints, start_state(experiment), state_sharding(experiment)
+            checkpoints, state_shapes(experiment), state_sharding(experiment)
         )
     if saved is None:
         raise Damaged(f"{workdir} has no checkpoint yet.")

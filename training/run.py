@@ -16,7 +16,6 @@ from training.members import Member, with_members
 from training.programs import compile_step, programs_of
 from training.record.claim import check_no_links, claim
 from training.record.console import describe
-from training.record.curves import CURVES
 from training.record.digests import data_digest
 from training.record.files import (
     make_directory,
@@ -26,6 +25,7 @@ from training.record.files import (
     write_atomically,
 )
 from training.record.metrics_log import metrics_text, text_digest, write_metrics
+from training.record.plot import CURVES
 from training.record.recorder import Announce, open_recorder, silent
 from training.record.summary import Summary, pace, results_of, write_summary
 from training.record.trackers import Tracker, open_trackers, parse_trackers

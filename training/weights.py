@@ -3,14 +3,16 @@
 import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Key
 
 from dropout.grammar import Call
 from models.pretrained import LIBRARIES, translated
-from training.network import BESIDE, Network, Tree
+from training.network import BESIDE, Initial, Network, Tree
 from training.record.digests import digest
 from training.record.files import Damaged, read_summary
 from training.runtime.checkpoints import saved_arrays
@@ -56,7 +58,7 @@ def of_run(workdir: Path) -> Arrays:
 def with_weights(
     network: Network, call: Call, classes: int, init: str, arrays: Arrays
 ) -> Network:
-    """Return the network with initial arrays from elsewhere.
+    """Return the network with `initial` arrays from elsewhere.
 
     A layer whose arrays differ in their last axis alone, which is the number of classes
     here, is a classifier and keeps its random values.
@@ -74,21 +76,30 @@ def with_weights(
                 f"--init={init}: {path} is of shape {given[path].shape} there, and of "
                 f"{own[path].shape} in --model={call}."
             )
-    taken = {path: own[path] if path in new else given[path] for path in own}
     origin = f"initial weights: {len(own) - len(new)} arrays of {init}"
     if new:
         count = given[new[0]].shape[-1]
         names = ", ".join(dict.fromkeys(path.rpartition("/")[0] for path in new))
         origin += f"; new classifier {names}: {classes} classes here, {count} there"
-    return network._replace(
-        params=_filled(network.params, taken),
-        stats=_filled(network.stats, taken),
-        origin=origin,
-    )
+    return network._replace(initial=_initial(network, given, new), origin=origin)
 
 
-def flat(tree: Tree, above: str = "") -> dict[str, Array | np.ndarray]:
-    """Return the arrays of a tree by their paths, `block1/conv2/kernel`."""
+def _initial(network: Network, given: Arrays, new: list[str]) -> Initial:
+    """What a run begins with: the given arrays, and random ones where they are new."""
+
+    def initial(key: Key[Array, ""]) -> tuple[Tree, Tree]:
+        arrays = dict(given)
+        if new:
+            params, stats = network.initial(key)
+            fresh = {**flat(params), **flat(stats)}
+            arrays |= {path: fresh[path] for path in new}
+        return _filled(network.params, arrays), _filled(network.stats, arrays)
+
+    return initial
+
+
+def flat(tree: Tree, above: str = "") -> dict[str, Any]:
+    """Return arrays, or their shapes, by their paths, `block1/conv2/kernel`."""
     found = {}
     for name, item in tree.items():
         path = f"{above}{name}"
@@ -97,16 +108,19 @@ def flat(tree: Tree, above: str = "") -> dict[str, Array | np.ndarray]:
 
 
 def _filled(tree: Tree, arrays: Arrays, above: str = "") -> Tree:
-    """A tree like another, with arrays by their paths."""
+    """A tree like another, with arrays by their paths.
+
+    They are copied, since steps are donated them: an experiment can start many times.
+    """
     return {
         name: _filled(item, arrays, f"{above}{name}/")
         if isinstance(item, dict)
-        else jnp.asarray(arrays[f"{above}{name}"], item.dtype)
+        else jnp.array(arrays[f"{above}{name}"], item.dtype)
         for name, item in tree.items()
     }
 
 
-def _by_our_paths(call: Call, own: Arrays, init: str, arrays: Arrays) -> Arrays:
+def _by_our_paths(call: Call, own: Tree, init: str, arrays: Arrays) -> Arrays:
     if own.keys() & arrays.keys():
         return arrays
     if call.name not in LIBRARIES:
@@ -118,7 +132,7 @@ def _by_our_paths(call: Call, own: Arrays, init: str, arrays: Arrays) -> Arrays:
     return translated(call.name, own, arrays)
 
 
-def _check_names(init: str, own: Arrays, given: Arrays) -> None:
+def _check_names(init: str, own: Tree, given: Arrays) -> None:
     missing = [path for path in own if path not in given]
     if missing:
         raise ValueError(f"--init={init} has no array for {_some(missing)}.")
@@ -128,7 +142,7 @@ def _check_names(init: str, own: Arrays, given: Arrays) -> None:
 
 
 def _is_classifier(
-    own: Array | np.ndarray, given: Array | np.ndarray, classes: int
+    own: Array | jax.ShapeDtypeStruct, given: Array | np.ndarray, classes: int
 ) -> bool:
     same = own.shape[:-1] == given.shape[:-1] and own.ndim == given.ndim
     return same and own.shape != given.shape and own.shape[-1] == classes

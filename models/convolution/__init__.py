@@ -20,12 +20,20 @@ from jaxtyping import Array
 from models.convolution.deferred import DeferredConvolution, Maps
 from models.convolution.pooling import Bias, largest
 from models.convolution.products import Images
-from models.convolution.whole import Padding, convolution, is_fast, plain_operations
+from models.convolution.whole import (
+    Algorithm,
+    Padding,
+    convolution,
+    direct_convolution,
+    is_fast,
+    plain_operations,
+)
 from models.convolution.windows import phases
 from models.convolution.winograd import ConvKernel, Pair
 
 __all__ = [
     "CPU_OPTIONS",
+    "Algorithm",
     "DeferredConvolution",
     "Images",
     "Maps",
@@ -34,6 +42,7 @@ __all__ = [
     "compiler_options",
     "convolution",
     "deferred_convolution",
+    "direct_convolution",
     "max_pool",
     "plain_operations",
     "relu",

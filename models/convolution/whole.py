@@ -16,6 +16,7 @@ from models.convolution.windows import every_other, interleaved
 from models.convolution.winograd import ConvKernel, Pair, suits_winograd
 
 Padding = Literal["VALID", "SAME"]
+Algorithm = Literal["windows", "direct"]
 # Set while a network is traced for backends other than this process's.
 _plain: ContextVar[bool] = ContextVar("plain", default=False)
 
@@ -37,6 +38,19 @@ def convolution(
     if suits_winograd(kernel):
         return interleaved(x, kernel, begin, size)
     return correlate_at_stride_1(x, kernel, pads)
+
+
+def direct_convolution(
+    x: Images, kernel: ConvKernel, *, padding: Padding, stride: int = 1
+) -> Images:
+    """Return the same as `convolution`, at stride 1 always by XLA's own.
+
+    A step takes longer and is compiled in a fraction of the time, which short runs have
+    more of (`scripts/bench.py --parts=start`).
+    """
+    if stride > 1 or not is_fast(x):
+        return convolution(x, kernel, padding=padding, stride=stride)
+    return correlate_at_stride_1(x, kernel, pads_of(kernel, padding))
 
 
 def is_fast(x: Array) -> bool:

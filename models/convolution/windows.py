@@ -19,6 +19,7 @@ from jaxtyping import Array, Float
 
 from models.convolution.products import Images, product
 from models.convolution.strips import by_strips, suits_strips
+from models.convolution.tiles import by_tiles
 from models.convolution.winograd import (
     ConvKernel,
     Grid,
@@ -59,14 +60,7 @@ def every_other(x: Images, kernel: ConvKernel, begin: Pair, size: Pair) -> Image
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def interleaved(x: Images, kernel: ConvKernel, begin: Pair, size: Pair) -> Images:
     """Return the whole convolution by Winograd's method, an image of the given size."""
-    height, width = size
-    window = best_window(len(kernel), size)
-    tiles = (-(-height // window), -(-width // window))
-    grid = _grid(x, kernel, begin, tiles, window)
-    outputs = winograd(_tiles(grid, kernel, tiles), kernel)
-    rows = jnp.stack([jnp.stack(row, axis=3) for row in outputs], axis=2)
-    shape = (len(x), window * tiles[0], window * tiles[1], kernel.shape[-1])
-    return rows.reshape(shape)[:, :height, :width]
+    return by_tiles(x, kernel, begin, size, best_window(len(kernel), size))
 
 
 def _grid(x: Images, kernel: ConvKernel, begin: Pair, size: Pair, window: int) -> Grid:

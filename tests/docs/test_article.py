@@ -14,7 +14,7 @@ import pytest
 from dropout import Moment, Timeline, bernoulli, bind, parse, resolve, rows_at
 from dropout.grammar import parse_call
 from models import create
-from models.layers import convolution
+from models.convolution import convolution
 
 RATE, ROWS = 0.1, 4000
 

@@ -166,6 +166,20 @@ def test_a_strided_convolution_and_its_gradients_are_those_of_xla(case, stride, 
 
 
 @pytest.mark.parametrize(
+    ("case", "stride"), [("winograd, padded", 1), ("5x5, padded", 2)]
+)
+def test_a_direct_convolution_is_that_of_xla(case, stride, key):
+    (x, kernel, _), padding = operands(case, key)
+    pads = [((n - 1) // 2, n // 2) for n in kernel.shape[:2]]
+    direct = partial(fast.direct_convolution, padding=padding, stride=stride)
+    program = compiled(direct).lower(x, kernel)
+    # Not by Winograd's method, whose products are of matrices.
+    assert stride > 1 or "dot_general" not in program.as_text()
+    expected = correlate(x, kernel, pads, stride)
+    assert_close([program.compile()(x, kernel)], [expected])
+
+
+@pytest.mark.parametrize(
     "case", sampled(["winograd, odd", "one channel", "5x5, padded"], ["winograd, odd"])
 )
 @pytest.mark.parametrize("function", [stage, apart])

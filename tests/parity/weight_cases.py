@@ -54,7 +54,7 @@ def logits(network, text):
         return network.forward(params, stats, images, identity)[0]
 
     jitted = jax.jit(forward, compiler_options=QUICK)
-    return np.asarray(jitted(network.params, network.stats, images))
+    return np.asarray(jitted(*network.initial(jax.random.key(0)), images))
 
 
 def assert_close(found, expected):

@@ -37,7 +37,7 @@ def usual(small):
 
 def parts(experiment):
     """What each seed decides: parameters, the order of the data, masks, the subset."""
-    params = jax.tree.leaves(experiment.network.params)
+    params = jax.tree.leaves(experiment.network.initial(experiment.keys["params"]))
     return {
         "init_seed": np.concatenate([np.ravel(leaf) for leaf in params]),
         "data_seed": [

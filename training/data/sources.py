@@ -2,14 +2,16 @@
 
 import os
 import tempfile
+from importlib.metadata import distribution
 from pathlib import Path
 
 import jax
 import numpy as np
 
+from training.data.kept_statistics import kept_statistics
 from training.data.npz import ARRAYS, check_splits, read_npz
 from training.data.prepared import open_prepared
-from training.data.splits import CHUNK, ArraySplit, DataSet, RecordSplit, statistics
+from training.data.splits import CHUNK, ArraySplit, DataSet, RecordSplit
 from training.data.text import ALICE, read_text
 from training.record.progress import steps_shown
 
@@ -48,7 +50,7 @@ def load(
         examples = train.size + test.size
         if examples * np.prod(train.image_shape) <= in_memory_bytes:
             train, test = _cached(Path(cache_dir, f"{fingerprint}.npz"), train, test)
-    mean, std = statistics(train)
+    mean, std = kept_statistics(train, Path(cache_dir))
     return jax.device_put(DataSet(dataset, classes, train, test, mean, std))
 
 
@@ -65,10 +67,10 @@ def digits() -> tuple[ArraySplit, ArraySplit]:
     0..255. To test is every fifth of the digits sorted by class (stably), so that each
     class keeps its share; nothing about the split is random.
     """
-    # Takes a second or more to import, and no other source needs it.
-    from sklearn.datasets import load_digits
-
-    pixels, labels = load_digits(return_X_y=True)
+    # What `load_digits` reads, without its import of a second or more.
+    path = distribution("scikit-learn").locate_file("sklearn/datasets/data")
+    table = np.loadtxt(Path(str(path), "digits.csv.gz"), np.uint8, delimiter=",")
+    pixels, labels = table[:, :-1], table[:, -1]
     images = np.round(pixels * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
     images = np.pad(images.repeat(3, 1).repeat(3, 2), ((0, 0), (2, 2), (2, 2), (0, 0)))
     test = np.zeros(len(labels), bool)

@@ -10,13 +10,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float32, Float64, Int32, Num
+from jaxtyping import Array, Float32, Float64, Int, Int32, Num, UInt8
 
 CHUNK = 1000  # Images that are decoded, or summed over, at a time.
 SAMPLE = 10_000  # Images that stand for a streamed split in its mean and std.
 GREY_VALUES = 255  # A standard deviation is at least one of so many grey values.
 
 ShapedIds = Int32[Array, "*ids"] | Int32[np.ndarray, "*ids"]
+Shapes = tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]  # Of images and labels.
 PerChannel = Float32[Array, " channels"] | Float32[np.ndarray, " channels"]
 
 
@@ -37,6 +38,10 @@ class ArraySplit:
     def image_shape(self) -> tuple[int, ...]:
         """Return height, width and channels."""
         return self.images.shape[1:]
+
+    def shapes(self, count: int) -> Shapes:
+        """Return the shapes and types of what `fetch` gives for a number of ids."""
+        return _shape_of(self.images, count), _shape_of(self.labels, count)
 
     def fetch(self, ids: ShapedIds) -> tuple[Array, Array]:
         """Return images and labels of `ids`, gathered on the device that holds them."""
@@ -65,6 +70,11 @@ class RecordSplit:
     def size(self) -> int:
         """Return the number of examples."""
         return len(self.records)
+
+    def shapes(self, count: int) -> Shapes:
+        """Return the shapes and types of what `fetch` gives for a number of ids."""
+        images = jax.ShapeDtypeStruct((count, *self.image_shape), np.uint8)
+        return images, jax.ShapeDtypeStruct((count,), np.int32)
 
     def fetch(self, ids: ShapedIds) -> tuple[np.ndarray, np.ndarray]:
         """Return the images and labels of `ids`, decoded now.
@@ -97,6 +107,10 @@ class RecordSplit:
         ids = np.arange(count) * self.size // count
         for start in range(0, count, CHUNK):
             yield self.fetch(ids[start : start + CHUNK].astype(np.int32))[0]
+
+
+def _shape_of(array: Array | np.ndarray, count: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((count, *array.shape[1:]), array.dtype)
 
 
 Split = ArraySplit | RecordSplit
@@ -133,9 +147,39 @@ def statistics(split: Split) -> tuple[np.ndarray, np.ndarray]:
     image into thousands of standard deviations: 1/255 of uint8 images, else 1/255 of
     the channel's range, or of its mean where it never varies, or of 1.
     """
+    whole = split.shapes(1)[0].dtype == np.uint8
+    sums_of = _sums_of_bytes if whole else _sums_of_numbers
+    (count, total, squares), grey = sums_of(split.image_chunks())
+    mean = total / count
+    std = np.sqrt(np.maximum(squares / count - mean**2, 0))
+    unit = GREY_VALUES if whole else 1
+    std = np.maximum(std, grey)
+    return (mean / unit).astype(np.float32), (std / unit).astype(np.float32)
+
+
+def _sums_of_bytes(chunks: Iterator[np.ndarray]) -> tuple[tuple, float]:
+    """The number of values of each channel, their sum and that of their squares, and 1.
+
+    From a histogram, which takes an eighth of the time of sums in float64, and gives
+    the same: all are whole numbers below 2**53.
+    """
+    counts = np.sum([_histogram(images) for images in chunks], axis=0)
+    values = np.arange(GREY_VALUES + 1.0)
+    return (counts.sum(1), counts @ values, counts @ values**2), 1.0
+
+
+def _histogram(images: UInt8[np.ndarray, "n h w c"]) -> Int[np.ndarray, "c 256"]:
+    channels = images.reshape(-1, images.shape[-1]).T
+    return np.stack([np.bincount(c, minlength=GREY_VALUES + 1) for c in channels])
+
+
+def _sums_of_numbers(
+    chunks: Iterator[np.ndarray],
+) -> tuple[tuple, Float64[np.ndarray, " channels"]]:
+    """The same three of the finite values, and 1/255 of each channel's range."""
     sums = np.zeros((3, 1))
     low, high = np.full(1, np.inf), np.full(1, -np.inf)
-    for images in split.image_chunks():
+    for images in chunks:
         pixels = images.reshape(-1, images.shape[-1]).astype(np.float64)
         known = np.isfinite(pixels)
         low = np.minimum(low, pixels.min(0, where=known, initial=np.inf))
@@ -143,14 +187,7 @@ def statistics(split: Split) -> tuple[np.ndarray, np.ndarray]:
         pixels[~known] = 0
         squares = np.einsum("nc,nc->c", pixels, pixels)
         sums = sums + np.stack((known.sum(0), np.einsum("nc->c", pixels), squares))
-        whole = images.dtype == np.uint8
-    count, total, squares = sums
-    mean = total / count
-    std = np.sqrt(np.maximum(squares / count - mean**2, 0))
-    unit = GREY_VALUES if whole else 1
-    grey = 1.0 if whole else _range(low, high) / GREY_VALUES
-    std = np.maximum(std, grey)
-    return (mean / unit).astype(np.float32), (std / unit).astype(np.float32)
+    return tuple(sums), _range(low, high) / GREY_VALUES
 
 
 def _range(

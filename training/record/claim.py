@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from training.config import Config
@@ -54,6 +55,33 @@ def changed_files(path: Path, config: Config) -> list[str]:
     return [f"{name} has changed" for name in found if found[name] != recorded[name]]
 
 
+def recorded_config(path: Path) -> Config:
+    """Return the configuration in a flagfile, with the algorithm that the run takes.
+
+    Raises:
+        ValueError: a line that is no flag of this version.
+    """
+    config = parse_flag_lines(path.read_text())
+    # Earlier versions had one algorithm for convolutions, and no flag that names it.
+    before = config.convolution == "auto"
+    return replace(config, convolution="windows") if before else config
+
+
+def with_recorded_algorithm(config: Config) -> Config:
+    """Return a configuration with the algorithm that its run has recorded, if any.
+
+    Where the configuration names one itself, or the record is damaged, it is returned
+    as it is.
+    """
+    path = Path(config.workdir, "run.flags")
+    if config.convolution != "auto" or not path.is_file():
+        return config
+    try:
+        return replace(config, convolution=recorded_config(path).convolution)
+    except (ValueError, OSError):  # `claim` says what is wrong.
+        return config
+
+
 def check_flags(path: Path, config: Config) -> None:
     """Check that a flagfile holds the flags of a run.
 
@@ -61,13 +89,17 @@ def check_flags(path: Path, config: Config) -> None:
         ValueError: they differ, or the file cannot be read.
     """
     try:
-        recorded = parse_flag_lines(path.read_text())
+        recorded = recorded_config(path)
     except ValueError as error:
         raise Damaged(
             f"cannot read {path}: {error} Expected the flags of a run of this version; "
             "give another --workdir."
         ) from None
     changed = differences(recorded, config)
+    if recorded.convolution != config.convolution:
+        changed.append(
+            f"--convolution is {config.convolution!r}, was {recorded.convolution!r}"
+        )
     if changed:
         raise ValueError(
             f"--workdir={path.parent} holds a different run: {'; '.join(changed)}. "

@@ -28,6 +28,7 @@ def describe(experiment: Experiment) -> str:
             f"{timeline.total:,} steps, {timeline.steps_per_epoch:,} an epoch, "
             f"{experiment.train_ids.shape[-1]:,} training examples",
             *_members(experiment),
+            *_algorithm(experiment),
             *plan_table(experiment),
         ]
     )
@@ -70,6 +71,16 @@ def _members(experiment: Experiment) -> list[str]:
     return [f"{len(experiment.members)} members: {' '.join(given)}"]
 
 
+def _algorithm(experiment: Experiment) -> list[str]:
+    """Return a line that says so if the convolutions are computed directly."""
+    if experiment.config.convolution != "direct" or not experiment.network.products:
+        return []
+    return [
+        "convolutions: direct, which suits a run too short to make up for the "
+        "compilation of the faster steps (--convolution=windows)"
+    ]
+
+
 def epoch_line(timeline: Timeline, step: int, latest: Latest, left: float) -> str:
     """Return the line after an epoch: the last scores of each split, the time left."""
     epochs = math.ceil(timeline.total / timeline.steps_per_epoch)
@@ -90,10 +101,15 @@ def result_line(summary: dict[str, Any], workdir: Path) -> str:
         return f"{_members_line(summary)} {where}; curves in {workdir / 'curves.png'}"
     skipped = f", {summary['skipped']:,} of them skipped" if summary["skipped"] else ""
     return (
-        f"train accuracy {summary['train_accuracy']:.2%}, "
-        f"test accuracy {summary['test_accuracy']:.2%} "
-        f"{where}{skipped}; curves in {workdir / 'curves.png'}"
+        f"{_accuracies(summary)} {where}{skipped}; curves in {workdir / 'curves.png'}"
     )
+
+
+def _accuracies(summary: dict[str, Any]) -> str:
+    """Return the accuracies that are known; a run may not evaluate its train split."""
+    found = {split: summary[f"{split}_accuracy"] for split in ("train", "test")}
+    known = {split: value for split, value in found.items() if value is not None}
+    return ", ".join(f"{split} accuracy {value:.2%}" for split, value in known.items())
 
 
 def _members_line(summary: dict[str, Any]) -> str:
@@ -102,7 +118,6 @@ def _members_line(summary: dict[str, Any]) -> str:
         return f"none of {count} members stayed finite"
     return (
         f"means of {count - frozen} members: "
-        f"train accuracy {summary['train_accuracy']:.2%}, "
-        f"test accuracy {summary['test_accuracy']:.2%}"
+        f"{_accuracies(summary)}"
         f"{f', {frozen} more did not stay finite,' if frozen else ''}"
     )

@@ -14,8 +14,8 @@ from rich.progress import Progress, TaskID
 from training.experiment import Experiment
 from training.lines import Line
 from training.record.console import Latest, epoch_line
-from training.record.curves import CURVES, plot_run
 from training.record.metrics_log import append_line, metrics_text
+from training.record.plot import CURVES, plot_run
 from training.record.progress import numbers_text, progress_bar
 from training.record.trackers import Tracker
 from training.runtime.checkpoints import Position

@@ -15,13 +15,13 @@ from training.experiment import Experiment, mask_key, of_run
 from training.lines import frozen_members
 from training.members import Member
 from training.own_files import file_digests
-from training.record.curves import plot_run
 from training.record.digests import digest, masks_digest
 from training.record.files import write_atomically
 from training.record.metrics_log import finite
+from training.record.plot import plot_run
 from training.record.versions import circumstances
 from training.runtime.processes import by_leader
-from training.scoring import scores_on
+from training.scoring import Scores, scores_on
 from training.state import State, Totals
 
 Summary = dict[str, Any]
@@ -35,6 +35,7 @@ def results_of(
     results = {
         "dropout": config.dropout,
         "bits": config.bits,
+        "convolution": config.convolution,
         **circumstances(experiment.mesh),
         **files_of(config),
     }
@@ -63,13 +64,11 @@ def _run_results(
     """The results of each member, or of the only run."""
     loaded = experiment.data
     test_ids = np.arange(loaded.test.size, dtype=np.int32)
-    train, test = (
-        scores_on(experiment, evaluate, state, split, ids)
-        for split, ids in (
-            (loaded.train, experiment.train_ids),
-            (loaded.test, test_ids),
-        )
-    )
+    test = scores_on(experiment, evaluate, state, loaded.test, test_ids)
+    train = [Scores(math.nan, math.nan)] * len(test)
+    if experiment.config.evaluate_train:
+        ids = experiment.train_ids
+        train = scores_on(experiment, evaluate, state, loaded.train, ids)
     state = jax.device_get(state)
     states = [of_run(experiment, state, i) for i in range(len(experiment.runs))]
     found = [
@@ -97,7 +96,7 @@ def _together(members: list[Summary], frozen: set[int]) -> Summary:
     numbered = [{"member": i, **member} for i, member in enumerate(members)]
     going_on = [member for member in numbered if member["member"] not in frozen]
     means = {
-        name: float(np.mean([member[name] for member in going_on] or math.nan))
+        name: _mean([member[name] for member in going_on])
         for name in ("train_accuracy", "train_loss", "test_accuracy", "test_loss")
     }
     return {
@@ -106,6 +105,12 @@ def _together(members: list[Summary], frozen: set[int]) -> Summary:
         "frozen": sorted(frozen),
         "members": numbered,
     }
+
+
+def _mean(values: list[float | None]) -> float:
+    """The mean, which is NaN of no values, or where one is missing."""
+    known = [math.nan if value is None else value for value in values]
+    return float(np.mean(known or math.nan))
 
 
 def _masks(experiment: Experiment) -> str:

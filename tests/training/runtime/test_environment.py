@@ -34,13 +34,14 @@ def test_keys_do_not_depend_on_the_default_generator(small):
     usual = prepare(config)
     with jax.default_prng_impl("rbg"):
         experiment = prepare(config)
+        ours = experiment.network.initial(experiment.keys["params"])
     for name, key in experiment.keys.items():
         assert str(jax.random.key_impl(key)) == "threefry2x32"
         np.testing.assert_array_equal(
             *map(jax.random.key_data, (key, usual.keys[name]))
         )
-    ours = jax.tree.leaves(experiment.network.params)
-    for leaf, other in zip(ours, jax.tree.leaves(usual.network.params)):
+    theirs = usual.network.initial(usual.keys["params"])
+    for leaf, other in zip(*map(jax.tree.leaves, (ours, theirs)), strict=True):
         np.testing.assert_array_equal(leaf, other)
     np.testing.assert_array_equal(experiment.train_ids, usual.train_ids)
     assert str(jax.random.key_impl(mask_key(experiment))) == "threefry2x32"
@@ -110,7 +111,7 @@ def test_a_backend_that_is_not_here_ends_no_import(backend):
 
 
 def test_a_backend_that_is_here_is_kept():
-    code = "import training, matplotlib; print(matplotlib.get_backend())"
+    code = "import training.record.drawing, matplotlib; print(matplotlib.get_backend())"
     assert start(code, MPLBACKEND="svg").stdout == "svg\n"
 
 
