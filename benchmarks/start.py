@@ -47,7 +47,9 @@ def without_steps() -> dict[str, Command]:
     return {
         "--help": _always(["train.py", "--help"]),
         **{
-            name: _always(["train.py", "--dry_run", f"--model={name}"])
+            name: _always(
+                ["train.py", "--dry_run", "--dropout=none", f"--model={name}"]
+            )
             for name in models
         },
     }

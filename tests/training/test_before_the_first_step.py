@@ -35,11 +35,11 @@ def plan_of(name, image=(32, 32, 3)):
 
 @pytest.fixture
 def compilations(monkeypatch):
-    """A list that grows at each program that is compiled."""
+    """A list that grows at each program that is compiled, or read from the cache."""
     found = []
-    compile = jax._src.compiler.backend_compile_and_load
+    compile = jax._src.compiler.compile_or_get_cached
     monkeypatch.setattr(
-        "jax._src.compiler.backend_compile_and_load",
+        "jax._src.compiler.compile_or_get_cached",
         lambda *given, **named: found.append(given) or compile(*given, **named),
     )
     return found
