@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.lax import optimization_barrier as materialize
 from jaxtyping import Array, DTypeLike, Float
 
 from dropout.bits import Seeds
@@ -91,7 +92,10 @@ class DeferredConvolution(Deferred):
         """Multiply by noise."""
         if self.drawn:
             return times(noise, seeds, rate, self.array(), *given)
-        return replace(self, noise=noise, drawn=Drawn(seeds, rate, given))
+        # In a loop over members or micro-batches, the seeds of each turn would be cut
+        # out of those of all turns anew for each element, and nothing be vectorised.
+        drawn = Drawn(*materialize((seeds, rate, given)))
+        return replace(self, noise=noise, drawn=drawn)
 
     def array(self) -> Images:
         """Compute the whole convolution, and what was done to it."""

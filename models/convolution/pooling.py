@@ -69,6 +69,8 @@ def _kept_winner(
 
 
 def _pass_to_kept(which: Int8[Array, "n h w c"], cotangent: Images) -> tuple:
+    # Otherwise each loop over the kernel's taps would scale the cotangent anew.
+    cotangent = materialize(cotangent)
     *to_values, to_floor = [jnp.where(which == k, cotangent, 0) for k in range(5)]
     return to_values, None, to_floor.sum((0, 1, 2), keepdims=True)
 
