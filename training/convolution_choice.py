@@ -26,7 +26,9 @@ def with_algorithm(
     if config.convolution != "auto":
         return config
     examples = timeline.total * config.batch_size
-    short = examples * sum(network.products) < WORTH_COMPILING * len(network.products)
+    short = examples * sum(network.multiplications) < WORTH_COMPILING * len(
+        network.multiplications
+    )
     # With a kernel for each example, XLA's convolutions take many times as long.
     shared = not any(kind_of(row.site) == "kernel" for row in rows)
     direct = short and shared and jax.default_backend() == "cpu"

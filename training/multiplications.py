@@ -10,7 +10,7 @@ from dropout import Drop, kind_of
 Time = Int[Array, ""] | int | None
 
 
-def counting(drop: Drop, products: list[int]) -> Drop:
+def counting(drop: Drop, multiplications: list[int]) -> Drop:
     """Return a `drop` that appends the multiplications of each convolution to a list.
 
     A batch of one has those of an example.
@@ -21,7 +21,7 @@ def counting(drop: Drop, products: list[int]) -> Drop:
     ) -> Array:
         y = drop(site, x, *others, time=time, reader=reader)
         if kind_of(site) == "kernel" and others[0].ndim == 4:
-            products.append(math.prod(y.shape) * math.prod(others[0].shape[:3]))
+            multiplications.append(math.prod(y.shape) * math.prod(others[0].shape[:3]))
         return y
 
     return drop_and_count

@@ -41,7 +41,7 @@ class Network(NamedTuple):
         params: the arrays, or of a network that is only `planned` their shapes.
         stats: likewise.
         outputs: the shape of the logits of an example.
-        products: the multiplications of each convolution for an example.
+        multiplications: those of each convolution for an example.
         forward_by: gives `forward` with all convolutions computed by an algorithm.
         initial: gives new arrays, `params` and `stats`, from the key of a run.
         rows: the resolved plan, with the network's own Dropout layers.
@@ -54,7 +54,7 @@ class Network(NamedTuple):
     params: Tree
     stats: Tree
     outputs: tuple[int, ...]
-    products: tuple[int, ...]
+    multiplications: tuple[int, ...]
     forward_by: Callable[[Algorithm], Forward]
     initial: Initial
     rows: tuple[Row, ...]
@@ -162,13 +162,13 @@ def _network(
         return _forward(parts, attached, algorithm, compute_dtype)
 
     params, stats = named(parts.params), named(parts.stats)
-    outputs, products = [], []
+    outputs, multiplications = [], []
 
     def pass_once(drop: Drop) -> None:
         zeros, still, images = jax.tree.map(
             lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (params, stats, shape)
         )
-        counted = counting(drop, products)
+        counted = counting(drop, multiplications)
         outputs.append(forward_by("direct")(zeros, still, images, counted)[0].shape[1:])
 
     sites = record_sites(pass_once)
@@ -177,8 +177,8 @@ def _network(
     else:
         sites, rows = attached.sites, attached.rows
     return Network(
-        forward_by("windows"), sites, params, stats, outputs[0], tuple(products),
-        forward_by, initial, rows, takes,
+        forward_by("windows"), sites, params, stats, outputs[0],
+        tuple(multiplications), forward_by, initial, rows, takes,
     )  # fmt: skip
 
 

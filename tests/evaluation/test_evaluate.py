@@ -5,16 +5,14 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
-from functools import partial
 
 import jax
 import numpy as np
 import pytest
 from paths import ROOT
 from small_run import train
-from variant_cases import QUICK
 
-from evaluation import inference, measures
+from evaluation import measures
 from evaluation.curves import curves
 from evaluation.evaluate import identity
 from evaluation.predictions import (
@@ -30,18 +28,6 @@ from evaluation.scores import errors_by_samples, score, score_divergence
 from evaluation.tables import table
 from studies.evaluated_runs import by_configuration, over_runs, over_seeds
 from studies.report import write_report
-
-
-@pytest.fixture(scope="module")
-def run(finished):
-    (only,) = load_runs(str(finished[0]))
-    return only
-
-
-@pytest.fixture(autouse=True)
-def compiled_quickly(monkeypatch):
-    quick = partial(jax.jit, compiler_options=QUICK)
-    monkeypatch.setattr(inference, "compiled", quick)
 
 
 def test_weight_scaling_gives_the_scores_of_training(run, finished):

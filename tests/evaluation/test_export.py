@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import flatbuffers
@@ -14,15 +13,12 @@ import numpy as np
 import pytest
 from jax import export
 from paths import ROOT
-from variant_cases import QUICK
 
 from dropout import identity, parse
-from evaluation import inference
 from evaluation.export import export_run
 from evaluation.other_plans import with_plan
 from evaluation.predictions import (
     held_out,
-    load_runs,
     predict_part,
     prepare_inference,
 )
@@ -65,17 +61,6 @@ ours = ("dropout", "models", "training", "evaluation")
 assert not any(map(importlib.util.find_spec, ours))
 assert not {"flax", "optax", "orbax"} & set(sys.modules)
 """
-
-
-@pytest.fixture(scope="module")
-def run(finished):
-    (only,) = load_runs(str(finished[0]))
-    return only
-
-
-@pytest.fixture(autouse=True)
-def compiled_quickly(monkeypatch):
-    monkeypatch.setattr(inference, "compiled", partial(jax.jit, compiler_options=QUICK))
 
 
 @pytest.fixture(scope="module")

@@ -37,11 +37,6 @@ def run(small):
 quick = partial(jax.jit, compiler_options=QUICK)
 
 
-@pytest.fixture(autouse=True)
-def compiled_quickly(monkeypatch):
-    monkeypatch.setattr(inference, "compiled", quick)
-
-
 IDS = np.arange(100, 130, dtype=np.int32)
 
 

@@ -4,11 +4,9 @@ import json
 import shutil
 from functools import partial
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from variant_cases import QUICK
 
 from dropout import parse, resolve
 from evaluation import inference, measures, other_plans
@@ -37,11 +35,6 @@ def run(finished):
     (only,) = load_runs(str(finished[0]))
     ids = np.arange(24, dtype=np.int32)
     return only._replace(experiment=only.experiment._replace(validation_ids=ids))
-
-
-@pytest.fixture(autouse=True)
-def compiled_quickly(monkeypatch):
-    monkeypatch.setattr(inference, "compiled", partial(jax.jit, compiler_options=QUICK))
 
 
 def predicted(run, rule):

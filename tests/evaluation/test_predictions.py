@@ -2,14 +2,11 @@
 
 from functools import partial
 
-import jax
 import numpy as np
 import polars as pl
 import pytest
 from PIL import Image
-from variant_cases import QUICK
 
-from evaluation import inference
 from evaluation.image_files import image_names, read_images
 from evaluation.prediction_table import (
     PredictionRequest,
@@ -19,19 +16,8 @@ from evaluation.prediction_table import (
     rows_of,
     write_predictions,
 )
-from evaluation.predictions import held_out, load_runs
+from evaluation.predictions import held_out
 from evaluation.predictor import load, load_member
-
-
-@pytest.fixture(scope="module")
-def run(finished):
-    (only,) = load_runs(str(finished[0]))
-    return only
-
-
-@pytest.fixture(autouse=True)
-def compiled_quickly(monkeypatch):
-    monkeypatch.setattr(inference, "compiled", partial(jax.jit, compiler_options=QUICK))
 
 
 @pytest.fixture(scope="module")

@@ -61,8 +61,8 @@ def test_a_network_is_planned_without_a_compilation(name, compilations):
 def test_the_multiplications_of_a_convolution_are_its_outputs_times_what_each_reads():
     """On 28x28x1 cnn has: 26 x 26 x 32 outputs read 9, and 11 x 11 x 64 read 9 x 32."""
     expected = (26 * 26 * 32 * 9, 11 * 11 * 64 * 9 * 32)
-    assert plan_of("cnn", (28, 28, 1)).products == expected
-    assert plan_of("mlp").products == ()
+    assert plan_of("cnn", (28, 28, 1)).multiplications == expected
+    assert plan_of("mlp").multiplications == ()
 
 
 def test_an_experiment_starts_twice_from_the_same_arrays(small):

@@ -73,7 +73,10 @@ def _members(experiment: Experiment) -> list[str]:
 
 def _algorithm(experiment: Experiment) -> list[str]:
     """Return a line that says so if the convolutions are computed directly."""
-    if experiment.config.convolution != "direct" or not experiment.network.products:
+    if (
+        experiment.config.convolution != "direct"
+        or not experiment.network.multiplications
+    ):
         return []
     return [
         "convolutions: direct, which suits a run too short to make up for the "
