@@ -10,8 +10,9 @@ from dropout import kind_of, parse, resolve
 from evaluation.predictions import Part, Run, held_out, predict_part, prepare_inference
 from training.canonical import canonical
 from training.config import Config
-from training.experiment import prepare, start_state
+from training.experiment import prepare
 from training.record.console import aligned
+from training.start import start_state
 
 BERNOULLI_KINDS = ("activation", "input", "pre", "kernel")
 

@@ -10,8 +10,9 @@ from benchmarks.networks import Arrays
 from benchmarks.timing import Calls
 from training import loop
 from training.data.batches import batches_from, one_ahead
-from training.experiment import Experiment, start_state
+from training.experiment import Experiment
 from training.programs import compile_step, programs_of
+from training.start import start_state
 
 # Other libraries get at least this many examples, because Keras is given all batches of
 # a timing as one epoch.

@@ -10,6 +10,7 @@ domain is a ValueError while it is a Python number.
 from dropout.depths import Span
 from dropout.keys import JaxBits, named_key
 from dropout.kinds import identity, kind_of
+from dropout.moment import Moment
 from dropout.parameters import (
     LearnedRow,
     initial_parameters,
@@ -22,7 +23,7 @@ from dropout.plugins import register_schedule, register_variant
 from dropout.recording import Site, record_sites
 from dropout.rows import Row, Rows, resolve, rows_at, scale_rates, with_rates
 from dropout.schedules import SCHEDULES, Timeline, factor_at
-from dropout.sites import Drop, Moment, bind
+from dropout.sites import Drop, bind
 from dropout.variants import VARIANTS, Variant
 
 __version__ = "0.2.0"

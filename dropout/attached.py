@@ -29,11 +29,12 @@ import jax.numpy as jnp
 
 from dropout.carried import Carried, Counts, Sharing, Sizes
 from dropout.grammar import Call
+from dropout.moment import Generator, Moment
 from dropout.plan import CONSTANT, Plan, parse
 from dropout.recorded import Program, Recorded, Shapes, record
 from dropout.recording import Site
 from dropout.rows import Row, resolve
-from dropout.sites import NO_PARAMETERS, Generator, Mode, Moment, bind
+from dropout.sites import NO_PARAMETERS, Mode, bind
 from dropout.variants.entry import Parameters
 
 # `(carried, sizes of stacks, model, inputs) -> output`, of one framework.

@@ -13,9 +13,10 @@ from jaxtyping import Array, Key
 from dropout.deferred import as_array
 from dropout.keys import fold
 from dropout.kinds import ACTIVATIONS, identity, kind_of
+from dropout.moment import Generator, Moment
 from dropout.occurrences import mark
 from dropout.rows import Row, matches
-from dropout.sites import NO_PARAMETERS, Generator, Mode, Moment, bind
+from dropout.sites import NO_PARAMETERS, Mode, bind
 
 Sharing = tuple[int, ...]
 Sizes = tuple[int, ...]

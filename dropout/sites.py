@@ -3,50 +3,28 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Integer, Key
+from jaxtyping import Array, Integer
 
 from dropout.arrays import Rate
 from dropout.deferred import Deferred, as_array, reading
 from dropout.grammar import suggest
-from dropout.keys import AnyKey, JaxBits, check_key, example_keys, fold, named_key
+from dropout.keys import check_key, fold
 from dropout.kinds import TakesDeferred, identity, kind_of
 from dropout.meshes import with_automatic_axes
+from dropout.moment import Generator, Moment, generator_of, mask_numbers, site_keys
 from dropout.rows import Row, Rows, check_rates
 from dropout.variants import VARIANTS, Variant
 from dropout.variants.entry import Parameters
 
 Drop = Callable[..., Array]
 Mode = Literal["train", "eval", "scaling", "mc", "shared_mc", "gaussian"]
-Generator = Literal["hash", "jax"]
 
 AT_TEST = ("eval", "scaling")
 NO_PARAMETERS: Mapping[str, Parameters] = MappingProxyType({})
-
-
-class Moment(NamedTuple):
-    """The pass for which masks are drawn: its examples, epoch, step and draw.
-
-    It is a pytree, and may be an argument of a function under `jit` or `vmap`.
-
-    Attributes:
-        key: the key of the data split.
-        examples: the row of each example in its source split.
-        epoch: part of the keys of masks that belong to an example.
-        step: part of the keys of masks that belong to a batch.
-        draw: 0 in training, 1, 2, ... for further passes.
-        run: the key of masks that are fixed for a whole run, the same in every split.
-    """
-
-    key: Key[Array, ""]
-    examples: Integer[Array, " n"]
-    epoch: Integer[Array, ""] | int
-    step: Integer[Array, ""] | int
-    draw: Integer[Array, ""] | int = 0
-    run: Key[Array, ""] | None = None
 
 
 def bind(
@@ -195,35 +173,6 @@ def check_site(site: str, rows: tuple[Row, ...]) -> None:
         )
 
 
-def _site_keys(
-    moment: Moment, site: str, sharing: str, unit: str, rows: int
-) -> Key[Array, " n"]:
-    """One key per row: split -> epoch or step -> draw -> site -> example.
-
-    Masks of the unit `run` have run -> site, the same in every split and pass.
-    """
-    if unit == "run" and moment.run is not None:
-        return jnp.broadcast_to(named_key(moment.run, site), (rows,))
-    key = fold(moment.key, moment.epoch if unit == "example" else moment.step)
-    key = named_key(fold(key, moment.draw), site)
-    if sharing == "batch":
-        return jnp.broadcast_to(key, (rows,))
-    return example_keys(key, moment.examples)
-
-
-def _numbers(moment: Moment, mode: str) -> Integer[Array, " n"]:
-    """Which of a run's masks each row gets: in training by example, at test by draw.
-
-    An example meets another one in each epoch, so that every mask sees all examples.
-    """
-    draw = jnp.asarray(moment.draw, jnp.int32)
-    if mode != "train":
-        return jnp.broadcast_to(draw, moment.examples.shape)
-    return (
-        moment.examples.astype(jnp.int32) + jnp.asarray(moment.epoch, jnp.int32) + draw
-    )
-
-
 def _draws_copies(variant: Variant, site: str) -> bool:
     return kind_of(site) == "kernel" and variant.kernel_form == "copies"
 
@@ -263,18 +212,18 @@ def _draw(
     """The draw of a row: of copies of the kernel, of moments, or of x itself."""
     variant, options = VARIANTS[row.variant.name], dict(row.variant.options)
     if mode == "gaussian" and kind_of(site) == "kernel" and variant.moment_matched:
-        keys = _site_keys(moment, site, "example", row.unit, x.shape[0])
+        keys = site_keys(moment, site, "example", row.unit, x.shape[0])
         others = _with_arrays(site, others)
-        return variant.moment_matched(_source(keys, bits), x, rate, *others)
+        return variant.moment_matched(generator_of(keys, bits), x, rate, *others)
     copies = _draws_copies(variant, site)
     count = 1 if copies and row.unit != "example" else x.shape[0]
     sharing = "batch" if mode == "shared_mc" else row.unit
-    keys = _site_keys(moment, site, sharing, row.unit, count)
+    keys = site_keys(moment, site, sharing, row.unit, count)
     if time is not None and variant.per == "step":
         keys = fold(keys, time)
-    source = _source(keys, bits)
+    source = generator_of(keys, bits)
     if variant.needs_number:
-        others = (_numbers(moment, mode), *others)
+        others = (mask_numbers(moment, mode), *others)
     if not copies:
         return variant(source, x, rate, *_with_arrays(site, others), **options)
     kernel, operation = others
@@ -291,10 +240,6 @@ def _with_arrays(site: str, others: tuple) -> tuple:
         return others
     kernel, operation = others
     return kernel, reading(operation)
-
-
-def _source(keys: Key[Array, " n"], bits: Generator) -> AnyKey:
-    return JaxBits(keys) if bits == "jax" else keys
 
 
 def _rowwise(

@@ -15,13 +15,14 @@ from jaxtyping import Array, Float, Key
 from training.canonical import canonical
 from training.config import Config
 from training.data.batches import batches_from, make_batch
-from training.experiment import Experiment, mask_key, prepare, start_state
+from training.experiment import Experiment, mask_key, prepare
 from training.network import Tree
 from training.objective import Objective
 from training.population import MemberStep, traced_members
 from training.programs import compile_step
 from training.runtime.compilation import compiled
 from training.scoring import make_evaluate_batch, scores_on
+from training.start import start_state
 from training.state import Batch, State, Totals
 from training.step import accumulate
 

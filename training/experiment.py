@@ -1,14 +1,13 @@
 """An experiment: everything that a run is made of, built from its configuration."""
 
 from dataclasses import replace
-from functools import partial
 from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 from jaxtyping import Array, Int32, Key
 
 from dropout import (
@@ -20,7 +19,7 @@ from dropout import (
     scale_rates,
 )
 from dropout.grammar import parse_call
-from dropout.sites import Generator
+from dropout.moment import Generator
 from models.convolution import Algorithm
 from training.config import Config
 from training.consistency import draws_of
@@ -29,18 +28,16 @@ from training.data import sources
 from training.data.augmentation import parse_augmentations
 from training.data.order import subsets
 from training.data.splits import DataSet, standardise
-from training.dropout_parameters import with_learned, with_starts
+from training.dropout_parameters import with_learned
 from training.freezing import check_patterns, only_trained
 from training.members import member_config, members_of, own_seed
-from training.network import Network, Tree, planned
+from training.network import Network, planned
 from training.objective import Objective
 from training.optimizer import Scalar, faster_dropout, learning_rate, make_optimizer
 from training.record.claim import with_recorded_algorithm
-from training.runtime.devices import make_mesh, over_members, put, replicated
+from training.runtime.devices import make_mesh
 from training.runtime.environment import check_settings
 from training.shape_checks import check_calls, check_loss, check_outputs
-from training.state import State, initial_state
-from training.telemetry import empty_sums
 from training.weights import Arrays, read_weights, with_weights
 
 # By the name of a key of a run, the flag whose seed it comes from.
@@ -156,32 +153,6 @@ def _key(seed: int, name: str) -> Key[Array, ""]:
     return named_key(jax.random.key(seed, impl="threefry2x32"), name)
 
 
-def start_state(experiment: Experiment) -> State:
-    """Return the state before the first step, on the devices of the mesh."""
-    begin = jax.jit(partial(_state, experiment))
-    states = []
-    for run in experiment.runs:
-        params, stats = experiment.network.initial(run.keys["params"])
-        states.append(begin(with_learned(params, run.objective.learned), stats))
-    state = states[0]
-    if experiment.members:
-        state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
-    return put(state, state_sharding(experiment))
-
-
-def state_shapes(experiment: Experiment) -> State:
-    """Return the shapes and types of the state; nothing is computed."""
-    network, learned = experiment.network, experiment.objective.learned
-
-    def begin(params: Tree, stats: Tree) -> State:
-        state = _state(experiment, with_learned(params, learned), stats)
-        if not experiment.members:
-            return state
-        return jax.tree.map(lambda x: jnp.stack([x] * len(experiment.members)), state)
-
-    return jax.eval_shape(begin, network.params, network.stats)
-
-
 def mask_key(experiment: Experiment) -> Key[Array, "*members"]:
     """Return the key of the training masks."""
     return named_key(experiment.keys["dropout"], "train")
@@ -199,12 +170,6 @@ def of_run(experiment: Experiment, tree: Any, number: int) -> Any:
     return jax.tree.map(lambda leaf: leaf[number], tree)
 
 
-def state_sharding(experiment: Experiment) -> NamedSharding:
-    """Return where the state lies: on every device, or each member on one."""
-    spread = over_members if experiment.members else replicated
-    return spread(experiment.mesh)
-
-
 def optimizer_for(
     config: Config, timeline: Timeline, peak: Scalar, weight_decay: Scalar
 ) -> optax.GradientTransformation:
@@ -217,12 +182,6 @@ def optimizer_for(
     if config.dropout_learning_rate:
         optimizer = faster_dropout(optimizer, config.dropout_learning_rate / peak)
     return only_trained(optimizer, config.train_only)
-
-
-def _state(experiment: Experiment, params: Tree, stats: Tree) -> State:
-    params = with_starts(params, experiment.rows)
-    state = initial_state(params, stats, experiment.optimizer)
-    return state._replace(telemetry=empty_sums(experiment.objective.watched))
 
 
 def _network(config: Config, loaded: DataSet, weights: Arrays | None) -> Network:

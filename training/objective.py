@@ -11,8 +11,9 @@ from jaxtyping import Array, Float, Int, Key
 
 from dropout import Drop, Moment, Row, Timeline, bind, rows_at
 from dropout.grammar import Call
+from dropout.moment import Generator
 from dropout.parameters import LearnedRow
-from dropout.sites import Generator, Mode
+from dropout.sites import Mode
 from training.consistency import disagreement
 from training.data.augmentation import augment
 from training.dropout_parameters import learned_of, total_penalty

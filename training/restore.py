@@ -6,7 +6,7 @@ from pathlib import Path
 
 from training.canonical import canonical
 from training.config import Config
-from training.experiment import Experiment, prepare, state_shapes, state_sharding
+from training.experiment import Experiment, prepare
 from training.members import members_of
 from training.record.claim import (
     DATA,
@@ -19,6 +19,7 @@ from training.record.digests import data_digest
 from training.record.files import Damaged, read_summary
 from training.runtime.checkpoints import newest_whole, open_checkpoints
 from training.runtime.devices import resolve_mesh
+from training.start import state_shapes, state_sharding
 from training.state import State, steps_done
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from training.canonical import canonical
 from training.config import Config
-from training.experiment import Experiment, prepare, start_state, state_sharding
+from training.experiment import Experiment, prepare
 from training.flag_text import flag_lines, recorded_values
 from training.lines import frozen_members
 from training.loop import run_steps
@@ -34,6 +34,7 @@ from training.runtime.devices import resolve_mesh
 from training.runtime.environment import claim_environment
 from training.runtime.processes import check_same
 from training.runtime.signals import stop_requests
+from training.start import start_state, state_sharding
 from training.state import steps_done
 
 

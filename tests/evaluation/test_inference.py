@@ -20,8 +20,9 @@ from evaluation.inference import (
 )
 from models.convolution import plain_operations
 from training.canonical import canonical
-from training.experiment import prepare, start_state
+from training.experiment import prepare
 from training.runtime.devices import make_mesh
+from training.start import start_state
 
 PLAN = "conv1/kernel:dropconnect:0.2 pool1/window:max_pool:0.4 fc:bernoulli:0.5"
 KEY = jax.random.key(8)

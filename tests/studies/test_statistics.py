@@ -22,10 +22,11 @@ from studies.statistics import (
 )
 from training.canonical import canonical
 from training.data.batches import batches_from
-from training.experiment import prepare, start_state
+from training.experiment import prepare
 from training.population import make_member_evaluate, map_members, traced_members
 from training.programs import compile_step
 from training.scoring import scores_on
+from training.start import start_state
 
 
 def z_score(count, total, share):

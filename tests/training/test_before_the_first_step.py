@@ -19,11 +19,12 @@ from training.config import Config
 from training.convolution_choice import WORTH_COMPILING, with_algorithm
 from training.data.kept_statistics import kept_statistics
 from training.data.splits import ArraySplit, statistics
-from training.experiment import prepare, start_state
+from training.experiment import prepare
 from training.network import planned
 from training.record.claim import with_recorded_algorithm
 from training.record.console import describe, result_line
 from training.record.summary import results_of
+from training.start import start_state
 from training.state import Totals
 
 KEY = jax.random.key(0)  # Made here: that is a compilation.

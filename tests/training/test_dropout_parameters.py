@@ -26,10 +26,11 @@ from models import MODELS, create
 from training.canonical import canonical
 from training.data.batches import batches_from
 from training.dropout_parameters import learned_of, rates_of
-from training.experiment import prepare, start_state
+from training.experiment import prepare
 from training.network import functional
 from training.record.metrics_log import read_metrics
 from training.restore import restore
+from training.start import start_state
 from training.step import make_train_step
 
 MODEL = "mlp(widths=(6, 5))"

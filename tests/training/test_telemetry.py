@@ -13,7 +13,8 @@ from variant_cases import QUICK
 from dropout import Moment, bind, rows_at
 from training.canonical import canonical
 from training.data.batches import batches_from
-from training.experiment import prepare, start_state
+from training.experiment import prepare
+from training.start import start_state
 from training.step import accumulate, make_train_step
 from training.telemetry import WATCHED_ROWS, empty_sums, figures, with_zeros
 

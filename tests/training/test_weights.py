@@ -13,10 +13,11 @@ from small_run import train
 from dropout.grammar import parse_call
 from training.canonical import canonical
 from training.config import Config
-from training.experiment import prepare, start_state
+from training.experiment import prepare
 from training.freezing import check_patterns, trained, with_frozen
 from training.network import build
 from training.restore import restore
+from training.start import start_state
 from training.weights import flat, of_run, read_weights, with_weights
 
 CALL, IMAGE = parse_call("mlp(widths=(3, 4))"), (2, 3, 1)

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from dropout import VARIANTS, Moment, Row, Timeline, bind, kind_of, rows_at
-from dropout.sites import Generator
+from dropout.moment import Generator
 from models.layers import pool_2x2
 from training.data.splits import DataSet
 
