@@ -104,6 +104,7 @@ def test_sizes_are_whole_numbers_above_0(text):
         positive_numbers("batch_sizes", ["32", text])
 
 
+@pytest.mark.slow
 def test_a_site_that_the_network_lacks_is_refused():
     request = InferenceRequest("digits", "", "mlp", ("nosuch",), 1, 1, 1)
     with pytest.raises(ValueError, match="nosuch"):

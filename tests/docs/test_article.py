@@ -125,6 +125,7 @@ def test_masking_inputs_is_not_masking_weights(key, plan, apart, other):
     assert abs(between_examples - other) < 0.5
 
 
+@pytest.mark.slow
 def test_the_pytorch_network_needs_3136_inputs_and_not_1600():
     """Section 4.2: padding 1 keeps 28x28, so two pools leave 7x7 and not 5x5."""
     sizes = {}

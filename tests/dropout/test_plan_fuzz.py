@@ -6,6 +6,7 @@ Hypothesis draws the same examples in every run.
 import math
 from typing import Annotated, Any, Literal, get_args, get_origin
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -99,6 +100,7 @@ def test_a_call_is_refused_in_one_line_or_its_text_reads_back(text, schedule):
     check(parse, text, schedule)
 
 
+@pytest.mark.slow
 @FUZZ
 @given(
     st.lists(

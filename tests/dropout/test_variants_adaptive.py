@@ -30,6 +30,7 @@ def test_adl_drops_the_peaks_or_highlights():
     assert abs(is_dropped.mean() - rate) < 5 * deviation
 
 
+@pytest.mark.slow
 def test_adl_without_importance_leaves_the_others_and_falls_with_its_threshold():
     x = jax.random.normal(KEY, (64, 5, 7, 3))
     low, high = (

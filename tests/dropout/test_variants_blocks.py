@@ -130,6 +130,7 @@ def test_dropped_positions_are_unions_of_blocks(mode):
     assert 0 < zero.mean() < 1
 
 
+@pytest.mark.slow
 def test_block_size_1_is_bernoulli_and_a_block_as_large_as_the_map_spatial():
     x = jax.random.normal(KEY, (16, 6, 5, 4))
     for rate in (0.1, 0.37, 0.9):
@@ -173,6 +174,7 @@ def test_seed_rate_is_the_smallest_step_that_is_enough():
     np.testing.assert_array_equal(find(rates), expected)
 
 
+@pytest.mark.slow
 def test_disout_replaces_what_dropblock_drops_by_noise_of_the_same_spread():
     """Its deviation is alpha std(x) to 5 standard errors; alpha 0 is dropblock."""
     x = 3 + 2 * jax.random.normal(KEY, (256, 8, 8, 4))

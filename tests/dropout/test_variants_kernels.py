@@ -115,6 +115,7 @@ def test_moments_of_a_dense_layer(name):
     assert abs(np.prod(centred, 1).mean()) < 5 * np.sqrt(variance.prod() / ROWS)
 
 
+@pytest.mark.slow
 def test_the_mean_activation_of_moment_matched_draws():
     """DropConnect's inference. For a rectifier: m Phi(m / s) + s phi(m / s), within 5
     standard errors of 4096 samples; and near the mean over all masks, whose moments it
@@ -139,6 +140,7 @@ def test_the_mean_activation_of_moment_matched_draws():
     np.testing.assert_allclose(plain, v @ kernel, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_targeted_drops_only_the_smallest_of_each_unit():
     kernel = jax.random.normal(KEY, (2, 3, 4, 5))
     kernels = jnp.tile(kernel, (2048, 1, 1, 1, 1))

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from variant_cases import draw, pull
 
 from dropout import VARIANTS
@@ -50,6 +51,7 @@ def test_attention_has_a_mask_for_each_head_and_example():
     assert (shared == shared[:, :1]).all() and not (shared == shared[:1]).all()
 
 
+@pytest.mark.slow
 def test_dropkey_rows_sum_to_one():
     for dtype in (jnp.float32, jnp.bfloat16, jnp.float16):
         logits = jax.random.normal(KEY, (8, 2, 5, 7), jnp.float32).astype(dtype)

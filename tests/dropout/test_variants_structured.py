@@ -71,6 +71,7 @@ def test_patch_keeps_the_prefix_and_every_other_token_equally_often():
         draw("patch", KEY, jnp.ones((2, 22, 1)), 0.5, prefix=22)
 
 
+@pytest.mark.slow
 def test_weighted_channel_keeps_the_sum_of_scores_and_a_fixed_number():
     x = jax.random.uniform(KEY, (256, 5, 4, 8))
     for rate, kept in ((0.0, 8), (0.25, 6), (0.75, 2), (1.0, 1)):

@@ -184,6 +184,7 @@ def moved_with_norms(small, tmp_path_factory):
     return move(config, tmp_path_factory.mktemp("norms"))
 
 
+@pytest.mark.slow
 def test_a_run_whose_data_have_moved_is_evaluated(moved):
     workdir, data_dir, cache_dir = moved
     with pytest.raises(ValueError, match=r"stripes\.npz"):

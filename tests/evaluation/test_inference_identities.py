@@ -107,6 +107,7 @@ def normed(mode, ids, row_weights=None):
     return np.asarray(found), any(jax.tree.leaves(changed))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "mode", sampled(["train", "eval", "scaling", "mc", "shared_mc"], ["mc"])
 )

@@ -33,7 +33,7 @@ CASES = {
     "even kernel, padded": ((5, 6), 4, 2, 3, "SAME"),
     "1x1": ((4, 5), 1, 8, 3, "VALID"),
 }
-SOME = sampled(CASES, ("winograd, odd", "one channel", "5x5, padded"))
+SOME = sampled(CASES, ("one channel", "5x5, padded"))
 STRIDED = [*((case, 2) for case in CASES), ("winograd, padded", 3)]
 compiled = partial(jax.jit, compiler_options=fast.compiler_options())
 
@@ -100,7 +100,7 @@ def assert_close(results, expected):
         np.testing.assert_allclose(result, reference, rtol=0, atol=4e-6 * scale)
 
 
-@pytest.mark.parametrize("count", [3, 1024])
+@pytest.mark.parametrize("count", sampled([3, 1024], ["3"]))
 def test_a_product_and_its_gradients_are_those_of_matrices(count, key):
     """In float64; of few rows and of many."""
     shapes = (count, 2, 2, 5), (5, 3), (count, 2, 2, 3)
@@ -131,6 +131,7 @@ def test_a_stage_and_its_gradients_are_those_of_xla(case, key):
     assert_close(compiled(with_gradients(stage, padding))(*arrays), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", sampled(CASES, ("winograd, padded",)))
 def test_so_are_they_with_something_between_convolution_and_pooling(case, key):
     arrays, padding = operands(case, key)
@@ -239,6 +240,7 @@ def test_the_input_gradients_of_a_layer_are_scheduled_before_its_kernel_gradient
     assert max(of_inputs) < min(of_kernels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", [stage, SLOWLY_DROPPED])
 def test_members_of_a_population_are_each_what_they_are_alone(stage, key):
     (x, *first), padding = operands("winograd", key)

@@ -195,6 +195,7 @@ def test_logits_have_one_set_per_image_or_position(text):
     assert logits_shape(text, IMAGE, 10) == expected_shape(text, IMAGE, 10)
 
 
+@pytest.mark.slow
 def test_parameters_of_a_layer_depend_on_its_name_alone():
     two, three = (parameters(network(f"mlp(widths={w})")) for w in ((9, 8), (9, 8, 7)))
     for layer in ("fc1", "fc2"):

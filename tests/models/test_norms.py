@@ -61,7 +61,10 @@ def moved(running, ids):
     }
 
 
-@pytest.mark.parametrize(("kind", "groups"), [("batch", 0), ("group", 2), ("layer", 1)])
+@pytest.mark.parametrize(
+    ("kind", "groups"),
+    [pytest.param("batch", 0, marks=pytest.mark.slow), ("group", 2), ("layer", 1)],
+)
 def test_norms_equal_their_formulas(key, kind, groups):
     x = np.asarray(jax.random.normal(key, (4, 3, 5, CHANNELS)) * 2 + 1, np.float64)
     folded = x.reshape(4, 15, groups, -1) if groups else x.reshape(1, 60, CHANNELS, 1)
@@ -140,6 +143,7 @@ def take(tree, number):
     return jax.tree.map(lambda leaf: leaf[number], tree)
 
 
+@pytest.mark.slow
 def test_members_of_a_population_have_statistics_of_their_own():
     scales = jnp.arange(1.0, 4.0)
     params = jax.vmap(lambda scale: {**NETWORK.params, "table": scale * TABLE})(scales)

@@ -122,6 +122,7 @@ def test_every_norm_fits_every_network_that_takes_one(text, norm):
     assert jax.eval_shape(logits, jnp.ones((ROWS, *IMAGE))).shape == (ROWS, CLASSES)
 
 
+@pytest.mark.slow
 def test_a_layer_that_is_skipped_leaves_the_shallower_transformer(key):
     """Fan et al. 2020: attention and perceptron go together."""
     deep, shallow = (

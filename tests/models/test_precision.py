@@ -41,6 +41,7 @@ def test_only_activations_are_of_the_compute_dtype(text):
     assert seen and set.union(*seen.values()) == {jnp.dtype("bfloat16")}
 
 
+@pytest.mark.slow
 def test_masks_are_the_same_decisions():
     sites = site_names("mlp(widths=(6,))", IMAGE, CLASSES)
     rows = resolve(parse("input:bernoulli:0.3"), sites)

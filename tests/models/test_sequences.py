@@ -82,7 +82,8 @@ def gru_by_hand(params, images, zone=0.0):
 
 
 @pytest.mark.parametrize(
-    ("text", "by_hand"), [(LSTM, lstm_by_hand), (GRU, gru_by_hand)]
+    ("text", "by_hand"),
+    [pytest.param(LSTM, lstm_by_hand, marks=pytest.mark.slow), (GRU, gru_by_hand)],
 )
 def test_cells_equal_their_formulas_written_out(key, text, by_hand):
     model, x = network(text), images(key)
@@ -92,6 +93,7 @@ def test_cells_equal_their_formulas_written_out(key, text, by_hand):
     np.testing.assert_allclose(model(x), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_language_model_sees_the_past_alone(key):
     model = network("char_rnn(embedding=4, units=5, layers=2)")
     x = images(key)
@@ -99,6 +101,7 @@ def test_a_language_model_sees_the_past_alone(key):
     assert not changed[:, :4].any() and changed[:, 4:].all()
 
 
+@pytest.mark.slow
 def test_layers_of_a_language_model_are_stacked(key):
     """Its first layer is the one of `lstm`, at every length of the sequence."""
     model, x = network("char_rnn(embedding=6, units=5)"), images(key)
@@ -197,7 +200,11 @@ def test_a_sequence_has_one_mask_of_the_recurrent_kernel(key, unit):
             "block*/*/*/kernel:dropconnect(unit='example'):0.3",
             marks=pytest.mark.slow,
         ),
-        (VIT, "tokens:patch:0.5 block*/*/weights:drophead:0.5"),
+        pytest.param(
+            VIT,
+            "tokens:patch:0.5 block*/*/weights:drophead:0.5",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_masks_follow_the_example_through_the_network(key, text, plan):
@@ -254,6 +261,7 @@ def test_patches_are_cut_in_reading_order(key):
     np.testing.assert_array_equal(patches[:, 1, 2], x[:, 3:6, 6:9])
 
 
+@pytest.mark.slow
 def test_layer_norm_gives_mean_zero_and_variance_one_in_the_dtype_of_its_input(key):
     x = 5 + 3 * jax.random.normal(key, (4, 7, 64), jnp.bfloat16)
     y = normalise(last_axis_norm(64), x, None)

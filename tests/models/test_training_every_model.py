@@ -97,6 +97,7 @@ def test_dropout_at_every_site_has_a_gradient(text):
         assert jax.tree.map(jnp.shape, one) == many
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", sampled(TINY, ["mlp(widths=(6, 5))"]))
 def test_members_train_rematerialised_on_four_devices(text):
     """Each with masks and statistics of its own, and as it does alone on one."""

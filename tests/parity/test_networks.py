@@ -70,6 +70,7 @@ def test_logits_are_another_librarys(text):
     assert_close(in_evaluation(text), recorded("networks", text)["eval/logits"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", CASES)
 def test_gradients_and_statistics_are_another_librarys(text):
     """Keras is asked for logits alone. A bias before a norm has no gradient."""

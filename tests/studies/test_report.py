@@ -82,6 +82,7 @@ def written_run(directory, plan, seed, error):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_page_has_all_parts_and_needs_no_other_file(study, tmp_path):
     page = write_report([study], tmp_path).read_text()
     assert re.findall("<h[12]>(.*?)</h[12]>", page) == [
@@ -156,6 +157,7 @@ def test_the_schedule_is_drawn_and_not_the_logged_rate(study):
 HOSTILE = "<script>alert(1)</script> $\\frac$ `*` <img src=x onerror=alert(2)> _x ```"
 
 
+@pytest.mark.slow
 def test_names_and_questions_are_shown_and_never_run(study, tmp_path):
     directory = tmp_path / "study"
     shutil.copytree(study, directory)

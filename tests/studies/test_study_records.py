@@ -106,6 +106,7 @@ def test_damaged_records_are_written_again_without_training(study, undisturbed):
     assert len(pl.read_parquet(study.directory / "results.parquet")) == 4
 
 
+@pytest.mark.slow
 def test_a_damaged_population_is_trained_again(study, undisturbed, capfd):
     (population,) = study.directory.glob("population-*")
     files = [p for p in (population / "checkpoints").rglob("*") if p.is_file()]

@@ -102,6 +102,7 @@ def test_a_run_is_direct_while_its_steps_save_less_than_they_cost_to_compile(
         assert with_algorithm(config, network, rows, Timeline(steps, 10)) == config
 
 
+@pytest.mark.slow
 def test_the_algorithm_is_recorded_and_said_and_a_resumed_run_keeps_it(
     finished, small, tmp_path
 ):

@@ -106,6 +106,7 @@ def test_what_is_logged_last_is_what_the_saved_state_holds(learned):
         assert last[f"rate/{site}"] == pytest.approx(float(rate), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_parameters_start_at_the_rates_of_the_plan(small, tmp_path):
     config = replace(small, model=MODEL, dropout=PLAN, workdir=str(tmp_path))
     experiment = prepare(canonical(config))
@@ -159,6 +160,7 @@ def test_a_schedule_weighs_the_regulariser(key):
     np.testing.assert_allclose(values, [0, full / 2, full], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_weight_decay_and_bounds_leave_the_parameters_alone(small, tmp_path):
     """Two runs that differ only in weight decay, after one step at a learning rate of
     which decay is a part: parameters of dropout are the same."""

@@ -133,6 +133,7 @@ def test_comments_and_blank_lines_are_no_flags():
     assert parse_flag_lines(text) == replace(Config(), seed=3, workdir="a\x85b")
 
 
+@pytest.mark.slow
 def test_a_long_plan_is_read_in_time_that_grows_with_its_length():
     """Four times the length takes less than ten times as long, and at most 3 s."""
 

@@ -56,6 +56,7 @@ def test_never_is_the_whole_run_and_0_an_epoch(every, steps):
     assert period_of(every, Timeline(total=70, steps_per_epoch=7)) == steps
 
 
+@pytest.mark.slow
 def test_a_run_that_never_tests_does_so_after_its_last_step(small, tmp_path):
     never = parse_value("test_every", "never")
     train(replace(small, test_every=never), tmp_path)
@@ -84,6 +85,7 @@ def test_help_ends_well_and_shows_the_groups(script, groups):
     assert {f"{group}:" for group in groups} <= set(done.stdout.splitlines())
 
 
+@pytest.mark.slow
 def test_the_curves_follow_the_run(small, tmp_path, monkeypatch):
     plots = []
     monkeypatch.setattr(recorder, "SECONDS_BETWEEN_PLOTS", -1.0)

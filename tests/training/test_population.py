@@ -98,6 +98,7 @@ def wild(quick, tmp_path_factory):
     return workdir, train_population(quick, WILD, workdir)
 
 
+@pytest.mark.slow
 def test_a_member_that_is_not_finite_is_frozen(wild):
     workdir, summary = wild
     assert summary["frozen"] == [1]

@@ -75,6 +75,7 @@ def by_hand(draw, rate):
     return np.asarray(dropped == 0)
 
 
+@pytest.mark.slow
 def test_samples_are_the_draws_from_1_on():
     """Draw 0 is the one of training, whose masks a sample does not repeat."""
     sample = make_predict_samples(objective("fc:bernoulli:0.5"), "mc", 2)
@@ -99,6 +100,7 @@ def test_flip_is_a_fair_coin():
     assert abs(z) < 4
 
 
+@pytest.mark.slow
 def test_a_partner_is_flipped_under_a_key_of_its_own():
     """Both or neither is flipped in half of 4,000 pairs: |z| < 4."""
     calls, rows = parse_augmentations("flip mixup(alpha=1.0)"), 4000

@@ -50,6 +50,7 @@ def test_arrays_by_our_paths_replace_the_random_ones(arrays, tmp_path):
     assert found.origin == "initial weights: 6 arrays of there.npz"
 
 
+@pytest.mark.slow
 def test_a_classifier_for_other_classes_is_new(arrays):
     found, fresh = from_arrays(arrays, classes=7), network(7)
     for path, leaf in beginning(found).items():

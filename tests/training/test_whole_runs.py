@@ -226,6 +226,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_step(wild, tmp_path):
     assert not (tmp_path / "wild" / "summary.json").exists()
 
 
+@pytest.mark.slow
 def test_steps_that_are_not_finite_are_skipped_and_counted(wild, tmp_path):
     summary = train(replace(wild, on_nan="skip"), tmp_path / "wild")
     assert summary["steps"] == 16 and summary["skipped"] == 4  # Once an epoch.

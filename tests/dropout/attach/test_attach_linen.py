@@ -88,6 +88,7 @@ def network(kind):
     return model, model.init(jax.random.key(0), x, False), x
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind", [Scanned, pytest.param(ResNet, marks=pytest.mark.slow)]
 )
@@ -99,6 +100,7 @@ def test_without_rules_the_network_is_itself_bit_for_bit(kind):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind, plan",
     [
@@ -172,6 +174,7 @@ def test_a_dropout_layer_does_what_its_author_wrote_by_name(moment):
     assert (spatial == spatial[:, :1]).all() and set(np.unique(spatial)) == {0, 2}
 
 
+@pytest.mark.slow
 def test_the_weights_of_attention_are_a_site(moment):
     model = nn.MultiHeadDotProductAttention(2, dropout_rate=0.5, deterministic=True)
     x = jax.random.normal(jax.random.key(2), (8, 5, 8))

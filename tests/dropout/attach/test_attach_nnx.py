@@ -95,6 +95,7 @@ def test_without_rules_the_network_is_itself_bit_for_bit(kind):
     np.testing.assert_array_equal(attached(model, x, mode="eval"), plain(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind, plan",
     [

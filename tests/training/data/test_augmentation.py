@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sampling import sampled
 from scipy import stats
 
 from dropout import Timeline
@@ -116,7 +117,7 @@ def test_pad_crop_shifts_in_all_ways_alike_and_fills_up_with_zeros():
     assert stats.chisquare(counts).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("alpha", [0.2, 1.0])
+@pytest.mark.parametrize("alpha", sampled([0.2, 1.0], ["1.0"]))
 def test_mixup_mixes_by_a_share_that_is_beta_distributed(alpha):
     images, shares = over_keys(partial(mixup, alpha=alpha), 1000, FIRST, SECOND)
     s = shares[:, None, None, None]
@@ -146,7 +147,7 @@ def test_the_box_of_cutmix_has_the_images_proportions_and_a_uniform_centre():
     assert abs(share - 0.5) < 4 * np.sqrt(0.25 / 2000) + 1 / side
 
 
-@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("text", sampled(TEXTS, ["cutmix"]))
 def test_an_example_is_augmented_alike_in_any_batch(text):
     order = np.random.default_rng(1).permutation(24)
     images, targets = seen(text, range(24))
@@ -158,6 +159,7 @@ def test_an_example_is_augmented_alike_in_any_batch(text):
     np.testing.assert_allclose(targets.sum(1), 1, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_keys_and_partners_are_drawn_anew_every_epoch_and_for_every_seed():
     others = {"epoch": 1}, {"key": jax.random.key(4)}
     first, *rest = (
@@ -169,6 +171,7 @@ def test_keys_and_partners_are_drawn_anew_every_epoch_and_for_every_seed():
         assert (first.partners.images != other.partners.images).any()
 
 
+@pytest.mark.slow
 def test_members_of_a_population_are_augmented_as_they_would_be_alone():
     text, members = TEXTS[0], [jax.random.key(seed) for seed in range(3)]
     batches = [batch_of(text, range(5), key=key) for key in members]

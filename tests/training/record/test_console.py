@@ -14,6 +14,7 @@ from training.record.console import epoch_line
 from training.run import run
 
 
+@pytest.mark.slow
 def test_a_line_is_announced_after_each_epoch(small, tmp_path):
     """Whatever is logged between: of 5 steps, 4 are the first epoch."""
     said = []

@@ -40,6 +40,7 @@ def test_a_metrics_file_that_is_lost_or_short_comes_back(
         assert summary[name] == finished[1][name]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_answers_for_its_metrics_too(unfinished, small, capfd):
     saved = unfinished / "checkpoints" / "16" / "record"
     (record,) = [p for p in saved.iterdir() if b"position" in p.read_bytes()]

@@ -66,6 +66,7 @@ def test_a_setting_under_which_masks_would_differ_is_refused(small, name, value)
         jax.config.update(name, before)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_only_under_the_settings_that_it_began_with(small, tmp_path):
     train(small, tmp_path)
     (tmp_path / "summary.json").unlink()
@@ -115,6 +116,7 @@ def test_a_backend_that_is_here_is_kept():
     assert start(code, MPLBACKEND="svg").stdout == "svg\n"
 
 
+@pytest.mark.slow
 def test_optimised_python_refuses_what_python_refuses():
     code = (
         "from dropout.grammar import parse_call\n"

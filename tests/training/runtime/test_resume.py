@@ -217,6 +217,7 @@ def test_a_full_disk_ends_in_one_line_and_leaves_what_was_saved(
     assert_same_end(workdir, train(small, workdir), *finished)
 
 
+@pytest.mark.slow
 def test_events_that_find_no_space_do_not_wait_for_ever(small_disk):
     (small_disk / "ballast").write_bytes(bytes(2**21 - 2**14))
     full = pytest.raises(OSError, match="No space left")
@@ -253,6 +254,7 @@ def test_a_second_process_is_refused(finished, small):
         train(small, finished[0])
 
 
+@pytest.mark.slow
 def test_a_run_without_a_checkpoint_starts_anew(finished, tmp_path, small):
     workdir = unfinished(finished, tmp_path)
     shutil.rmtree(workdir / "checkpoints")
