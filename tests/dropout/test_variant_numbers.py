@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sampling import sampled
 
 from dropout import VARIANTS
 from dropout.variants.learned.concrete import concrete_penalty
@@ -48,7 +47,12 @@ def test_a_negative_channel_counts_as_inactive():
 
 
 @pytest.mark.parametrize(
-    ("count", "rate"), sampled([(4, 0.1), (10, 0.25), (3, 0.5)], ["(3, 0.5)"])
+    ("count", "rate"),
+    [
+        pytest.param(4, 0.1, marks=pytest.mark.slow),
+        pytest.param(10, 0.25, marks=pytest.mark.slow),
+        (3, 0.5),
+    ],
 )
 def test_fractions_of_channels_and_tokens_are_rounded_by_chance(count, rate):
     """The mean number dropped is rate * count, within 5 standard errors."""
