@@ -23,20 +23,16 @@ import jax.numpy as jnp
 from jax.extend.core import Jaxpr
 from jaxtyping import Array
 
-from dropout.attached import Attached, assemble
-from dropout.carried import (
-    Carried,
-    Sizes,
+from dropout.acting import (
     act,
     act_at_input,
     act_at_kernel,
     act_at_layer,
     act_at_output,
     acts,
-    belongs,
-    below,
-    stacked,
 )
+from dropout.attached import Attached, assemble
+from dropout.carried import Carried, Sizes, belongs, below, stacked
 from dropout.plan import Plan
 from dropout.recorded import Shapes
 

@@ -19,18 +19,16 @@ from flax.core import meta
 from jax.extend.core import Jaxpr
 from jaxtyping import Array, Key
 
-from dropout.attached import Attached, assemble
-from dropout.carried import (
-    Carried,
-    Sizes,
+from dropout.acting import (
     act,
     act_at_input,
     act_at_kernel,
     act_at_layer,
     act_at_output,
     acts,
-    below,
 )
+from dropout.attached import Attached, assemble
+from dropout.carried import Carried, Sizes, below
 from dropout.keys import fold, named_key
 from dropout.plan import Plan
 
