@@ -1,5 +1,6 @@
 """Equinox networks that know nothing of plans: a CNN, a transformer in a loop."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,11 +8,9 @@ import optax
 import pytest
 
 from dropout import bind, parse, resolve
+from dropout.equinox import attach, kernels
 
-pytestmark = pytest.mark.parity
-eqx = pytest.importorskip("equinox")
-
-from dropout.equinox import attach, kernels  # noqa: E402
+pytestmark = pytest.mark.slow
 
 
 class CNN(eqx.Module):

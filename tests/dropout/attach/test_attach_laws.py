@@ -8,7 +8,7 @@ from wires import SHAPE, site, stack, wires
 
 from dropout import Moment, Timeline, bind, parse, resolve, rows_at
 
-FRAMEWORKS = ("nnx", "linen", pytest.param("equinox", marks=pytest.mark.parity))
+FRAMEWORKS = ("nnx", "linen", pytest.param("equinox", marks=pytest.mark.slow))
 pytestmark = pytest.mark.parametrize("framework", FRAMEWORKS)
 
 
