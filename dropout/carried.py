@@ -92,7 +92,7 @@ class Carried:
         notes: what is recorded; None in a pass that acts.
     """
 
-    # Transforms put specifications of their own in the places of arrays.
+    # Transforms put specifications of their own where arrays were.
     key: Any = None
     run: Any = None
     moment: Any = None

@@ -45,7 +45,7 @@ def identity(
 ) -> Any:
     """Return what the plain network computes at a site, an array if x is one.
 
-    It is the `drop` of evaluation where no variant has a rule of its own. `time`, the
+    It is the `drop` of evaluation where no variant has a form of its own. `time`, the
     step of the scan in which the site is called, and `reader`, the kernel site that
     reads the activation, change nothing here.
     """

@@ -30,7 +30,7 @@ from studies.study import (
 from studies.tasks import finished
 
 OPTUNA = "optuna"
-Samples = dict[str, list[Sample]]  # By the plan of a family.
+SamplesByPlan = dict[str, list[Sample]]
 
 
 class Sweep(NamedTuple):
@@ -108,7 +108,7 @@ def check_selection(sweep: Sweep, request: StudyRequest) -> None:
 
 
 def tuning_study(
-    sweep: Sweep, request: StudyRequest, found: list[Family], samples: Samples
+    sweep: Sweep, request: StudyRequest, found: list[Family], samples: SamplesByPlan
 ) -> Study:
     """Return the study of all points of all families, in which nothing is compared."""
     base = request.base
@@ -133,7 +133,7 @@ def final_study(
     )
 
 
-def _points(sweep: Sweep, request: StudyRequest, found: list[Family]) -> Samples:
+def _points(sweep: Sweep, request: StudyRequest, found: list[Family]) -> SamplesByPlan:
     """Train the shard's part of the points of a grid or of a random sample."""
     seed = request.base.seed
     samples = {
@@ -145,9 +145,11 @@ def _points(sweep: Sweep, request: StudyRequest, found: list[Family]) -> Samples
     return samples
 
 
-def _search(sweep: Sweep, request: StudyRequest, found: list[Family]) -> Samples:
+def _search(sweep: Sweep, request: StudyRequest, found: list[Family]) -> SamplesByPlan:
     """Ask for points of each family, train them and tell their losses, until all."""
-    samples: Samples = {family.plan: [] if family.space else [{}] for family in found}
+    samples: SamplesByPlan = {
+        family.plan: [] if family.space else [{}] for family in found
+    }
     study = tuning_study(sweep, request, found, samples)
     claim(study)
     searches = {f: open_search(study.directory, f.plan) for f in found if f.space}

@@ -7,7 +7,7 @@ from jaxtyping import Array, Int
 
 from dropout import Drop, kind_of
 
-Time = Int[Array, ""] | int | None
+TimeStep = Int[Array, ""] | int | None
 
 
 def counting(drop: Drop, multiplications: list[int]) -> Drop:
@@ -17,7 +17,7 @@ def counting(drop: Drop, multiplications: list[int]) -> Drop:
     """
 
     def drop_and_count(
-        site: str, x: Array, *others: Any, time: Time = None, reader: str = ""
+        site: str, x: Array, *others: Any, time: TimeStep = None, reader: str = ""
     ) -> Array:
         y = drop(site, x, *others, time=time, reader=reader)
         if kind_of(site) == "kernel" and others[0].ndim == 4:

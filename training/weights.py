@@ -1,7 +1,7 @@
 """Initial weights: `--init=FILE.safetensors`, FILE.npz or the workdir of a run."""
 
 import zipfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,11 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from dropout.grammar import Call
-from models.pretrained import LIBRARIES, translated
+from models.pretrained import LIBRARIES, Arrays, translated
 from training.network import BESIDE, Initial, Network, Tree
 from training.record.digests import digest
 from training.record.files import Damaged, read_summary
 from training.runtime.checkpoints import saved_arrays
-
-Arrays = Mapping[str, Array | np.ndarray]
 
 
 def read_weights(init: str) -> Arrays:

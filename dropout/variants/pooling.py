@@ -79,7 +79,7 @@ def stochastic_pool(key: AnyKey, x: Maps, rate: Rate, pool: Pool) -> Pooled:
 
 
 def expected_pool(x: Maps, rate: Rate, pool: Pool) -> Pooled:
-    """Return the expectation of stochastic pooling, its rule at test."""
+    """Return the expectation of stochastic pooling, its form at test."""
     values, rate = widened(windows(x, pool)), fixed_rate(rate, x)
     weights = _weights(values)
     total, largest = weights.sum(-1), values.max(-1)
@@ -109,7 +109,7 @@ def mixed_pool(key: AnyKey, x: Maps, rate: Rate, pool: Pool) -> Pooled:
 
 
 def expected_mixed_pool(x: Maps, rate: Rate, pool: Pool) -> Pooled:
-    """Return the expectation of mixed pooling, its rule at test."""
+    """Return the expectation of mixed pooling, its form at test."""
     rate = fixed_rate(rate, x)
     mixed = rate * _mean_pool(x, pool) + (1 - rate) * widened(pool(x))
     return mixed.astype(x.dtype)

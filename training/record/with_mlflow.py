@@ -65,5 +65,5 @@ def _experiment(client: MlflowClient, workdir: Path) -> str:
         return found.experiment_id
     local = "MLFLOW_TRACKING_URI" not in os.environ
     # Else MLflow would put pictures into the current directory.
-    place = str(workdir.resolve() / "mlflow-files") if local else None
-    return client.create_experiment(PROJECT, artifact_location=place)
+    files = str(workdir.resolve() / "mlflow-files") if local else None
+    return client.create_experiment(PROJECT, artifact_location=files)

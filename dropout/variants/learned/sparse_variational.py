@@ -47,7 +47,7 @@ def sparse_variational(
 def pruned_product(
     x: Examples, parameters: Parameters, kernel: Kernel, operation: Operation
 ) -> Array:
-    """Return the product without pruned weights: its rule at test."""
+    """Return the product without pruned weights: its form at test."""
     return operation(x, sparse_prune(parameters, kernel))
 
 
