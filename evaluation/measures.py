@@ -81,8 +81,8 @@ def calibration_error_floor(log_probabilities: LogProbabilities) -> float:
 
     Its predictions are right as often as they say, but few examples in a bin do not
     show it: the error is positive, and larger for fewer examples. It is the mean of
-    `expected_calibration_error` over `FLOOR_SAMPLES` samples, with a fixed seed, of which
-    examples are right.
+    `expected_calibration_error` over `FLOOR_SAMPLES` random choices of the examples
+    that are right, with a fixed seed.
     """
     random = np.random.default_rng(0)
     confidence = _probabilities(log_probabilities).max(-1)

@@ -71,7 +71,7 @@ def compare_run(
     if not found:
         raise ValueError(
             f"--rule={','.join(request.inferences)}: no plan has sites for it; "
-            "expected a plan with dropout, or the rule scaling."
+            "expected a plan with dropout, or --rule=scaling."
         )
     return {
         "plans": [run.experiment.config.dropout, *map(str, plans)],
