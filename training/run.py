@@ -25,7 +25,6 @@ from training.record.files import (
     write_atomically,
 )
 from training.record.metrics_log import metrics_text, text_digest, write_metrics
-from training.record.plot import CURVES
 from training.record.recorder import Announce, open_recorder, silent
 from training.record.summary import Summary, pace, results_of, write_summary
 from training.record.trackers import Tracker, open_trackers, parse_trackers
@@ -111,8 +110,9 @@ def _train(
             "data_digest": data,
             "metrics_digest": text_digest(metrics_text(workdir)),
         }
-        write_summary(workdir, experiment, summary)
-        tracker.add_picture(workdir / CURVES, steps_done(state))
+        # The results come first, since a picture can fail.
+        write_summary(workdir, summary)
+        recorder.plot_now(steps_done(state))
     return summary
 
 

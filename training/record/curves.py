@@ -2,6 +2,7 @@
 
 import math
 import textwrap
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -11,13 +12,23 @@ from matplotlib.ticker import LogFormatter
 
 from dropout import VARIANTS, Row, Timeline
 from training.experiment import Experiment
-from training.record.metrics_log import LoggedLine
-from training.record.pictures import PALETTE, as_label
+from training.record.metrics_log import LoggedLine, read_metrics
+from training.record.pictures import PALETTE, as_label, save_png
 from training.record.rates import RateCurve, label_of, rate_curves
+from training.runtime.processes import by_leader
 
+CURVES = "curves.png"
 COLOURS = dict(zip(("train", "test", "validation"), PALETTE))
 TITLE_WIDTH = 130
 MOST_NAMES = 8  # More do not fit beside a picture of this height.
+
+
+@by_leader
+def plot_run(workdir: Path, experiment: Experiment) -> None:
+    """Plot what a run's metrics hold so far into `curves.png` in its workdir."""
+    lines = read_metrics(workdir)
+    figure = plot_curves(lines, curves_of(experiment, lines), title_of(experiment))
+    save_png(figure, workdir / CURVES)
 
 
 def title_of(experiment: Experiment) -> str:
