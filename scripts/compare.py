@@ -38,9 +38,9 @@ ARMS = flags.DEFINE_string(
 VERSUS = flags.DEFINE_string(
     "versus",
     "",
-    "arm to compare the others with: its name; or a plan, for the arm with this plan and "
-    "the same other flags; or flags of --arms, for the arm with them and the same plan "
-    "(default: the first arm)",
+    "arm to compare the others with: its name; or a plan, for the arm with this plan "
+    "and the same other flags; or flags of --arms, for the arm with them and the same "
+    "plan (default: the first arm)",
 )
 
 
