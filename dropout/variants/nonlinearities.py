@@ -1,4 +1,4 @@
-"""Variants that act in the place of a non-linearity, which the site hands over."""
+"""Variants that replace a non-linearity, which the site passes to them."""
 
 from collections.abc import Callable
 

@@ -92,7 +92,7 @@ def nested(
     sizes: KeptSizes = "all",
     first: int = 0,
 ) -> PositionsLike:
-    """Keeps the first channels of an example alone, with probability `rate`.
+    """Keeps only the first channels of an example, with probability `rate`.
 
     Formula: with probability `rate` y_c = x_c for the first k channels and 0 for the
         others, without scaling; else y = x. k ~ U{1, ..., C}, or with sizes="powers"

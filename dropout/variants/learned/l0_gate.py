@@ -1,4 +1,4 @@
-"""L0 gates: a hard concrete gate for each channel, whose chance of 0 is learned."""
+"""L0 gates: a hard concrete gate for each channel, whose chance to be 0 is learned."""
 
 import jax
 import jax.numpy as jnp
