@@ -13,7 +13,7 @@ TimeStep = Int[Array, ""] | int | None
 def counting(drop: Drop, multiplications: list[int]) -> Drop:
     """Return a `drop` that appends the multiplications of each convolution to a list.
 
-    A batch of one has those of an example.
+    With a batch of one example they are those of an example.
     """
 
     def drop_and_count(

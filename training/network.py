@@ -38,7 +38,7 @@ class Network(NamedTuple):
     statistics as they are without weights; with weights, rows of weight 0 do not count.
 
     Attributes:
-        params: the arrays, or of a network that is only `planned` their shapes.
+        params: the arrays, or their shapes if the network is only `planned`.
         stats: likewise.
         outputs: the shape of the logits of an example.
         multiplications: those of each convolution for an example.

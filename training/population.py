@@ -1,4 +1,4 @@
-"""Populations: one program for members that differ in what is traced.
+"""Populations: one program for members that differ in traced values.
 
 `training.run.train_population(config, members, workdir)` trains `training.members`.
 """
@@ -166,7 +166,7 @@ def map_members(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
 
     Members are spread over the mesh. Those on one device are vectorised, but taken one
     after the other on the CPU, whose convolutions are slow over kernels that differ.
-    An argument with one member in place of all is the same for each.
+    An argument with a single member is the same for all.
     """
     vectorised = jax.vmap(function)
 

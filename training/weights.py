@@ -106,9 +106,9 @@ def flat(tree: Tree, above: str = "") -> dict[str, Any]:
 
 
 def _filled(tree: Tree, arrays: Arrays, above: str = "") -> Tree:
-    """A tree like another, with arrays by their paths.
+    """A tree like another one, with arrays by their paths.
 
-    They are copied, since steps are donated them: an experiment can start many times.
+    They are copied: a step reuses their memory, and an experiment can start often.
     """
     return {
         name: _filled(item, arrays, f"{above}{name}/")
@@ -136,7 +136,7 @@ def _check_names(init: str, own: Tree, given: Arrays) -> None:
         raise ValueError(f"--init={init} has no array for {_some(missing)}.")
     unused = [name for name in given if name not in own]
     if unused:
-        raise ValueError(f"--init={init}: no array of the network is {_some(unused)}.")
+        raise ValueError(f"--init={init}: the network has no array {_some(unused)}.")
 
 
 def _is_classifier(

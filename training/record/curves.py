@@ -32,7 +32,7 @@ def plot_run(workdir: Path, experiment: Experiment) -> None:
 
 
 def title_of(experiment: Experiment) -> str:
-    """Return what was trained, and of a population what is plotted."""
+    """Return what was trained, and for a population what is plotted."""
     config = experiment.config
     title = f"{config.dataset}  {config.model}  --dropout='{config.dropout}'"
     if config.seeds:
@@ -108,7 +108,7 @@ def _plot_splits(
 
 
 def plot_rates(axes: Axes, rates: list[RateCurve]) -> None:
-    """Plot rates over epochs; of many, as a range over depth has them, name some."""
+    """Plot rates over epochs; if there are many, the legend names some of them."""
     few = len(rates) <= MOST_NAMES
     colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.92, len(rates)))
     named = {round(i) for i in np.linspace(0, len(rates) - 1, MOST_NAMES)}

@@ -36,9 +36,9 @@ class Recorder:
     Attributes:
         tracker: gets the values of every line, and the curves.
         begin: when the run began, less the time between its processes.
-        frozen: members of which it is said that a step of theirs was not finite.
+        frozen: the members of which a line has said that they stay as they are.
         announce: gets one line after each epoch.
-        start: the steps that were done when this process took the run up.
+        start: the number of steps that were done when this process began.
         latest: the last scores of each split.
         plotted: when the curves were last plotted, in seconds of the monotonic clock.
     """

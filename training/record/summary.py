@@ -1,4 +1,4 @@
-"""What a finished run is found to be: its summary, and its curves."""
+"""The final results of a run: its summary."""
 
 import json
 import math

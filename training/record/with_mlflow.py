@@ -1,4 +1,4 @@
-"""MLflow as a tracker, at MLFLOW_TRACKING_URI or in a data base in the workdir."""
+"""MLflow as a tracker, at MLFLOW_TRACKING_URI or in a database in the workdir."""
 
 import contextlib
 import os
@@ -22,7 +22,7 @@ LONGEST_VALUE = 6000  # MLflow refuses longer ones.
 def open_mlflow(
     workdir: Path, start: int, settings: Mapping[str, Any]
 ) -> Iterator[Tracker]:
-    """Yield a tracker that logs into one MLflow run, which goes on as a run resumes."""
+    """Yield a tracker that logs into one MLflow run, also after the run is resumed."""
     client = MlflowClient(_uri(workdir))
     run = identity_in(
         workdir / "mlflow-id", lambda: _new_run(client, workdir, settings)

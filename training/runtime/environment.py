@@ -29,7 +29,7 @@ WITHOUT_EFFECT = ("--xla_force_host_platform_device_count", "--xla_dump")
 
 
 def check_settings() -> None:
-    """Raise ValueError for a setting of JAX under which a run would be another run."""
+    """Raise ValueError for a setting of JAX that would change the masks of a run."""
     for name, expected in REQUIRED.items():
         found = _setting(name, expected)
         if found != expected:
