@@ -42,7 +42,7 @@ def reproduce(path: Path, seeds: str, data_dir: str, out: str) -> list[Outcome]:
     Args:
         path: the claim's file, NAME.gates.toml.
         seeds: the seeds; empty for those of the claim.
-        data_dir: where prepared data lie; may be empty.
+        data_dir: the directory of the prepared data sets; may be empty.
         out: the directory of the runs; empty for runs/claims/NAME-SEEDS.
 
     Raises:

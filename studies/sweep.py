@@ -43,7 +43,8 @@ class Sweep(NamedTuple):
         samples: the number of points of each family, unless they form a grid.
         batch: the number of points that optuna suggests at a time.
         baseline: the plan of the first family.
-        test_seeds: the seeds of the test, which choose nothing; none to choose nothing.
+        test_seeds: the seeds of the test, which are not used to choose; empty for no
+            choice and no test.
         shard: the part `i/n` of the runs that is trained.
     """
 
@@ -62,7 +63,7 @@ def sweep_study(sweep: Sweep, request: StudyRequest) -> None:
 
     Raises:
         ValueError: a plan, a space or a shard has another form, nothing is held out
-            to choose by, or a seed is to choose and to be tested.
+            to choose by, or a seed is used both to choose and to test.
     """
     template = sweep.plan or request.base.dropout
     found = families(template, parse_space(sweep.space), sweep.baseline)
@@ -103,7 +104,7 @@ def check_selection(sweep: Sweep, request: StudyRequest) -> None:
     if both:
         raise ValueError(
             f"--test_seeds: {min(both)} is one of --seeds, too; expected seeds that "
-            "choose nothing."
+            "were not used to choose."
         )
 
 
@@ -146,7 +147,7 @@ def _points(sweep: Sweep, request: StudyRequest, found: list[Family]) -> Samples
 
 
 def _search(sweep: Sweep, request: StudyRequest, found: list[Family]) -> SamplesByPlan:
-    """Ask for points of each family, train them and tell their losses, until all."""
+    """Ask for points of each family, train them and tell their losses, to the end."""
     samples: SamplesByPlan = {
         family.plan: [] if family.space else [{}] for family in found
     }
