@@ -1,4 +1,4 @@
-"""What the modules of a network carry through one pass, and do at their sites."""
+"""What the modules of a network carry through one pass, and what they do at a site."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -92,7 +92,7 @@ class Carried:
         notes: what is recorded; None in a pass that acts.
     """
 
-    # Transforms put specifications of their own where arrays were.
+    # Transforms put specifications of their own in the places of arrays.
     key: Any = None
     run: Any = None
     moment: Any = None
@@ -133,7 +133,7 @@ def acts(carried: Carried, site: str) -> bool:
 
 
 def act(carried: Carried, site: str, x: Array, *others: Any) -> Array:
-    """Do at a site what the plan says, or record it: the `drop` of one module.
+    """Do at a site what the plan says, or record it; `drop` of one module.
 
     Args:
         carried: what the module carries.
@@ -284,7 +284,7 @@ def _key_of_call(
 ) -> Key[Array, ""]:
     if key.shape:
         raise ValueError(
-            f"{site!r} is called without the number of its layer; expected a call "
+            f"{site!r}: the number of its layer does not reach it; expected a call "
             "inside a loop over the stacked layers."
         )
     if site in carried.numbered:
