@@ -11,9 +11,9 @@ from evaluation.predictions import Run, check_split, load_runs
 from evaluation.scores import ScoresByName
 from evaluation.tables import table
 from studies.evaluated_runs import by_configuration, over_runs, runs_with_paths
-from training.record.claim import check_no_links
 from training.record.files import write_atomically
 from training.record.markdown import fenced, literal
+from training.record.same_run import check_no_links
 from training.record.versions import versions
 from training.runtime.compilation import use_compilation_cache
 

@@ -30,11 +30,11 @@ from training.flag_text import flag_lines
 from training.members import Member, with_members
 from training.own_files import load_plugins
 from training.population import with_rates
-from training.record.claim import claim_data
 from training.record.console import describe
 from training.record.digests import data_digest
 from training.record.files import Damaged, make_directory, write_atomically
 from training.record.metrics_log import LoggedLine, read_finished
+from training.record.same_run import write_or_check_data
 from training.restore import saved_state
 from training.run import run
 from training.runtime.compilation import compiled
@@ -62,7 +62,9 @@ def train_members(task: Task, directory: Path) -> None:
         return
     experiment = prepare(population(task, directory))
     names = [trial.run for trial in task.trials]
-    claim_data(directory / data_file(experiment.config), data_digest(experiment.data))
+    write_or_check_data(
+        directory / data_file(experiment.config), data_digest(experiment.data)
+    )
     try:
         found = trained(experiment, names)
     except Damaged as damaged:

@@ -20,8 +20,8 @@ from studies.space import Sample, parse_space
 from studies.study import (
     Study,
     StudyRequest,
-    claim,
     collect,
+    open_study,
     pending,
     show_table,
     study_of,
@@ -152,7 +152,7 @@ def _search(sweep: Sweep, request: StudyRequest, found: list[Family]) -> Samples
         family.plan: [] if family.space else [{}] for family in found
     }
     study = tuning_study(sweep, request, found, samples)
-    claim(study)
+    open_study(study)
     searches = {f: open_search(study.directory, f.plan) for f in found if f.space}
     while left := [f for f, s in searches.items() if len(completed(s)) < sweep.samples]:
         for family in left:

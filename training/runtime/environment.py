@@ -39,7 +39,7 @@ def check_settings() -> None:
             )
 
 
-def claim_environment(workdir: Path) -> None:
+def write_or_check_environment(workdir: Path) -> None:
     """Write `environment.json`, or check that the run there began with the same.
 
     Raises:
