@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dropout import Plan
-from evaluation.evaluate import EvaluationRequest, identity
+from evaluation.evaluate import EvaluationRequest, run_identity
 from evaluation.other_plans import evaluate_plans, parse_plans
 from evaluation.predictions import Run, check_split, load_runs
 from evaluation.scores import ScoresByName
@@ -77,7 +77,7 @@ def compare_run(
         "plans": [run.experiment.config.dropout, *map(str, plans)],
         "rules": {name: result.scores for name, result in found.items()},
         "corruptions": {name: result.corrupted for name, result in found.items()},
-        **identity(run, member),
+        **run_identity(run, member),
         "samples": request.samples,
         "examples": request.examples,
         "out_of_distribution": request.out_of_distribution,

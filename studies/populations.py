@@ -29,7 +29,7 @@ from training.experiment import (
 from training.flag_text import flag_lines
 from training.members import Member, with_members
 from training.own_files import load_plugins
-from training.population import with_rates
+from training.population import objective_with_rates
 from training.record.console import describe
 from training.record.digests import data_digest
 from training.record.files import Damaged, make_directory, write_atomically
@@ -208,7 +208,7 @@ def make_predict(experiment: Experiment) -> PredictTest:
     def predict(
         state: State, images: Array | np.ndarray, rates: Float[Array, " rows"]
     ) -> Array:
-        objective = with_rates(experiment.objective, rates)
+        objective = objective_with_rates(experiment.objective, rates)
         logits, _ = test_logits(objective, state, jnp.asarray(images))
         return jax.nn.log_softmax(logits.astype(jnp.float32))
 

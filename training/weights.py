@@ -26,7 +26,7 @@ def read_weights(init: str) -> Arrays:
     """
     path = Path(init)
     if path.is_dir():
-        return of_run(path)
+        return weights_of_run(path)
     readers = {".npz": _read_npz, ".safetensors": _read_safetensors}
     if path.suffix not in readers:
         raise ValueError(
@@ -36,7 +36,7 @@ def read_weights(init: str) -> Arrays:
     return readers[path.suffix](path)
 
 
-def of_run(workdir: Path) -> Arrays:
+def weights_of_run(workdir: Path) -> Arrays:
     """Return the parameters and statistics at the last step of a finished run.
 
     Raises:

@@ -17,7 +17,7 @@ from training.experiment import prepare, start_state
 from training.freezing import check_patterns, trained, with_frozen
 from training.network import build
 from training.restore import restore
-from training.weights import flat, of_run, read_weights, with_weights
+from training.weights import flat, read_weights, weights_of_run, with_weights
 
 CALL, IMAGE = parse_call("mlp(widths=(3, 4))"), (2, 3, 1)
 
@@ -145,7 +145,7 @@ def test_a_run_goes_on_from_the_weights_of_another(small, finished, tmp_path):
     workdir, summary = finished
     config = replace(small, init=str(workdir), epochs=1, seeds="0:2", mesh="members:1")
     experiment = prepare(canonical(replace(config, workdir=str(tmp_path / "new"))))
-    given = of_run(workdir)
+    given = weights_of_run(workdir)
     state = jax.device_get(start_state(experiment))
     for path, leaf in flat(state.params).items():
         for member in leaf:
