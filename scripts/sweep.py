@@ -18,9 +18,9 @@ The samplers are grid, random, sobol, and optuna, which learns from the losses. 
 points and losses are in `tuning.csv`, and in `optuna.db`, an SQLite file in --workdir
 that Optuna's dashboard shows. All flags of train.py hold for every point. Points that
 differ only in seed, rate, learning rate or weight decay train in one program.
-`--shard=i/n` trains part i of n, counted from 0; parts share --workdir and may run in any
-order and on any machine; run them again to train their parts of the test. --engine=ray
-spreads the programs over a cluster.
+`--shard=i/n` trains part i of n, counted from 0; the parts share --workdir and may run
+in any order and on any machine; run them again to train their parts of the test.
+--engine=ray spreads the programs over a cluster.
 """
 
 from absl import flags
