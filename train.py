@@ -1,4 +1,4 @@
-"""Trains a network with dropout chosen by flags.
+"""Trains a network, with dropout where and when the flags say.
 
 python train.py --dataset=digits --dropout='conv*:bernoulli:0.1 fc:bernoulli:0.5'
 """

@@ -17,7 +17,7 @@ class Convolution(NamedTuple):
     bias: bool = True
 
 
-class Dense(NamedTuple):
+class DenseLayer(NamedTuple):
     """A dense layer: a matrix and a bias."""
 
     width: int
@@ -37,9 +37,9 @@ class Residual(NamedTuple):
 
 # A text is one of: norm and dense norm (batch norm), relu, pool (2x2 max-pooling), mean
 # (over the map), flatten, dropout (rate 0.5).
-Layer = Convolution | Dense | Residual | str
+Layer = Convolution | DenseLayer | Residual | str
 Layers = tuple[Layer, ...]
-Arrays = tuple[np.ndarray, np.ndarray]  # Images and labels.
+ImagesAndLabels = tuple[np.ndarray, np.ndarray]
 
 
 def pooled(channels: int, size: int, padding: str, *between: str) -> Layers:
@@ -49,7 +49,7 @@ def pooled(channels: int, size: int, padding: str, *between: str) -> Layers:
 
 def hidden(width: int, *between: str) -> Layers:
     """Return a dense layer, further layers, and the ReLU after them."""
-    return (Dense(width), *between, "relu")
+    return (DenseLayer(width), *between, "relu")
 
 
 def normed(channels: int, stride: int = 1, bias: bool = False) -> Layers:
@@ -70,7 +70,7 @@ def vgg_16(width: int) -> Layers:
         "flatten",
         *hidden(512, "dense norm"),
         "dropout",
-        Dense(CLASSES),
+        DenseLayer(CLASSES),
     )
 
 
@@ -83,7 +83,7 @@ def resnet_20() -> Layers:
             stride, more = (2, channels // 2) if first else (1, 0)
             branch = (*normed(channels, stride), "relu", *normed(channels))
             blocks += (Residual(branch, stride, more), "relu")
-    return (*normed(16), "relu", *blocks, "mean", Dense(CLASSES))
+    return (*normed(16), "relu", *blocks, "mean", DenseLayer(CLASSES))
 
 
 def all_conv() -> Layers:
@@ -99,18 +99,19 @@ def all_conv() -> Layers:
 NETWORKS: dict[str, Layers] = {
     "cnn": (
         *pooled(32, 3, "VALID", "relu"), *pooled(64, 3, "VALID", "relu"),
-        "flatten", *hidden(128), "dropout", Dense(CLASSES),
+        "flatten", *hidden(128), "dropout", DenseLayer(CLASSES),
     ),
     "cnn_same": (
         *pooled(32, 3, "SAME", "relu"), *pooled(64, 3, "SAME", "relu"),
-        "flatten", *hidden(128), "dropout", Dense(CLASSES),
+        "flatten", *hidden(128), "dropout", DenseLayer(CLASSES),
     ),
     "lenet": (
         *pooled(20, 5, "VALID"), *pooled(50, 5, "VALID"),
-        "flatten", *hidden(500), "dropout", Dense(CLASSES),
+        "flatten", *hidden(500), "dropout", DenseLayer(CLASSES),
     ),
     "mlp": (
-        "flatten", *hidden(1024), "dropout", *hidden(1024), "dropout", Dense(CLASSES),
+        "flatten", *hidden(1024), "dropout", *hidden(1024), "dropout",
+        DenseLayer(CLASSES),
     ),
     "vgg(width=16)": vgg_16(16),
     "vgg(width=64)": vgg_16(64),

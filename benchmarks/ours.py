@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.networks import Arrays
+from benchmarks.networks import ImagesAndLabels
 from benchmarks.timing import Calls
 from training import loop
 from training.data.batches import batches_from, one_ahead
@@ -38,7 +38,7 @@ def our_training(experiment: Experiment) -> Calls:
     return train
 
 
-def training_arrays(experiment: Experiment) -> Arrays:
+def training_arrays(experiment: Experiment) -> ImagesAndLabels:
     """Return the standardised training data, repeated until there are `EXAMPLES`."""
     images, labels = experiment.data.train.fetch(experiment.train_ids)
     images = np.asarray(experiment.objective.standardise(jnp.asarray(images)))

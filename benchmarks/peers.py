@@ -10,14 +10,14 @@ import importlib.util
 from collections.abc import Callable
 from functools import partial
 
-from benchmarks.networks import Arrays, Layers
+from benchmarks.networks import ImagesAndLabels, Layers
 from benchmarks.timing import Calls
 from benchmarks.with_flax import flax_training
 from benchmarks.with_keras import keras_training
 from benchmarks.with_torch import torch_training, torch_transforms
 
 
-def installed() -> dict[str, Callable[[Layers, Arrays, int], Calls]]:
+def installed() -> dict[str, Callable[[Layers, ImagesAndLabels, int], Calls]]:
     """Return the makers of the peers that are installed, by name."""
     found = {"flax": flax_training}
     for name, transform in torch_transforms().items():

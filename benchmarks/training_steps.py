@@ -90,8 +90,9 @@ def measure_telemetry(request: Request) -> Iterator[tuple[str, Results]]:
 def measure_skipping(request: Request) -> Iterator[tuple[str, Results]]:
     """Time training steps whose dropped branches are computed, or skipped.
 
-    With the linear rule up to rate 0.5 a quarter of the branches is dropped. Two draws
-    in a step are mapped, and each then decides for itself: all branches are computed.
+    The rate rises linearly to 0.5 over depth, so that a quarter of the branches is
+    dropped. Two draws in a step are mapped, and each then decides for itself: all
+    branches are computed.
     """
     for batch_size, draws in itertools.product(request.batch_sizes, (1, 2)):
         configs = {

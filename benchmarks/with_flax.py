@@ -12,9 +12,9 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from benchmarks.networks import (
-    Arrays,
     Convolution,
-    Dense,
+    DenseLayer,
+    ImagesAndLabels,
     Layer,
     Layers,
     Residual,
@@ -31,7 +31,9 @@ FLAX_FUNCTIONS = {
 }
 
 
-def shuffled_batches(data: Arrays, batch_size: int) -> Iterator[Arrays]:
+def shuffled_batches(
+    data: ImagesAndLabels, batch_size: int
+) -> Iterator[ImagesAndLabels]:
     """Yield full batches without end, each epoch in a fresh permutation."""
     images, labels = data
     generator = np.random.default_rng(0)
@@ -43,7 +45,7 @@ def shuffled_batches(data: Arrays, batch_size: int) -> Iterator[Arrays]:
             yield images[ids], labels[ids]
 
 
-def flax_training(layers: Layers, data: Arrays, batch_size: int) -> Calls:
+def flax_training(layers: Layers, data: ImagesAndLabels, batch_size: int) -> Calls:
     """Return training steps in Flax NNX and optax under one plain `jax.jit`."""
     network = flax_network(layers, jnp.asarray(data[0][:2]), nnx.Rngs(0))[0]
     graph, params, others = nnx.split(network, nnx.Param, ...)
@@ -90,7 +92,7 @@ def flax_layer(layer: Layer, x: Features, rngs: nnx.Rngs) -> Callable:
                 inputs, channels, (size, size), (stride, stride), padding=padding,
                 use_bias=bias, rngs=rngs,
             )  # fmt: skip
-        case Dense(width):
+        case DenseLayer(width):
             return nnx.Linear(inputs, width, rngs=rngs)
         case Residual(branch, stride, more):
             return FlaxResidual(flax_network(branch, x, rngs)[0], stride, more)

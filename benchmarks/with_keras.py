@@ -2,11 +2,17 @@
 
 from functools import partial
 
-from benchmarks.networks import Arrays, Convolution, Dense, Layers, Residual
+from benchmarks.networks import (
+    Convolution,
+    DenseLayer,
+    ImagesAndLabels,
+    Layers,
+    Residual,
+)
 from benchmarks.timing import Calls
 
 
-def keras_training(layers: Layers, data: Arrays, batch_size: int) -> Calls:
+def keras_training(layers: Layers, data: ImagesAndLabels, batch_size: int) -> Calls:
     """Return training with Keras' own `model.fit` on arrays in memory.
 
     Each timing is one epoch.
@@ -40,7 +46,7 @@ def keras_network(layers: Layers, x):
     return x
 
 
-def keras_layer(layer: Convolution | Dense | str):
+def keras_layer(layer: Convolution | DenseLayer | str):
     """Return one layer other than a residual one."""
     from keras import layers  # pyright: ignore[reportMissingImports]
 
@@ -49,7 +55,7 @@ def keras_layer(layer: Convolution | Dense | str):
             return layers.Conv2D(
                 channels, size, stride, padding=padding.lower(), use_bias=bias
             )
-        case Dense(width):
+        case DenseLayer(width):
             return layers.Dense(width)
         case str(word):
             return {

@@ -7,9 +7,9 @@ from functools import partial
 import numpy as np
 
 from benchmarks.networks import (
-    Arrays,
     Convolution,
-    Dense,
+    DenseLayer,
+    ImagesAndLabels,
     Layer,
     Layers,
     Residual,
@@ -50,7 +50,7 @@ def torch_wait() -> None:
 
 
 def torch_training(
-    transform: Callable, layers: Layers, data: Arrays, batch_size: int
+    transform: Callable, layers: Layers, data: ImagesAndLabels, batch_size: int
 ) -> Calls:
     """Return training steps whose loss runs under one of `torch_transforms`."""
     import torch  # pyright: ignore[reportMissingImports]
@@ -86,7 +86,7 @@ def torch_layer(layer: Layer):
         case Convolution(channels, size, stride, padding, bias):
             border = (size - 1) // 2 if padding == "SAME" else 0
             return nn.LazyConv2d(channels, size, stride, border, bias=bias)
-        case Dense(width):
+        case DenseLayer(width):
             return nn.LazyLinear(width)
         case Residual(branch, stride, more):
             return torch_residual(branch, stride, more)

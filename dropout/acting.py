@@ -162,7 +162,7 @@ def _key_of_call(
 ) -> Key[Array, ""]:
     if key.shape:
         raise ValueError(
-            f"{site!r}: the number of its layer does not reach it; expected a call "
+            f"{site!r}: is called without the number of its layer; expected a call "
             "inside a loop over the stacked layers."
         )
     if site in carried.numbered:

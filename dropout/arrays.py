@@ -1,4 +1,4 @@
-"""Types of the arrays that variants take, and what is asked of them."""
+"""Types of the arrays that variants take, and checks of these arrays."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -23,7 +23,7 @@ Rate = Float[Array, ""] | np.floating | float
 
 
 def widened(x: Array) -> Array:
-    """Return x in the precision of arithmetic: float32, or float64 where x is that."""
+    """Return x in the precision of arithmetic: float32, or float64 if x has it."""
     return x.astype(wide_dtype(x))
 
 
@@ -33,7 +33,7 @@ def wide_dtype(x: Array | Deferred) -> DTypeLike:
 
 
 def check_alike(variant: str, x: Array, other: Array) -> None:
-    """Raise ValueError where the second array differs from x in shape or dtype."""
+    """Raise ValueError if the second array differs from x in shape or dtype."""
     if (other.shape, other.dtype) != (x.shape, x.dtype):
         raise ValueError(
             f"{variant}: second array of shape {other.shape} and dtype {other.dtype}; "

@@ -1,23 +1,24 @@
-"""Plans in networks that know nothing of them: what the frameworks have in common.
+"""Attach plans to networks without sites: what all frameworks have in common.
 
 `dropout.nnx`, `dropout.linen` and `dropout.equinox` find the modules of a network and
 make sites of them:
 
 | site | what it is |
 |---|---|
-| `input` | the first input of the network, where it is floating |
-| `blocks/0/attn` | the output of a module; of a tuple, its first array |
-| `blocks/0/attn/branch` | the same, of a module that is declared to be a branch |
-| `blocks/0/act/output` | the same, of a module below others that is called `act` |
-| `blocks/0/attn/kernel` | the kernel of a layer that is linear in it, or its table |
+| `input` | the first input of the network, if it is an array of floats |
+| `blocks/0/attn` | the output of a module, or the first array of a tuple |
+| `blocks/0/attn/branch` | the output of a module that is declared to be a branch |
+| `blocks/0/act/output` | the output of a module called `act` that is inside another |
+| `blocks/0/attn/kernel` | the kernel of a linear layer, or the table of an embedding |
 | `blocks/0/attn/weights` | the weights of an attention layer (Flax) |
 | `blocks/0/drop` | a Dropout layer of the network |
 
-A Dropout layer without a rule does what its author wrote, but with keys by name; with a
-rule it does what the rule says. Whether it draws is decided by the mode of the pass,
-never by the layer's own flag. A site that is called several times in one pass draws
-anew for each call, and one inside a loop over stacked layers for each layer; a site
-where this cannot be told is refused when a rule wins it.
+A Dropout layer that no rule wins does what its author wrote, but its keys follow from
+its name. One that a rule wins does what the rule says. The mode of the pass decides
+whether it drops, and never the layer's own flag. A site that is called several times
+in one pass has a mask for each call, and a site inside a loop over stacked layers one
+for each layer. Where the layers cannot be told apart, a rule that wins the site is an
+error.
 """
 
 from collections.abc import Callable, Mapping
@@ -43,14 +44,14 @@ CallNetwork = Callable[[Carried, Mapping[str, Sizes], Any, tuple], Any]
 
 @dataclass(frozen=True)
 class Attached:
-    """A network with a plan; printed, it lists the sites and the rows.
+    """A network with a plan. Printing it lists the sites and the rows.
 
     A schedule acts through `rows`: `rows_at(attached.rows, step, timeline)`, where the
     step may be traced.
 
     Attributes:
         rows: the resolved plan, and a row for each Dropout layer that no rule wins.
-        recorded: what is known of the sites.
+        recorded: what is known about the sites.
         layers: the Dropout layers that no rule wins.
         branches: patterns of the modules whose outputs are branches.
         run: one pass, as the framework makes it.
@@ -112,7 +113,7 @@ class Attached:
         return self.run(carried, self.recorded.stacks, model, inputs)
 
     def with_rows(self, rows: tuple[Row, ...]) -> "Attached":
-        """Return the network with other rows at its sites, say those of another plan.
+        """Return the network with other rows at its sites, as another plan has them.
 
         A Dropout layer without a row does nothing.
 

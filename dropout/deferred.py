@@ -1,9 +1,10 @@
 """Arrays that are computed where they are read, and may first be multiplied by noise.
 
-A model may pass a `Deferred` to a `drop` in place of an array. What reads the array
-later then draws the noise in its own loop, so that neither the array nor its product is
-ever written. `bind` gives a `Deferred` to a variant that does nothing but multiply, and
-the array itself to every other one. A `drop` that a user wrote gets arrays alone.
+A model may pass a `Deferred` to a `drop` instead of an array. The operation that reads
+the array later then draws the noise in its own loop, so that neither the array nor its
+product with the noise is ever written. `bind` gives a `Deferred` to a variant that does
+nothing but multiply, and the array itself to every other variant. A `drop` that a user
+wrote gets arrays alone.
 """
 
 from abc import ABC, abstractmethod

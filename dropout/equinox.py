@@ -1,12 +1,12 @@
-"""Plans in Equinox networks that know nothing of them.
+"""Attach plans to Equinox networks without sites.
 
 from dropout.equinox import attach
 attached = attach(model, "layers/*:bernoulli:0.1", images)
 logits = attached(model, images, moment=moment)
 
 A network of Equinox maps one example; an attached one maps a batch, with the examples
-along axis 0 of each input but an `eqx.nn.State`. An array of an example with three axes
-or more has its channels first, as Equinox's layers have it; variants see them last.
+along axis 0 of each input but an `eqx.nn.State`. If an example's array has three axes
+or more, its channels come first, as in Equinox's layers; variants see them last.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -52,7 +52,7 @@ def attach(
     branches: tuple[str, ...] = (),
     axis_name: str = "batch",
 ) -> Attached:
-    """Put a plan into a network; see `dropout.attached` for its sites.
+    """Attach a plan to a network; `dropout.attached` lists the sites that this makes.
 
     The result is called as `attached(model, *inputs, moment=..., mode=...)`, with this
     model or another of its structure, under any transform. With a state among its

@@ -1,6 +1,6 @@
 """The small language of flags: `name` or `name(option=value, ...)`.
 
-Values are Python literals, read with `ast.literal_eval` and never evaluated. Plans,
+Values are Python literals, read with `ast.literal_eval`; nothing is executed. Plans,
 schedules, models, optimisers and learning-rate schedules all share it. The name of a
 network of a user's own is `package.module:name`.
 """
@@ -34,7 +34,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Call:
-    """A name with its options, in canonical order; hashable, and text both ways."""
+    """A name with its options in canonical order; hashable, and read from its text."""
 
     name: str
     options: tuple[tuple[str, Any], ...] = ()
@@ -47,7 +47,7 @@ class Call:
 
 
 def parse_call(text: str) -> Call:
-    """Read `name` or `name(option=value, ...)`, maybe after `package.module:`.
+    """Read `name` or `name(option=value, ...)`, with or without `package.module:`.
 
     Raises:
         ValueError: `text` has another form, or a value is not a literal.
@@ -134,7 +134,7 @@ def check_options(
 
 
 def lies_in(number: int | float, interval: str) -> bool:
-    """Return whether a number lies in an interval, say `[0, 1)`; NaN lies in none."""
+    """Return whether a number lies in an interval such as `[0, 1)`; NaN never does."""
     low, high = map(float, interval[1:-1].split(", "))
     above = number >= low if interval.startswith("[") else number > low
     return above and (number <= high if interval.endswith("]") else number < high)

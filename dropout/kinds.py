@@ -10,7 +10,7 @@
 | `act` | `drop(site, x, nonlinearity)` | `nonlinearity(x)` |
 
 An activation is of kind `input`, `pre`, `branch`, `logits` or `weights` where its last
-segment says so, else of kind `activation`. A site that is called `act` and nothing more
+segment says so, else of kind `activation`. A site whose whole name is `act`
 is an activation, too.
 """
 
@@ -45,7 +45,7 @@ def identity(
 ) -> Any:
     """Return what the plain network computes at a site, an array if x is one.
 
-    It is the `drop` of evaluation where no variant has a rule of its own. `time`, the
+    It is the `drop` of evaluation where no variant has a form of its own. `time`, the
     step of the scan in which the site is called, and `reader`, the kernel site that
     reads the activation, change nothing here.
     """
@@ -54,7 +54,7 @@ def identity(
 
 @dataclass(frozen=True)
 class TakesDeferred:
-    """A `drop` that may be given a `Deferred` in place of an array.
+    """A `drop` that may be given a `Deferred` instead of an array.
 
     It is a class because a mark on the function itself would be copied by
     `functools.wraps` to a wrapper that only knows arrays.
@@ -68,5 +68,5 @@ class TakesDeferred:
 
 
 def takes_deferred(drop: Callable) -> bool:
-    """Return whether a `drop` may be given a `Deferred` in place of an array."""
+    """Return whether a `drop` may be given a `Deferred` instead of an array."""
     return drop is identity or isinstance(drop, TakesDeferred)

@@ -1,4 +1,4 @@
-"""Plans in Flax Linen networks that know nothing of them.
+"""Attach plans to Flax Linen networks without sites.
 
 from dropout.linen import attach
 attached = attach(model, "block*/attn:bernoulli:0.1", variables, images)
@@ -55,7 +55,7 @@ def attach(
     branches: tuple[str, ...] = (),
     mutable: tuple[str, ...] = (),
 ) -> Attached:
-    """Put a plan into a network; see `dropout.attached` for its sites.
+    """Attach a plan to a network; `dropout.attached` lists the sites that this makes.
 
     The result is called as `attached(variables, *inputs, moment=..., mode=...)`, under
     any transform. Inside `nn.scan` and `nn.vmap` over layers the keys of `params` tell

@@ -1,4 +1,4 @@
-"""Meshes with explicit axes, of which masks are to know nothing."""
+"""Meshes with explicit axes, on which masks must not depend."""
 
 from collections.abc import Callable
 from typing import TypeVar, cast
@@ -18,9 +18,10 @@ def with_automatic_axes(
 ) -> Array | Deferred:
     """Return `function(arguments)` with explicit mesh axes made automatic within.
 
-    XLA then spreads the masks as it spreads what they multiply. The result is spread as
-    `plain(arguments)` would be, of which only the type is found out. Only arrays pass
-    the border between the axes: what is deferred is computed first.
+    XLA then spreads the masks as it spreads the arrays that they multiply. The result
+    is spread as `plain(arguments)` would be; only the type of this is computed. Only
+    arrays can pass from one kind of axes to the other: what is deferred is computed
+    first.
     """
     if not jax.sharding.get_abstract_mesh().explicit_axes:
         return function(arguments)

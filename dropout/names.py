@@ -1,7 +1,7 @@
 """Names under which methods were published, and the plans that are these methods.
 
-A name that is asked for and is no variant suggests its plan in the error, and
-`docs/variants.md` lists both tables.
+If a plan names such a method and it is no variant, the error suggests the plan.
+`docs/variants.md` has both tables.
 """
 
 PLANS: dict[str, str] = {
@@ -95,7 +95,7 @@ LEFT_OUT: dict[str, str] = {
 
 
 def published(name: str) -> str:
-    """Return what an error says of a published name; "" for a name that is unknown.
+    """Return what an error says about a published name, or "" for an unknown name.
 
     Case and `_` do not matter.
     """

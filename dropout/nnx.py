@@ -1,4 +1,4 @@
-"""Plans in Flax NNX networks that know nothing of them.
+"""Attach plans to Flax NNX networks without sites.
 
 from dropout.nnx import attach
 attached = attach(model, "blocks/*/attn:bernoulli:0.1", images)
@@ -59,7 +59,7 @@ def attach(
     call: Callable[..., Any] = call_model,
     branches: tuple[str, ...] = (),
 ) -> Attached:
-    """Put a plan into a network; see `dropout.attached` for its sites.
+    """Attach a plan to a network; `dropout.attached` lists the sites that this makes.
 
     The result is called as `attached(model, *inputs, moment=..., mode=...)`, with this
     model or another of its structure, under any transform of NNX or JAX.

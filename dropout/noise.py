@@ -62,9 +62,9 @@ def remade(
 ) -> ExamplesLike:
     """Return `linear(seeds, rate, x, *given)`, whose derivative draws again.
 
-    `linear` multiplies x by the noise, in a form that is faster than `scale`, so that
-    the backward pass needs no more than the row seeds, the rate and `given`. The
-    arguments are as in `multiply`. A `Deferred` x is given the noise to draw later.
+    `linear` multiplies x by the noise in a form that is faster than `scale`. The
+    backward pass needs no more than the row seeds, the rate and `given`. The arguments
+    are as in `multiply`. If x is a `Deferred`, it gets the noise to draw later.
     """
     seeds = row_seeds(key, x.shape[0])
     given, rate = jax.lax.stop_gradient(given), fixed_rate(rate, x)

@@ -1,7 +1,7 @@
 """Where marked values occur in a traced program, and on which iterations they depend.
 
-A trace may run a Python body more often than the program does, or less often where it
-is cached: what counts is what the program contains.
+A trace may run a Python body more often than the program does, or less often if it is
+cached. So the marks are counted in the program that the trace makes.
 """
 
 from collections.abc import Iterator
@@ -21,10 +21,10 @@ class Occurrence(NamedTuple):
     """One marked value in a program.
 
     Attributes:
-        name: what it was marked with.
+        name: the name that it was marked with.
         enclosing: the loops that enclose it.
-        varying: the loops of which each iteration has a value of its own.
-        axes: of how many enclosing `vmap`s each row has a value of its own.
+        varying: the loops in which each iteration has a value of its own.
+        axes: the number of enclosing `vmap`s in which each row has a value of its own.
     """
 
     name: str

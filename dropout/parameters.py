@@ -1,7 +1,7 @@
 """Parameters of learned variants: how they start, their penalty and their rates.
 
-At each site that a rule with a learned variant wins, parameters take the place of the
-rate; the rate in the plan is the one that they start with. The rule's schedule weighs
+At each site that a rule with a learned variant wins, parameters replace the
+rate; the rate in the plan is the one with which they start. The rule's schedule weighs
 the regulariser.
 """
 

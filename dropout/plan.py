@@ -109,14 +109,14 @@ def _rate_text(rate: float | Span | tuple[float, ...]) -> str:
 
 
 def _all_rates(rate: float | Span | tuple[float, ...]) -> tuple[float, ...]:
-    """The rates that are written in a rule, of a range both ends."""
+    """The rates that are written in a rule; for a range both ends."""
     if isinstance(rate, Span):
         return rate.first, rate.last
     return rate if isinstance(rate, tuple) else (rate,)
 
 
 def check_variant(rule: Rule) -> None:
-    """Raise ValueError for an unknown variant, option or unit, or a rate out of it."""
+    """Raise ValueError for an unknown variant, option or unit, or an excluded rate."""
     known_as = published(rule.variant.name)
     if rule.variant.name not in VARIANTS and known_as:
         raise ValueError(f"unknown variant {rule.variant.name!r}: {known_as}.")

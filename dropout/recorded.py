@@ -1,4 +1,4 @@
-"""What an abstract pass shows of a network: its sites, and what their masks need."""
+"""What an abstract pass shows about a network: its sites, and what masks need."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -21,7 +21,7 @@ Program = Callable[[Carried, Mapping[str, Sizes]], Jaxpr]
 
 @dataclass(frozen=True)
 class Recorded:
-    """What is known of the sites of a network.
+    """What is known about the sites of a network.
 
     Attributes:
         sites: the sites, in the order of their first calls.

@@ -43,7 +43,7 @@ def record_sites(call: Callable[[Drop], Any]) -> tuple[Site, ...]:
     Raises:
         ValueError: a site that is called twice in one pass, a reader that is not a
             kernel site of the pass, or a site inside a loop that does not pass the
-            `time`, so that all turns of the loop would share its masks.
+            `time`, so that all its iterations would share their masks.
     """
     shapes: dict[str, tuple[int, ...]] = {}
     readers: dict[str, str] = {}
@@ -73,7 +73,7 @@ def record_sites(call: Callable[[Drop], Any]) -> tuple[Site, ...]:
         if in_loop and not times[name]:
             raise ValueError(
                 f"site {name!r} is called in a loop without its time; expected "
-                f"drop({name!r}, x, ..., time=turn), or all turns share their masks."
+                f"drop({name!r}, x, ..., time=t), or all iterations share their masks."
             )
     return tuple(
         Site(name, shapes[name], _reader(readers[name], names, position))

@@ -119,8 +119,8 @@ def _rate_at(row: Row, step: Step, timeline: Timeline) -> Rate:
 def matches(pattern: str, site: str) -> bool:
     """Return whether a pattern matches a site, segment by segment.
 
-    Non-linearities are matched by their name `act` alone: where there is an activation
-    there is a non-linearity before it, and `block*/*` is to mean the activations.
+    A non-linearity is matched by its name `act` alone, and not by a wildcard. So
+    `block*/*` means the activations, before each of which there is a non-linearity.
     """
     parts, segments = pattern.split("/"), site.split("/")
     if kind_of(site) == "act" and parts[-1] != segments[-1]:

@@ -89,7 +89,7 @@ def check_schedule(call: Call) -> None:
 
 
 def factor_at(call: Call, step: Step, timeline: Timeline) -> Factor:
-    """Return the factor of a schedule, a float32 scalar, at a step, maybe traced."""
+    """Return the factor of a schedule, a float32 scalar; the step may be traced."""
     function = SCHEDULES[call.name]
     options = dict(call.options)
     unit = options.pop("unit") if "unit" in options else "run"

@@ -48,7 +48,7 @@ def bind(
         mode: `train` and `mc` draw a mask for each example, `shared_mc` draws one
             network for all of them; `gaussian` is `mc`, but draws the products at
             kernel sites from a Gaussian with their moments, where the variant knows
-            them. `eval` follows each variant's rule at test, `scaling` its weight
+            them. `eval` follows each variant's form at test, `scaling` its weight
             scaling.
         bits: the counter hash, or JAX's own generator.
         params: the parameters of learned variants, by site; without them a learned

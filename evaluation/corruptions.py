@@ -20,8 +20,6 @@ from jaxtyping import Array, Float, Int, Key, Num
 from dropout.keys import example_keys, named_key
 from training.data.augmentation import Image
 
-Strength = float
-
 
 class Corruption(NamedTuple):
     """A function `apply(key, image, strength) -> image`, and a strength per severity.
@@ -29,29 +27,29 @@ class Corruption(NamedTuple):
     The five strengths belong to severities 1 to 5.
     """
 
-    apply: Callable[[Key[Array, ""], Image, Strength], Image]
+    apply: Callable[[Key[Array, ""], Image, float], Image]
     strengths: tuple[float, float, float, float, float]
 
 
-def gaussian_noise(key: Key[Array, ""], image: Image, strength: Strength) -> Image:
+def gaussian_noise(key: Key[Array, ""], image: Image, strength: float) -> Image:
     """Add normal noise whose standard deviation is the strength."""
     return image + strength * jax.random.normal(key, image.shape)
 
 
-def shot_noise(key: Key[Array, ""], image: Image, strength: Strength) -> Image:
+def shot_noise(key: Key[Array, ""], image: Image, strength: float) -> Image:
     """Add the noise of a photon count; full brightness is 1 / strength photons."""
     counts = jax.random.poisson(key, image / strength)
     return counts.astype(jnp.float32) * strength
 
 
-def impulse_noise(key: Key[Array, ""], image: Image, strength: Strength) -> Image:
+def impulse_noise(key: Key[Array, ""], image: Image, strength: float) -> Image:
     """Set a random fraction of the values to 0 or 1; the strength is the fraction."""
     lot = jax.random.uniform(key, image.shape)
     salted = jnp.where(lot > 1 - strength / 2, 1.0, image)
     return jnp.where(lot < strength / 2, 0.0, salted)
 
 
-def blur(key: Key[Array, ""], image: Image, strength: Strength) -> Image:
+def blur(key: Key[Array, ""], image: Image, strength: float) -> Image:
     """Smooth with a Gaussian whose standard deviation in pixels is the strength."""
     radius = int(np.ceil(3 * strength))
     offsets = np.arange(-radius, radius + 1)
@@ -61,41 +59,41 @@ def blur(key: Key[Array, ""], image: Image, strength: Strength) -> Image:
     return image
 
 
-def rotation(key: Key[Array, ""], image: Image, strength: Strength) -> Image:
+def rotation(key: Key[Array, ""], image: Image, strength: float) -> Image:
     """Rotate about the centre by the strength in degrees, in a random direction."""
     return rotate(image, _sign(key) * strength)
 
 
-def translation(key: Key[Array, ""], image: Image, strength: Strength) -> Image:
+def translation(key: Key[Array, ""], image: Image, strength: float) -> Image:
     """Shift in a random direction; the strength is a fraction of the side."""
     angle = jax.random.uniform(key, maxval=2 * jnp.pi)
     sides = jnp.asarray(image.shape[:2], jnp.float32)
     return warp(image, jnp.eye(2), strength * sides * _direction(angle))
 
 
-def scale(key: Key[Array, ""], image: Image, strength: Strength) -> Image:
+def scale(key: Key[Array, ""], image: Image, strength: float) -> Image:
     """Scale about the centre by the strength; below 1, objects become smaller."""
     return warp(image, jnp.eye(2) / strength, jnp.zeros(2))
 
 
-def shear(key: Key[Array, ""], image: Image, strength: Strength) -> Image:
+def shear(key: Key[Array, ""], image: Image, strength: float) -> Image:
     """Shift each row sideways by the strength times its height above the centre."""
     slant = jnp.asarray([[0.0, 0.0], [strength, 0.0]])
     return warp(image, jnp.eye(2) + _sign(key) * slant, jnp.zeros(2))
 
 
-def brightness(key: Key[Array, ""], image: Image, strength: Strength) -> Image:
+def brightness(key: Key[Array, ""], image: Image, strength: float) -> Image:
     """Add the strength to all values."""
     return image + strength
 
 
-def contrast(key: Key[Array, ""], image: Image, strength: Strength) -> Image:
+def contrast(key: Key[Array, ""], image: Image, strength: float) -> Image:
     """Multiply the distance to each channel's mean by the strength, a fraction."""
     mean = image.mean((0, 1), keepdims=True)
     return mean + strength * (image - mean)
 
 
-def pixelate(key: Key[Array, ""], image: Image, strength: Strength) -> Image:
+def pixelate(key: Key[Array, ""], image: Image, strength: float) -> Image:
     """Reduce the resolution to a fraction, the strength, and repeat the pixels."""
     height, width, channels = image.shape
     small = (round(height * strength), round(width * strength), channels)
@@ -103,7 +101,7 @@ def pixelate(key: Key[Array, ""], image: Image, strength: Strength) -> Image:
     return jax.image.resize(coarse, image.shape, "nearest")
 
 
-def occlusion(key: Key[Array, ""], image: Image, strength: Strength) -> Image:
+def occlusion(key: Key[Array, ""], image: Image, strength: float) -> Image:
     """Cover a square inside the image with grey; the strength is its relative side."""
     inside = jnp.ones((), bool)
     for axis, part in enumerate(jax.random.uniform(key, (2,))):

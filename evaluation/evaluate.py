@@ -102,7 +102,7 @@ def evaluate(
         "corruptions": {
             inference: result.corrupted for inference, result in results.items()
         },
-        **identity(run, member),
+        **run_identity(run, member),
         "samples": request.samples,
         "examples": request.examples,
         "out_of_distribution": request.out_of_distribution,
@@ -114,7 +114,7 @@ def evaluate(
     return record
 
 
-def identity(run: Run, member: int | None) -> Record:
+def run_identity(run: Run, member: int | None) -> Record:
     """Return which run a record is about, with all the flags that make it."""
     config = run.experiment.config
     return {

@@ -23,7 +23,7 @@ PerExample = Float[np.ndarray, " n"]
 Edges = Callable[[PerExample], Float[np.ndarray, " edges"]]
 
 BINS = 15
-FLOOR_DRAWS = 200
+FLOOR_SAMPLES = 200
 TEMPERATURES = (0.02, 50.0)
 
 
@@ -81,8 +81,8 @@ def calibration_error_floor(log_probabilities: LogProbabilities) -> float:
 
     Its predictions are right as often as they say, but few examples in a bin do not
     show it: the error is positive, and larger for fewer examples. It is the mean of
-    `expected_calibration_error` over `FLOOR_DRAWS` draws, with a fixed seed, of which
-    examples are right.
+    `expected_calibration_error` over `FLOOR_SAMPLES` random choices of the examples
+    that are right, with a fixed seed.
     """
     random = np.random.default_rng(0)
     confidence = _probabilities(log_probabilities).max(-1)
@@ -92,7 +92,7 @@ def calibration_error_floor(log_probabilities: LogProbabilities) -> float:
                 _calibration_gap(
                     confidence, random.random(len(confidence)) < confidence, equal_width
                 )
-                for _ in range(FLOOR_DRAWS)
+                for _ in range(FLOOR_SAMPLES)
             ]
         )
     )

@@ -13,8 +13,8 @@ from training.norm_statistics import (
     statistics_over,
     variance_shift,
 )
-from training.record.claim import check_no_links
 from training.record.files import write_atomically
+from training.record.same_run import check_no_links
 from training.restore import restore
 from training.runtime.compilation import compiled
 from training.scoring import make_evaluate_batch, scores_on

@@ -7,9 +7,9 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from training.record.claim import recorded_config
 from training.record.files import read_summary
 from training.record.metrics_log import read_finished, read_metrics
+from training.record.same_run import recorded_config
 
 TRAIN = Path(__file__).parent.parent / "train.py"
 COMPARED = ("steps", "skipped", "params_digest", "masks_digest")

@@ -59,10 +59,10 @@ def score(samples: Samples, labels: Labels) -> ScoresByName:
 
 
 def score_divergence(by_inference: dict[str, Samples]) -> dict[str, ScoresByName]:
-    """Return how far each rule is from the average over masks that it approximates.
+    """Return how far each inference rule is from the mean over masks.
 
     It is the Kullback-Leibler divergence KL(mc || rule) in nats, averaged over
-    examples; without `mc` among the rules there is none.
+    examples; without `mc` among the inference rules there is none.
     """
     if REFERENCE not in by_inference:
         return {rule: {} for rule in by_inference}

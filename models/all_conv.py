@@ -1,4 +1,4 @@
-"""The all convolutional net: strided convolutions in place of pooling."""
+"""The all convolutional net: strided convolutions instead of pooling."""
 
 from flax import nnx
 from jaxtyping import Array, Float, Key

@@ -16,7 +16,7 @@ from dropout.kinds import takes_deferred
 from models.convolution import (
     Algorithm,
     Images,
-    Maps,
+    MaybeDeferred,
     Padding,
     add_bias,
     convolution,
@@ -30,7 +30,7 @@ from models.norms import NORMS, NormKind, RowWeights, normalise
 Size = Annotated[int, Interval("[1, 1048576]")]
 Depth = Annotated[int, Interval("[1, 4096]")]
 Initializer = jax.nn.initializers.Initializer
-Convolve = Callable[..., Maps]
+Convolve = Callable[..., MaybeDeferred]
 
 GLOROT = jax.nn.initializers.glorot_uniform()
 # He et al. 2015, eq. 14: fan-out keeps the variance of gradients.

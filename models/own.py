@@ -1,7 +1,7 @@
 """Networks of a user's own: `--model=package.module:Name(option=value)`.
 
-`Name` is a class of Flax NNX modules, or a function that returns a module. It gets by
-name, of the following, what it has a parameter for; all other parameters are options:
+`Name` is a subclass of `flax.nnx.Module`, or a function that returns a module. It gets
+those of these values that it has parameters for; all other parameters are options:
 
 | parameter | value |
 |---|---|
@@ -9,17 +9,17 @@ name, of the following, what it has a parameter for; all other parameters are op
 | `channels` | the number of channels |
 | `classes` or `num_classes` | the number of classes |
 | `rngs` | `nnx.Rngs` whose keys follow from the seed of the run |
-| `key` | a typed key that follows from it |
+| `key` | a typed key that follows from the seed of the run |
 
-The module is called with images (n, height, width, channels), returns logits
-(n, classes), and gets what its `__call__` has a parameter for:
+The module is called with images (n, height, width, channels) and returns logits
+(n, classes). It also gets those of these values that its `__call__` has parameters for:
 
 | parameter | value |
 |---|---|
 | `drop` | the function to call at each site; without it the plan is attached |
-| `row_weights` | in training a weight per image, 0 for padding; None at test |
-| `train` or `training` | whether this is a pass of training |
-| `deterministic` | whether it is none |
+| `row_weights` | in training one weight per image, 0 for padding; None at test |
+| `train` or `training` | True in training, False at test |
+| `deterministic` | False in training, True at test |
 """
 
 import inspect

@@ -67,8 +67,8 @@ IGNORED = "num_batches_tracked"
 def translated(model: str, paths: Iterable[str], arrays: Arrays) -> dict:
     """Return a library's arrays of a network under our paths and in our layout.
 
-    Those of which the library has no array are left out; what no path reads keeps its
-    name.
+    Paths for which the library has no array are left out. An array that no path reads
+    keeps its name.
 
     Args:
         model: the name of the network in `LIBRARIES`.

@@ -37,8 +37,8 @@ class Token(NamedTuple):
     end: int
 
 
-Tokens = tuple[Token, ...]
-Parsed = tuple[str, Tokens]  # TeX, and the tokens that follow it.
+TexTokens = tuple[Token, ...]
+Parsed = tuple[str, TexTokens]  # TeX, and the tokens that follow it.
 
 
 class NotAFormula(ValueError):
@@ -61,12 +61,12 @@ def typeset(text: str) -> str:
     return "".join([*pieces, text[position:]])
 
 
-def tokens_of(text: str) -> Tokens:
+def tokens_of(text: str) -> TexTokens:
     """Return the tokens of a text."""
     return tuple(Token(m[0], *m.span()) for m in TOKEN.finditer(text))
 
 
-def longest_formula(tokens: Tokens) -> Parsed | None:
+def longest_formula(tokens: TexTokens) -> Parsed | None:
     """Return the longest formula that starts at the first token, if there is one.
 
     A single name or number, or a list in brackets, is not a formula.
@@ -84,7 +84,7 @@ def longest_formula(tokens: Tokens) -> Parsed | None:
     return tex, rest
 
 
-def statement(tokens: Tokens) -> Parsed:
+def statement(tokens: TexTokens) -> Parsed:
     """Read sums between relations: `y = x`, `a_1 <= ... <= a_n`."""
     tex, tokens = expression(tokens)
     while tokens and tokens[0].text in RELATIONS:
@@ -96,7 +96,7 @@ def statement(tokens: Tokens) -> Parsed:
     return tex, tokens
 
 
-def expression(tokens: Tokens) -> Parsed:
+def expression(tokens: TexTokens) -> Parsed:
     """Read quotients between signs."""
     sign = SIGNS[tokens[0].text] if tokens and tokens[0].text in SIGNS else ""
     tex, tokens = quotient(tokens[1:] if sign else tokens)
@@ -110,7 +110,7 @@ def expression(tokens: Tokens) -> Parsed:
     return tex, tokens
 
 
-def quotient(tokens: Tokens) -> Parsed:
+def quotient(tokens: TexTokens) -> Parsed:
     """Read products, each divided by the next."""
     tex, tokens = product(tokens)
     while tokens and tokens[0].text == "/":
@@ -119,7 +119,7 @@ def quotient(tokens: Tokens) -> Parsed:
     return tex, tokens
 
 
-def product(tokens: Tokens) -> Parsed:
+def product(tokens: TexTokens) -> Parsed:
     """Read factors side by side."""
     tex, tokens = power(tokens)
     while True:
@@ -135,7 +135,7 @@ def product(tokens: Tokens) -> Parsed:
     return tex, tokens
 
 
-def power(tokens: Tokens) -> Parsed:
+def power(tokens: TexTokens) -> Parsed:
     """Read a factor with its subscript and its exponent."""
     tex, tokens = atom(tokens)
     for mark in ("_", "^"):
@@ -145,7 +145,7 @@ def power(tokens: Tokens) -> Parsed:
     return tex, tokens
 
 
-def raised_part(tokens: Tokens) -> Parsed:
+def raised_part(tokens: TexTokens) -> Parsed:
     """Read what stands above or below: `2`, `-1/2`, `kept`, or a sum in brackets."""
     sign = "-" if tokens and tokens[0].text == "-" else ""
     tokens = tokens[1:] if sign else tokens
@@ -155,7 +155,7 @@ def raised_part(tokens: Tokens) -> Parsed:
     return sign + bare(tex), rest
 
 
-def atom(tokens: Tokens) -> Parsed:
+def atom(tokens: TexTokens) -> Parsed:
     """Read a number, a name, a function of something, or a list in brackets."""
     if not tokens:
         raise NotAFormula
@@ -178,7 +178,7 @@ def atom(tokens: Tokens) -> Parsed:
     return name(word), rest
 
 
-def bracketed(tokens: Tokens) -> Parsed:
+def bracketed(tokens: TexTokens) -> Parsed:
     """Read a list in brackets."""
     opening, parts = tokens[0].text, []
     rest = tokens

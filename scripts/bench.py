@@ -51,13 +51,13 @@ VARIANT_NAMES = flags.DEFINE_list(
     "variants", [], "variants that the part operations times (default: all)"
 )
 ROWS = flags.DEFINE_integer(
-    "rows", 128, "number of examples that the part operations drops", 1
+    "rows", 128, "number of examples in the arrays of the part operations", 1
 )
 DTYPE = flags.DEFINE_enum(
     "dtype",
     "float32",
     ["float32", "bfloat16"],
-    "dtype of arrays in the part operations",
+    "type of the arrays of the part operations",
 )
 ROUNDS = flags.DEFINE_integer(
     "rounds", 15, "number of rounds, in each of which every contestant is timed", 3

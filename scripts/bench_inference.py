@@ -18,7 +18,7 @@ from training.runtime.processes import Launch
 
 DATASET, DATA_DIR, MODEL = define_run_flags("dataset", "data_dir", "model")
 SITES = flags.DEFINE_list(
-    "sites", [], "sites of the dropout, one at a time (default: all)"
+    "sites", [], "sites at which to drop, one at a time (default: all)"
 )
 SAMPLES = flags.DEFINE_integer(
     "samples", 200, "number of Monte-Carlo samples", lower_bound=1

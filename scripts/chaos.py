@@ -1,4 +1,4 @@
-"""Kills a run on random occasions, resumes it, and compares the results bit for bit.
+"""Kills a run at random moments, resumes it, and compares the results bit for bit.
 
     python scripts/chaos.py --kills=100
 
@@ -24,8 +24,10 @@ from absl import flags
 from training.runtime.main import expect_no_arguments, run_main
 
 KILLS = flags.DEFINE_integer("kills", 100, "number of kills", lower_bound=1)
-SEED = flags.DEFINE_integer("seed", 0, "seed for the occasions of the kills")
-OUT = flags.DEFINE_string("out", "", "directory for the workdirs (default: temporary)")
+SEED = flags.DEFINE_integer("seed", 0, "seed for the moments of the kills")
+OUT = flags.DEFINE_string(
+    "out", "", "directory for the workdirs (default: a temporary one)"
+)
 
 # A function that says whether the occasion has come, and the seconds to wait from then.
 Trigger = tuple[Callable[[], bool], float]

@@ -9,7 +9,8 @@
 All flags of train.py hold for every arm. With both --plans and --arms, every plan is
 combined with every arm. Arms are paired by seed: they share the initialisation, the
 order of the data, and the masks of equal sites. All arms are compared with the first;
-`--versus=none` compares each with the plan `none` at the same other flags:
+`--versus=none` compares each with the arm that has the plan `none` and the same other
+flags:
 
     python scripts/compare.py --plans='none; fc:bernoulli:0.5' --versus=none \\
         --arms='--train_examples=200; --train_examples=1000'
@@ -37,8 +38,9 @@ ARMS = flags.DEFINE_string(
 VERSUS = flags.DEFINE_string(
     "versus",
     "",
-    "arm to compare the others with, or a plan or flags: those of each arm's own flags "
-    "or plan (default: the first arm)",
+    "arm to compare the others with: its name; or a plan, for the arm with this plan "
+    "and the same other flags; or flags of --arms, for the arm with them and the same "
+    "plan (default: the first arm)",
 )
 
 

@@ -1,11 +1,11 @@
-"""Simulates studies, and prints how often their intervals hold the truth.
+"""Simulates studies, and prints how often their intervals hold the true difference.
 
     python scripts/coverage.py --studies=500
 
-The first table is the coverage of 95 % intervals of the difference between two equal
-arms, where it varies with the seed, with the test example, or with both: of the paired
-t-test over seeds, and of the interval over seeds and test examples. The lines below it
-are error rates of tests. Nothing is trained: it takes seconds.
+The first table has the coverage of 95 % intervals of the difference between two equal
+arms, where the difference varies with the seed, with the test example, or with both. It
+compares the paired t-test over seeds with the interval over seeds and test examples.
+The lines below it are error rates of tests. Nothing is trained, so it takes seconds.
 """
 
 from absl import flags

@@ -13,7 +13,7 @@ severity (`evaluation-plans.png`). The inference rules are plain, scaling, pooli
 shared_mc and gaussian (`evaluation/inference.py`).
 
 With --dropout it compares the run's own plan and others in one table, and writes it
-into `other-plans.md` and `other-plans.json`. --fit_rate multiplies the rates of each by
+into `other-plans.md` and `other-plans.json`. --fit_rate multiplies each plan's rates by
 the factor that minimises the negative log-likelihood of the validation split.
 
 With --predictions it writes a table instead, with one row per run, inference rule and
@@ -51,7 +51,8 @@ EXAMPLES = flags.DEFINE_integer(
 OUTSIDE = flags.DEFINE_string(
     "out_of_distribution",
     "",
-    "data set to tell from the run's by uncertainty, a name or a path (default: none)",
+    "name or path of a data set to distinguish from the run's by uncertainty (default: "
+    "none)",
 )
 CORRUPTIONS = flags.DEFINE_string(
     "corruptions", "", "corruptions, separated by commas, or all (default: none)"
@@ -75,8 +76,8 @@ PREDICTIONS = flags.DEFINE_string(
 PREDICTIONS_FOR = flags.DEFINE_list(
     "predictions_for",
     ["test"],
-    "what --predictions are for: test, validation, folders of PNG and JPEG images, "
-    "other data sets by name or path, separated by commas",
+    "what to predict, separated by commas: test, validation, folders of PNG and JPEG "
+    "images, and other data sets by name or path",
 )
 DATA_DIR, CACHE_DIR = define_moved_flags()
 

@@ -8,9 +8,9 @@ runs on CPU, NVIDIA GPU and TPU:
     predictor = jax.export.deserialize(bytearray(open(FILE, "rb").read()))
     log_probabilities = predictor.call(images, ids, seed)  # (samples, n, classes)
 
-Images have the shape and type of the run's; ids and seed are int32. Masks follow seed,
-sample and id; with the run's seed and the ids of its test split they are those of
-evaluate.py.
+Images have the shape and type of the run's; ids and seed are int32. Masks are a
+function of seed, sample and id; with the run's seed and the ids of its test split they
+are those of evaluate.py.
 """
 
 from pathlib import Path

@@ -3,8 +3,8 @@
     python scripts/recalibrate.py WORKDIR
 
 For each norm, it prints the ratio of the running variance to the variance without
-dropout. It also prints the test scores with both, and writes `recalibrated.json` into
-WORKDIR.
+dropout. It also prints the test scores with the old and the new statistics, and writes
+`recalibrated.json` into WORKDIR.
 """
 
 from evaluation.recalibration import recalibrate

@@ -17,7 +17,7 @@ from studies.reproduction import outcome_lines, reproduce
 from training.runtime.main import run_main
 
 SEEDS = flags.DEFINE_string("seeds", "", "seeds (default: those of the claim)")
-DATA_DIR = flags.DEFINE_string("data_dir", "", "where the prepared data lie")
+DATA_DIR = flags.DEFINE_string("data_dir", "", "directory with the prepared data sets")
 OUT = flags.DEFINE_string(
     "out", "", "directory of the runs (default: runs/claims/NAME-SEEDS)"
 )

@@ -19,7 +19,7 @@ from training.flags import define_moved_flags
 from training.runtime.main import run_main
 
 INTO = flags.DEFINE_string(
-    "into", "", "directory that keeps the rerun (default: it is deleted)"
+    "into", "", "directory in which to keep the rerun (default: it is deleted)"
 )
 DATA_DIR, CACHE_DIR = define_moved_flags()
 

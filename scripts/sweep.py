@@ -1,4 +1,4 @@
-"""Tunes plans and flags alike on held-out examples, and tests what it chose once.
+"""Tunes plans and flags alike on held-out examples, and tests its choices once.
 
     python scripts/sweep.py --plan='{sites}:{variant}:{rate}' \\
         --space='sites=fc, conv*; variant=bernoulli, gaussian; rate=0.1..0.7/4' \\
@@ -6,21 +6,21 @@
     python scripts/sweep.py --plan='fc:bernoulli:{rate}' --validation_examples=200 \\
         --space='rate=0..0.8; learning_rate=log(1e-4..1e-2)' --sampler=optuna
 
-A name of --space that is in --plan is part of it; any other is a flag. Each combination
-of texts in the plan, and --baseline, is tuned alike: over all flags and its own
-numbers, with the same number of points (a grid: with the same values of the flags). The
-point of lowest loss on held-out examples, mean over --seeds, is chosen for each. Then
-those are trained at --test_seeds, which chose nothing, and compared with the tuned
-baseline on the test set. `--select=none` chooses nothing and shows all points without
-any test.
+A name of --space that is in --plan is part of the plan; any other name is a flag. Each
+combination of texts in the plan, and --baseline, is tuned alike: over all flags and its
+own numbers, with the same number of points (in a grid: with the same values of the
+flags). For each, the point with the lowest loss on held-out examples, as a mean over
+--seeds, is chosen. These points are then trained at --test_seeds, which were not used
+to choose, and compared with the tuned baseline on the test set. `--select=none` chooses
+nothing and shows all points without any test.
 
 The samplers are grid, random, sobol, and optuna, which learns from the losses. All
 points and losses are in `tuning.csv`, and in `optuna.db`, an SQLite file in --workdir
 that Optuna's dashboard shows. All flags of train.py hold for every point. Points that
 differ only in seed, rate, learning rate or weight decay train in one program.
-`--shard=i/n` trains the i-th of n parts; the parts share --workdir and may run in any
-order and on any machine; run them again to train their parts of the test. --engine=ray
-spreads the programs over a cluster.
+`--shard=i/n` trains part i of n, counted from 0; the parts share --workdir and may run
+in any order and on any machine; run them again to train their parts of the test.
+--engine=ray spreads the programs over a cluster.
 """
 
 from absl import flags
@@ -46,7 +46,7 @@ SAMPLER = flags.DEFINE_enum(
     "sampler", "grid", [*SAMPLERS, "optuna"], "sampler of the points"
 )
 SAMPLES = flags.DEFINE_integer(
-    "samples", 16, "number of points for each plan, which --sampler=grid ignores", 1
+    "samples", 16, "number of points for each plan (--sampler=grid ignores it)", 1
 )
 BATCH = flags.DEFINE_integer(
     "batch", 4, "number of points that optuna suggests at a time", 1
@@ -55,12 +55,17 @@ BASELINE = flags.DEFINE_string(
     "baseline", "none", "plan that is tuned over the flags, to compare others with"
 )
 SELECT = flags.DEFINE_enum(
-    "select", "validation", ["validation", "none"], "how points are chosen to be tested"
+    "select",
+    "validation",
+    ["validation", "none"],
+    "how to choose the points to test: by the loss on held-out examples, or not at all",
 )
 TEST_SEEDS = flags.DEFINE_string(
     "test_seeds", "1000:1008", "seeds of the test, none of which is in --seeds"
 )
-SHARD = flags.DEFINE_string("shard", "0/1", "part of the study to train, i of n as i/n")
+SHARD = flags.DEFINE_string(
+    "shard", "0/1", "part of the study to train: i/n is part i of n, counted from 0"
+)
 
 
 def main(arguments: list[str]) -> None:

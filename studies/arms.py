@@ -102,13 +102,13 @@ def parse_versus(text: str, arms: list[Arm]) -> dict[str, str]:
     """Return, by the name of an arm, the name of the arm that it is compared with.
 
     Args:
-        text: the name of an arm, with which all are compared; or a plan or a name of
-            flags, which each arm is compared with at its own flags or plan; or empty
-            for the first arm.
+        text: the name of an arm, with which all others are compared; or a plan, for the
+            arm with this plan and the same other flags; or a name of flags, for the
+            arm with these flags and the same plan; or empty for the first arm.
         arms: the arms of the study.
 
     Raises:
-        ValueError: the text names neither.
+        ValueError: the text names none of these.
     """
     names = {arm.parts: arm.name for arm in arms}
     if not text or text in names.values():

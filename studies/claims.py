@@ -30,7 +30,7 @@ class Gate(NamedTuple):
         relative_to: arm and measure that the sum is divided by; empty for none.
         criterion: a name in `CRITERIA`.
         bound: its value.
-        decides: whether the claim depends on it, or it is only reported.
+        decides: whether the claim depends on it, or it is only shown.
     """
 
     says: str
@@ -46,7 +46,7 @@ class Claim(NamedTuple):
 
     Attributes:
         claim: what the paper says, in one sentence.
-        source: the paper, with the place in it.
+        source: the paper, with its section, figure or table.
         published: the number that it gives.
         certainty: how the number was checked.
         protocol: in what the runs differ from the paper's.

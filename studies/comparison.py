@@ -48,7 +48,7 @@ QUANTITIES = (
 SECONDS = Quantity("seconds to target", "seconds_to_target", tested=False)
 
 
-class Line(NamedTuple):
+class TableLine(NamedTuple):
     """A measure of one arm, compared with another arm.
 
     Attributes:
@@ -89,7 +89,7 @@ def first_arm(arms: Sequence[str]) -> Versus:
 
 def compare(
     table: pl.DataFrame, directory: Path, versus: Versus, margin: float = MARGIN
-) -> list[Line]:
+) -> list[TableLine]:
     """Return the lines of a study's table by quantity, each arm once in each.
 
     Args:
@@ -125,13 +125,15 @@ def _with_times(table: pl.DataFrame) -> tuple[pl.DataFrame, tuple[Quantity, ...]
     )
 
 
-def _line(table: pl.DataFrame, versus: Versus, arm: str, quantity: Quantity) -> Line:
+def _line(
+    table: pl.DataFrame, versus: Versus, arm: str, quantity: Quantity
+) -> TableLine:
     rows = table.filter(arm=arm)
     times = quantity.column in ("restricted_epochs", SECONDS.column)
     having = rows["epochs_to_target"] if times else rows[quantity.column]
     values = rows[quantity.column].drop_nulls().to_numpy() * quantity.scale
     value = interval(values) if len(values) else None
-    line = Line(quantity, arm, having.count(), len(rows), value)
+    line = TableLine(quantity, arm, having.count(), len(rows), value)
     if not quantity.tested or arm not in versus:
         return line
     both = paired(table, versus[arm], arm, quantity.column) * quantity.scale
@@ -154,8 +156,8 @@ def paired(table: pl.DataFrame, first: str, arm: str, column: str) -> np.ndarray
 
 
 def _with_error_tests(
-    table: pl.DataFrame, line: Line, directory: Path, margin: float
-) -> Line:
+    table: pl.DataFrame, line: TableLine, directory: Path, margin: float
+) -> TableLine:
     """Add what is tested on the test error alone: examples, and equivalence."""
     if line.quantity.column != "test_error" or not line.test:
         return line
@@ -182,7 +184,7 @@ def _over_examples(
     return crossed_t(*right).p
 
 
-def _corrected(lines: list[Line]) -> list[Line]:
+def _corrected(lines: list[TableLine]) -> list[TableLine]:
     """Return the lines with p-values after Holm's correction over all of them."""
     p = holm([line.test.p for line in lines if line.test])
     tests = iter(p)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from studies.comparison import Line
+from studies.comparison import TableLine
 from studies.outcomes import SETTINGS
 from studies.statistics import interval
 from studies.verdicts import LEVEL
@@ -30,7 +30,7 @@ class Curve(NamedTuple):
     errors: list[Float[np.ndarray, " seeds"]]
 
 
-def plot_differences(lines: list[Line]) -> Figure | None:
+def plot_differences(lines: list[TableLine]) -> Figure | None:
     """Plot each arm's difference in test error with its 95 % interval, as a row.
 
     The band is the margin within which errors count as equal; a filled point is a
@@ -59,7 +59,7 @@ def plot_differences(lines: list[Line]) -> Figure | None:
     return figure
 
 
-def _plot_difference(axes: Axes, row: int, line: Line) -> None:
+def _plot_difference(axes: Axes, row: int, line: TableLine) -> None:
     assert line.test and line.corrected is not None
     mean, low, high = line.test.difference
     sure = line.corrected < LEVEL

@@ -1,4 +1,4 @@
-"""Simulations of studies: how often intervals hold the truth, and tests err.
+"""Simulations of studies: how often intervals contain the truth, and tests err.
 
 Networks are simulated, not trained: each example is right if its ease, plus what the
 seed, the pair of seed and example and the arm's view of the example add, is high
@@ -26,7 +26,7 @@ Arms = Bool[np.ndarray, "two seeds examples"]
 
 
 class Coverage(NamedTuple):
-    """The share of simulated studies whose interval holds the truth.
+    """The share of simulated studies whose interval contains the true difference.
 
     Attributes:
         varies: a name in `SPREADS`.

@@ -12,11 +12,11 @@ from studies.populations import train_members
 from studies.tasks import Task
 
 CONSOLE = Console(stderr=True)
-Announce = Callable[[Task], None]
+AnnounceTask = Callable[[Task], None]
 
 
 def run_here(
-    tasks: list[Task], directory: Path, address: str, announce: Announce
+    tasks: list[Task], directory: Path, address: str, announce: AnnounceTask
 ) -> None:
     """Train the tasks one after another, in this process."""
     for task in tasks:

@@ -15,11 +15,11 @@ from evaluation.scores import ScoresByName, Severities
 from evaluation.tables import ABSENT, score_names
 from studies.statistics import Estimate, interval, paired_t
 from training.members import OWN_SEEDS
-from training.record.claim import check_no_links
 from training.record.console import aligned
 from training.record.files import write_atomically
 from training.record.markdown import fenced, literal
 from training.record.pictures import article_style, save_picture
+from training.record.same_run import check_no_links
 from training.runtime.compilation import use_compilation_cache
 
 SEEDS = ("seed", *OWN_SEEDS)

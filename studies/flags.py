@@ -25,7 +25,7 @@ def define_study_flags(seeds: str) -> None:
     """
     flags.FLAGS.set_default("seeds", seeds)
     flags.DEFINE_float(
-        "target", 0.0, "accuracy in [0, 1]; measures the time to reach it (0: none)",
+        "target", 0.0, "accuracy in [0, 1] to which the time is measured (0: none)",
         0.0, 1.0,
         module_name=STUDY,
     )  # fmt: skip
@@ -38,7 +38,11 @@ def define_study_flags(seeds: str) -> None:
         module_name=STUDY,
     )  # fmt: skip
     flags.DEFINE_integer(
-        "members", 64, "most runs that one program trains", 1, module_name=STUDY
+        "members",
+        64,
+        "largest number of runs that one program trains",
+        1,
+        module_name=STUDY,
     )
     flags.DEFINE_enum(
         "engine", "local", list(ENGINES), "engine that runs the programs",

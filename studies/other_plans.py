@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from dropout import Plan
-from evaluation.evaluate import EvaluationRequest, identity
+from evaluation.evaluate import EvaluationRequest, run_identity
 from evaluation.other_plans import evaluate_plans, parse_plans
 from evaluation.predictions import Run, check_split, load_runs
 from evaluation.scores import ScoresByName
 from evaluation.tables import table
 from studies.evaluated_runs import by_configuration, over_runs, runs_with_paths
-from training.record.claim import check_no_links
 from training.record.files import write_atomically
 from training.record.markdown import fenced, literal
+from training.record.same_run import check_no_links
 from training.record.versions import versions
 from training.runtime.compilation import use_compilation_cache
 
@@ -71,13 +71,13 @@ def compare_run(
     if not found:
         raise ValueError(
             f"--rule={','.join(request.inferences)}: no plan has sites for it; "
-            "expected a plan with dropout, or the rule scaling."
+            "expected a plan with dropout, or --rule=scaling."
         )
     return {
         "plans": [run.experiment.config.dropout, *map(str, plans)],
         "rules": {name: result.scores for name, result in found.items()},
         "corruptions": {name: result.corrupted for name, result in found.items()},
-        **identity(run, member),
+        **run_identity(run, member),
         "samples": request.samples,
         "examples": request.examples,
         "out_of_distribution": request.out_of_distribution,

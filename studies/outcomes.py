@@ -19,7 +19,7 @@ from studies.arms import Trial
 from studies.records import RunRecord, read_predictions, read_record
 from training.config import Config
 from training.record.files import Damaged, one_at_a_time, replacing
-from training.record.metrics_log import Line
+from training.record.metrics_log import LoggedLine
 
 IDENTITY = ("run", "arm", "stop")
 SETTINGS = tuple(f.name for f in fields(Config) if not f.metadata["resumable"])
@@ -94,7 +94,7 @@ def read_results(path: Path) -> pl.DataFrame:
 
 
 def _earlier(path: Path) -> pl.DataFrame:
-    """Return the rows written before; none of a damaged file, which is reported."""
+    """Return the rows written before; none of a damaged file, which a line names."""
     try:
         return read_results(path)
     except Damaged as damaged:
@@ -120,7 +120,7 @@ def _gap(summary: dict[str, Any]) -> float:
     return math.nan if train is None else train - summary["test_accuracy"]
 
 
-def _at_best_validation(lines: list[Line], workdir: Path) -> dict[str, Any]:
+def _at_best_validation(lines: list[LoggedLine], workdir: Path) -> dict[str, Any]:
     """Return the measures at the step of lowest validation loss.
 
     The training accuracy is the mean over the epoch, under dropout.
@@ -144,7 +144,7 @@ def _at_best_validation(lines: list[Line], workdir: Path) -> dict[str, Any]:
     }
 
 
-def _last_validation(lines: list[Line]) -> dict[str, float | None]:
+def _last_validation(lines: list[LoggedLine]) -> dict[str, float | None]:
     """Return error and loss on the held-out examples, if any, at the last step."""
     found = [line for line in lines if line["split"] == "validation"]
     return {
@@ -154,7 +154,7 @@ def _last_validation(lines: list[Line]) -> dict[str, float | None]:
 
 
 def _time_to(
-    target: float, lines: list[Line], summary: dict[str, Any], config: Config
+    target: float, lines: list[LoggedLine], summary: dict[str, Any], config: Config
 ) -> dict[str, float | None]:
     split = "validation" if config.validation_examples else "test"
     held_out = [line for line in lines if line["split"] == split]

@@ -48,7 +48,7 @@ class OverfittingStudy(NamedTuple):
     depth: int
 
 
-class Arm(NamedTuple):
+class NetworkAndPlan(NamedTuple):
     """A network with or without dropout."""
 
     model: str
@@ -67,20 +67,20 @@ class Measurement(NamedTuple):
     value: float
 
 
-def arms_of(study: OverfittingStudy) -> list[Arm]:
+def arms_of(study: OverfittingStudy) -> list[NetworkAndPlan]:
     """Return each network without and with dropout."""
     plans = {
         "cnn": "pool*:bernoulli:0.25 fc:bernoulli:0.5",
         f"plain(depth={study.depth})": "conv*:bernoulli:0.1 features:bernoulli:0.5",
     }
     return [
-        Arm(model, name, dropout)
+        NetworkAndPlan(model, name, dropout)
         for model, plan in plans.items()
         for name, dropout in zip(ARMS, ("none", plan))
     ]
 
 
-def configuration(study: OverfittingStudy, arm: Arm, seed: int) -> Config:
+def configuration(study: OverfittingStudy, arm: NetworkAndPlan, seed: int) -> Config:
     """Return the configuration of the run of one arm and seed.
 
     Raises:
@@ -100,12 +100,14 @@ def configuration(study: OverfittingStudy, arm: Arm, seed: int) -> Config:
     return canonical(config)
 
 
-def train_arms(study: OverfittingStudy, arms: Iterable[Arm]) -> list[Measurement]:
+def train_arms(
+    study: OverfittingStudy, arms: Iterable[NetworkAndPlan]
+) -> list[Measurement]:
     """Train every arm at every seed, and return all measurements in this order."""
     return [measurement for arm in arms for measurement in train_arm(study, arm)]
 
 
-def train_arm(study: OverfittingStudy, arm: Arm) -> Iterator[Measurement]:
+def train_arm(study: OverfittingStudy, arm: NetworkAndPlan) -> Iterator[Measurement]:
     """Train one arm at every seed; all seeds share the programs of the first one."""
     configs = [configuration(study, arm, seed) for seed in range(study.seeds)]
     first = prepare(configs[0])

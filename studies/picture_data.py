@@ -13,7 +13,7 @@ from training.record.metrics_log import read_metrics
 from training.record.rates import RateCurve
 
 
-class Point(NamedTuple):
+class ResponsePoint(NamedTuple):
     """An arm whose plan is one rule with one rate, as a point of a response curve.
 
     `family` is the rule without its rate.
@@ -47,24 +47,24 @@ def held_out_curves(
     return epochs, losses, errors
 
 
-def response_points(table: pl.DataFrame) -> list[Point]:
+def response_points(table: pl.DataFrame) -> list[ResponsePoint]:
     """Return the arms whose plan is one rule with one rate, or `none` (rate 0)."""
     points = []
     for (_, text), rows in table.group_by("arm", "dropout", maintain_order=True):
         errors = rows["test_error"].to_numpy()
         rules = parse(str(text)).rules
         if not rules:
-            points.append(Point("", 0.0, errors))
+            points.append(ResponsePoint("", 0.0, errors))
         elif len(rules) == 1 and isinstance(rate := rules[0].rate, float):
             (rule,) = rules
             family = f"{rule.sites}:{rule.variant}"
             if str(rule.schedule) != "constant":
                 family += f"@{rule.schedule}"
-            points.append(Point(family, rate, errors))
+            points.append(ResponsePoint(family, rate, errors))
     return points
 
 
-def response_curve(points: list[Point], family: str) -> list[Point]:
+def response_curve(points: list[ResponsePoint], family: str) -> list[ResponsePoint]:
     """Return the points of a family and the points without dropout, ordered by rate."""
     found = [point for point in points if point.family in (family, "")]
     return sorted(found, key=lambda point: point.rate)

@@ -9,7 +9,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from studies.comparison import Line
+from studies.comparison import TableLine
 from studies.comparison_pictures import numeric_flags, plot_differences, plot_flag
 from studies.picture_data import (
     held_out_curves,
@@ -35,7 +35,9 @@ class Picture(NamedTuple):
     figures: list[Figure]
 
 
-def pictures(table: pl.DataFrame, lines: list[Line], directory: Path) -> list[Picture]:
+def pictures(
+    table: pl.DataFrame, lines: list[TableLine], directory: Path
+) -> list[Picture]:
     """Return all pictures for which the arms of a study have something to show."""
     made = (
         differences(lines),
@@ -48,7 +50,7 @@ def pictures(table: pl.DataFrame, lines: list[Line], directory: Path) -> list[Pi
     return [picture for picture in made if picture]
 
 
-def differences(lines: list[Line]) -> Picture | None:
+def differences(lines: list[TableLine]) -> Picture | None:
     """Plot the difference of each arm in test error, with its interval."""
     figure = plot_differences(lines)
     caption = (

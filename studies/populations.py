@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from studies.arms import Trial
-from studies.records import Predictions, write_record
+from studies.records import TestPredictions, write_record
 from studies.tasks import Task, finished, program, unit_plan
 from training.canonical import canonical
 from training.config import Config
@@ -29,12 +29,12 @@ from training.experiment import (
 from training.flag_text import flag_lines
 from training.members import Member, with_members
 from training.own_files import load_plugins
-from training.population import with_rates
-from training.record.claim import claim_data
+from training.population import objective_with_rates
 from training.record.console import describe
 from training.record.digests import data_digest
 from training.record.files import Damaged, make_directory, write_atomically
-from training.record.metrics_log import Line, read_finished
+from training.record.metrics_log import LoggedLine, read_finished
+from training.record.same_run import write_or_check_data
 from training.restore import saved_state
 from training.run import run
 from training.runtime.compilation import compiled
@@ -62,7 +62,9 @@ def train_members(task: Task, directory: Path) -> None:
         return
     experiment = prepare(population(task, directory))
     names = [trial.run for trial in task.trials]
-    claim_data(directory / data_file(experiment.config), data_digest(experiment.data))
+    write_or_check_data(
+        directory / data_file(experiment.config), data_digest(experiment.data)
+    )
     try:
         found = trained(experiment, names)
     except Damaged as damaged:
@@ -78,7 +80,7 @@ class Trained(NamedTuple):
     """A finished population: its summary, its metrics and its last state."""
 
     summary: dict[str, Any]
-    lines: list[Line]
+    lines: list[LoggedLine]
     state: State
 
 
@@ -118,7 +120,7 @@ def _write_member(
     trial: Trial,
     index: int,
     population: Trained,
-    predicted: Predictions,
+    predicted: TestPredictions,
 ) -> None:
     workdir = directory / trial.run
     config = replace(trial.config, workdir=str(workdir))
@@ -190,14 +192,14 @@ def member_summary(
     }
 
 
-def predictions(experiment: Experiment, state: State) -> Iterator[Predictions]:
+def predictions(experiment: Experiment, state: State) -> Iterator[TestPredictions]:
     """Yield what each member predicts for the test split at a state of all of them."""
     step, state = steps_done(state), jax.device_get(state)
     predict = compiled(make_predict(experiment))
     for index, alone in enumerate(experiment.runs):
         rates = jnp.array([row.rate for row in alone.rows], jnp.float32)
         own = of_run(experiment, state, index)
-        yield Predictions(*predict_test(alone, own, predict, rates), step)
+        yield TestPredictions(*predict_test(alone, own, predict, rates), step)
 
 
 def make_predict(experiment: Experiment) -> PredictTest:
@@ -206,7 +208,7 @@ def make_predict(experiment: Experiment) -> PredictTest:
     def predict(
         state: State, images: Array | np.ndarray, rates: Float[Array, " rows"]
     ) -> Array:
-        objective = with_rates(experiment.objective, rates)
+        objective = objective_with_rates(experiment.objective, rates)
         logits, _ = test_logits(objective, state, jnp.asarray(images))
         return jax.nn.log_softmax(logits.astype(jnp.float32))
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from training.record.files import Damaged, replacing, write_atomically
-from training.record.metrics_log import Line, read_finished, text_digest
+from training.record.metrics_log import LoggedLine, read_finished, text_digest
 
 PREDICTIONS = "predictions.npz"
 # The files of a finished run.
@@ -20,7 +20,7 @@ NEEDED = (
 )  # fmt: skip
 
 
-class Predictions(NamedTuple):
+class TestPredictions(NamedTuple):
     """What a run predicts for the test examples after a step."""
 
     log_probabilities: Float[np.ndarray, "n classes"]
@@ -32,8 +32,8 @@ class RunRecord(NamedTuple):
     """What a finished run has recorded."""
 
     summary: dict[str, Any]
-    lines: list[Line]
-    predictions: Predictions
+    lines: list[LoggedLine]
+    predictions: TestPredictions
 
 
 def whole(workdir: Path) -> bool:
@@ -64,7 +64,7 @@ def read_record(workdir: Path) -> RunRecord:
     return RunRecord(summary, lines, predictions)
 
 
-def read_predictions(workdir: Path) -> Predictions:
+def read_predictions(workdir: Path) -> TestPredictions:
     """Return the predictions of a finished run.
 
     Raises:
@@ -74,8 +74,8 @@ def read_predictions(workdir: Path) -> Predictions:
     try:
         # np.load leaves a file open that it cannot read.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            found = [arrays[name] for name in Predictions._fields]
-        return Predictions(found[0], found[1], int(found[2]))
+            found = [arrays[name] for name in TestPredictions._fields]
+        return TestPredictions(found[0], found[1], int(found[2]))
     except Exception as error:  # Damage shows itself in many kinds of error.
         reason = str(error).partition("\n")[0]
         raise Damaged(f"{path} is missing or damaged ({reason}).") from None
@@ -84,9 +84,9 @@ def read_predictions(workdir: Path) -> Predictions:
 def write_record(
     workdir: Path,
     texts: dict[str, str],
-    lines: list[Line],
+    lines: list[LoggedLine],
     summary: dict[str, Any],
-    predictions: Predictions,
+    predictions: TestPredictions,
 ) -> None:
     """Write the record of a finished run; `texts` are files that are only shown."""
     workdir.mkdir(exist_ok=True)

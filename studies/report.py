@@ -18,10 +18,10 @@ from studies.pictures import Picture, pictures, save
 from studies.study import RESULTS
 from studies.tables import markdown
 from training.own_files import load_plugins
-from training.record.claim import check_no_links
 from training.record.files import replacing, write_atomically
 from training.record.markdown import fenced, literal
 from training.record.pictures import article_style
+from training.record.same_run import check_no_links
 
 STYLE = (Path(__file__).parent / "report.css").read_text()
 EVALUATION = "evaluation.md"

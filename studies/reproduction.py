@@ -42,7 +42,7 @@ def reproduce(path: Path, seeds: str, data_dir: str, out: str) -> list[Outcome]:
     Args:
         path: the claim's file, NAME.gates.toml.
         seeds: the seeds; empty for those of the claim.
-        data_dir: where prepared data lie; may be empty.
+        data_dir: the directory of the prepared data sets; may be empty.
         out: the directory of the runs; empty for runs/claims/NAME-SEEDS.
 
     Raises:
@@ -150,21 +150,21 @@ def expanded(
     commands = []
     for command in claim.commands:
         for seed in parse_seeds(seeds) if "{seed}" in command else (0,):
-            places = {"{out}": str(directory), "{seeds}": seeds, "{seed}": str(seed)}
+            values = {"{out}": str(directory), "{seeds}": seeds, "{seed}": str(seed)}
             words = shlex.split(command.replace("{data}", shlex.quote(data)))
-            for place, value in places.items():
-                words = [word.replace(place, value) for word in words]
+            for name, value in values.items():
+                words = [word.replace(name, value) for word in words]
             commands.append([word for word in words if word])
     return commands
 
 
 def evidence_of(claim: Claim, directory: Path) -> dict[str, BySeed]:
     """Return the measures of the arms of a claim whose runs are finished."""
-    place = str(directory)
+    out = str(directory)
     if claim.study:
-        return study_evidence(Path(claim.study.replace("{out}", place)))
+        return study_evidence(Path(claim.study.replace("{out}", out)))
     return {
-        arm: run_evidence(_matching(pattern.replace("{out}", place)))
+        arm: run_evidence(_matching(pattern.replace("{out}", out)))
         for arm, pattern in claim.arms.items()
     }
 
@@ -203,7 +203,7 @@ def outcome_lines(outcomes: list[Outcome]) -> list[str]:
     """Return a line for each gate, and one for the claim."""
     lines = []
     for gate, values, verdict in outcomes:
-        kind = "" if gate.decides else " (reported, does not decide)"
+        kind = "" if gate.decides else " (shown, does not decide)"
         numbers = ", ".join(f"{value:.4g}" for value in values)
         rule = f"{gate.criterion} = {gate.bound}"
         lines.append(f"{verdict}{kind}: {gate.says} [{rule}; by seed: {numbers}]")

@@ -65,7 +65,7 @@ def ask(
 
 
 def tell(search: optuna.Study, number: int, loss: float) -> None:
-    """Report the loss of a sample to the search."""
+    """Tell the search the loss of a sample."""
     search.tell(number, loss)
 
 

@@ -1,7 +1,7 @@
 """Spaces of plans and flags, and samplers of points in them.
 
 An example is `rate=0.1..0.7; sites=fc, conv*; learning_rate=log(1e-4..1e-2)`. A name
-fills its place in a plan's template, `{rate}` or `{sites}`, or it is a flag.
+stands for `{rate}` or `{sites}` in a plan's template, or it is a flag.
 """
 
 from collections.abc import Mapping

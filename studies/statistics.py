@@ -81,8 +81,8 @@ def crossed_interval(gain: Float[np.ndarray, "seeds n"]) -> Estimate:
     spread of the examples adds beyond the rest (from the mean squares of a two-way
     analysis of variance), and each t is Student's quantile with one degree of freedom
     less than there are seeds or examples. The interval is never narrower than that of
-    the paired t-test over seeds. `scripts/coverage.py` shows how often it holds the
-    truth.
+    the paired t-test over seeds. `scripts/coverage.py` shows how often it
+    contains the true difference.
 
     Raises:
         ValueError: there are fewer than two seeds or two examples.

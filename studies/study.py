@@ -120,7 +120,7 @@ def pending(study: Study, most: int, part: str = "0/1") -> list[Task]:
     return resumed + group(left.values(), most)
 
 
-def claim(study: Study) -> None:
+def open_study(study: Study) -> None:
     """Make the study's directory and write `study.json`, which the report reads."""
     make_directory("workdir", str(study.directory))
     record = {
@@ -142,7 +142,7 @@ def claim(study: Study) -> None:
 
 def train_tasks(study: Study, tasks: list[Task], request: StudyRequest) -> None:
     """Train tasks of a study with the engine that the request names."""
-    claim(study)
+    open_study(study)
     runs = sum(len(task.trials) for task in tasks)
     programs = len({program(task.trials[0].config) for task in tasks})
     print(f"{runs} runs to train, in {programs} programs", file=sys.stderr)

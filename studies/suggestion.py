@@ -10,7 +10,7 @@ import polars as pl
 from dropout import parse, resolve
 from dropout.grammar import parse_call
 from studies.arms import Arm, trials
-from studies.comparison import Line, compare
+from studies.comparison import TableLine, compare
 from studies.engines import run_tasks
 from studies.outcomes import outcome
 from studies.tasks import group
@@ -76,7 +76,7 @@ def suggestion_directory(config: Config) -> str:
 
 def suggest(
     base: Config, plans: list[str], seconds: float, directory: Path
-) -> tuple[str, list[Line]]:
+) -> tuple[str, list[TableLine]]:
     """Return the plan with the best validation loss, compared with none on the test.
 
     Each round trains the plans that are left at one more seed, and keeps the half with
@@ -145,7 +145,7 @@ def arm_of(base: Config, plan: str) -> Arm:
     return Arm(plan, replace(canonical(replace(base, dropout=plan)), workdir=""))
 
 
-def sentence(plan: str, lines: list[Line]) -> str:
+def sentence(plan: str, lines: list[TableLine]) -> str:
     """Return the result of the comparison in one sentence."""
     (line,) = [x for x in lines if x.test and x.quantity.column == "test_error"]
     assert line.test

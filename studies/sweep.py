@@ -20,8 +20,8 @@ from studies.space import Sample, parse_space
 from studies.study import (
     Study,
     StudyRequest,
-    claim,
     collect,
+    open_study,
     pending,
     show_table,
     study_of,
@@ -30,7 +30,7 @@ from studies.study import (
 from studies.tasks import finished
 
 OPTUNA = "optuna"
-Samples = dict[str, list[Sample]]  # By the plan of a family.
+SamplesByPlan = dict[str, list[Sample]]
 
 
 class Sweep(NamedTuple):
@@ -43,7 +43,8 @@ class Sweep(NamedTuple):
         samples: the number of points of each family, unless they form a grid.
         batch: the number of points that optuna suggests at a time.
         baseline: the plan of the first family.
-        test_seeds: the seeds of the test, which choose nothing; none to choose nothing.
+        test_seeds: the seeds of the test, which are not used to choose; empty for no
+            choice and no test.
         shard: the part `i/n` of the runs that is trained.
     """
 
@@ -62,7 +63,7 @@ def sweep_study(sweep: Sweep, request: StudyRequest) -> None:
 
     Raises:
         ValueError: a plan, a space or a shard has another form, nothing is held out
-            to choose by, or a seed is to choose and to be tested.
+            to choose by, or a seed is used both to choose and to test.
     """
     template = sweep.plan or request.base.dropout
     found = families(template, parse_space(sweep.space), sweep.baseline)
@@ -103,12 +104,12 @@ def check_selection(sweep: Sweep, request: StudyRequest) -> None:
     if both:
         raise ValueError(
             f"--test_seeds: {min(both)} is one of --seeds, too; expected seeds that "
-            "choose nothing."
+            "were not used to choose."
         )
 
 
 def tuning_study(
-    sweep: Sweep, request: StudyRequest, found: list[Family], samples: Samples
+    sweep: Sweep, request: StudyRequest, found: list[Family], samples: SamplesByPlan
 ) -> Study:
     """Return the study of all points of all families, in which nothing is compared."""
     base = request.base
@@ -133,7 +134,7 @@ def final_study(
     )
 
 
-def _points(sweep: Sweep, request: StudyRequest, found: list[Family]) -> Samples:
+def _points(sweep: Sweep, request: StudyRequest, found: list[Family]) -> SamplesByPlan:
     """Train the shard's part of the points of a grid or of a random sample."""
     seed = request.base.seed
     samples = {
@@ -145,11 +146,13 @@ def _points(sweep: Sweep, request: StudyRequest, found: list[Family]) -> Samples
     return samples
 
 
-def _search(sweep: Sweep, request: StudyRequest, found: list[Family]) -> Samples:
-    """Ask for points of each family, train them and tell their losses, until all."""
-    samples: Samples = {family.plan: [] if family.space else [{}] for family in found}
+def _search(sweep: Sweep, request: StudyRequest, found: list[Family]) -> SamplesByPlan:
+    """Ask for points of each family, train them and tell their losses, to the end."""
+    samples: SamplesByPlan = {
+        family.plan: [] if family.space else [{}] for family in found
+    }
     study = tuning_study(sweep, request, found, samples)
-    claim(study)
+    open_study(study)
     searches = {f: open_search(study.directory, f.plan) for f in found if f.space}
     while left := [f for f, s in searches.items() if len(completed(s)) < sweep.samples]:
         for family in left:

@@ -5,7 +5,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from studies.comparison import Line
+from studies.comparison import TableLine
 from studies.verdicts import cells, conclusion, header, note
 from training.record.markdown import literal
 
@@ -21,7 +21,9 @@ LATEX = {
 }
 
 
-def show(lines: list[Line], console: Console, remarks: tuple[str, ...] = ()) -> None:
+def show(
+    lines: list[TableLine], console: Console, remarks: tuple[str, ...] = ()
+) -> None:
     """Print the table, one section per quantity, the conclusion and the remarks.
 
     If the console is too narrow for the names of the arms, numbers replace them.
@@ -65,7 +67,7 @@ def _broken(header: str) -> str:
     return header.replace("p, ", "p,\n")
 
 
-def markdown(lines: list[Line], remarks: tuple[str, ...] = ()) -> str:
+def markdown(lines: list[TableLine], remarks: tuple[str, ...] = ()) -> str:
     """Return the conclusion, the table and the remarks in Markdown."""
     parts = ["\n".join(f"- {literal(sentence)}" for sentence in conclusion(lines))]
     for name, rows in cells(lines).items():
@@ -73,7 +75,7 @@ def markdown(lines: list[Line], remarks: tuple[str, ...] = ()) -> str:
     return "\n\n".join([*parts, *map(literal, (note(lines), *remarks))]) + "\n"
 
 
-def latex(lines: list[Line]) -> str:
+def latex(lines: list[TableLine]) -> str:
     """Return the table as a LaTeX tabular, for the package booktabs."""
     columns = header(lines)
     width = len(columns)

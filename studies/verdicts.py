@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from studies.comparison import Line
+from studies.comparison import TableLine
 from studies.statistics import MOST_SEEDS, Estimate, seeds_needed
 
 LEVEL = 0.05
@@ -12,12 +12,12 @@ AGAINST = "against"
 HEADER = ("arm", "mean", "difference", "p", "p, Holm", "p, examples")
 
 
-def header(lines: list[Line]) -> tuple[str, ...]:
+def header(lines: list[TableLine]) -> tuple[str, ...]:
     """Return the names of the columns; arms compared with several have one more."""
     return (*HEADER, AGAINST) if len(_references(lines)) > 1 else HEADER
 
 
-def cells(lines: list[Line]) -> dict[str, list[tuple[str, ...]]]:
+def cells(lines: list[TableLine]) -> dict[str, list[tuple[str, ...]]]:
     """Return the text of the table, one row per arm for each quantity."""
     several = len(_references(lines)) > 1
     found: dict[str, list[tuple[str, ...]]] = {}
@@ -27,11 +27,11 @@ def cells(lines: list[Line]) -> dict[str, list[tuple[str, ...]]]:
     return found
 
 
-def _references(lines: list[Line]) -> list[str]:
+def _references(lines: list[TableLine]) -> list[str]:
     return list(dict.fromkeys(line.versus for line in lines if line.versus))
 
 
-def _row(line: Line) -> tuple[str, ...]:
+def _row(line: TableLine) -> tuple[str, ...]:
     digits = line.quantity.digits
     count = f" ({line.seeds}/{line.of})" if line.seeds < line.of else ""
     return (
@@ -48,7 +48,7 @@ def _optional(value, text: Callable[..., str]) -> str:
     return "-" if value is None else text(value)
 
 
-def _mean(line: Line, value: Estimate) -> str:
+def _mean(line: TableLine, value: Estimate) -> str:
     digits = line.quantity.digits
     if not line.quantity.tested:
         return f"{value.mean:.{digits}f}"
@@ -72,7 +72,7 @@ def starred(p: float) -> str:
     return f"{p_text(p)} *" if p < LEVEL else p_text(p)
 
 
-def note(lines: list[Line]) -> str:
+def note(lines: list[TableLine]) -> str:
     """Return what the columns of the table mean."""
     parts = ["±: 95 % interval over seeds (Student's t)."]
     references = _references(lines)
@@ -96,7 +96,7 @@ def note(lines: list[Line]) -> str:
     return " ".join(parts)
 
 
-def conclusion(lines: list[Line]) -> list[str]:
+def conclusion(lines: list[TableLine]) -> list[str]:
     """Return a sentence for each arm on whether its error differs from another's."""
     return [
         f"{line.arm}: {_verdict(line)}"
@@ -105,7 +105,7 @@ def conclusion(lines: list[Line]) -> list[str]:
     ]
 
 
-def _verdict(line: Line) -> str:
+def _verdict(line: TableLine) -> str:
     assert line.test and line.corrected is not None
     difference = f"{estimate(line.test.difference, 2, '+')} points"
     p = p_text(line.corrected)
@@ -121,7 +121,7 @@ def _verdict(line: Line) -> str:
     return f"{word} test error ({found}) than {line.versus}{small}"
 
 
-def _undecided(line: Line) -> str:
+def _undecided(line: TableLine) -> str:
     """Return that nothing is decided, and how many seeds would decide."""
     if not line.deviation:
         return f"whether they differ by {line.margin:g} points is undecided"

@@ -1,4 +1,4 @@
-"""Mutations are of code that runs, one at a time, and the draw is fixed by its seed."""
+"""Mutations are of code that runs, one at a time; a seed fixes which are chosen."""
 
 import ast
 from pathlib import Path
@@ -43,10 +43,10 @@ def test_a_mutant_is_the_source_with_one_change():
         assert sum(before != after for before, after in lines) == 1
 
 
-def test_a_draw_is_fixed_by_its_seed_and_has_tests():
-    draw = mutants.draw
-    first = draw(50, 0)
-    assert first == draw(50, 0) != draw(50, 1)
+def test_a_sample_is_fixed_by_its_seed_and_has_tests():
+    sample = mutants.sample
+    first = sample(50, 0)
+    assert first == sample(50, 0) != sample(50, 1)
     assert len(set(first)) == 50
     assert all(
         mutants.tests_of(each.path) and mutants.described(each) for each in first

@@ -1,4 +1,4 @@
-"""Names of arrays: texts in training, whatever the modules call them."""
+"""Names of arrays, which are texts in training whatever the modules call them."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ def named(tree: dict) -> Tree:
 
 
 def numbered(tree: Tree, like: dict) -> dict:
-    """Return a tree with the names that it has in `like`, which `named` made texts."""
+    """Return a tree with the names that `like` has, of which `named` made texts."""
     return {
         name: numbered(tree[str(name)], item)
         if isinstance(item, dict)

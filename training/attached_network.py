@@ -1,4 +1,4 @@
-"""Networks that take no `drop`: the plan is put into them from outside."""
+"""Networks that take no `drop`, to which the plan is attached."""
 
 import jax
 from flax import nnx
@@ -16,7 +16,7 @@ from models.own import call_own
 def attach_plan(
     model: nnx.Module, plan: Plan, images: jax.ShapeDtypeStruct
 ) -> Attached:
-    """Put a plan into a network that takes no `drop`.
+    """Attach a plan to a network that takes no `drop`.
 
     Its class may name the modules whose outputs are residual branches: `branches`, a
     tuple of patterns.
@@ -36,7 +36,7 @@ def call_attached(
     drop: Drop,
     row_weights: RowWeights,
 ) -> Array:
-    """Call a network that takes no `drop` with what `bind` made; otherwise plainly."""
+    """Call a network that takes no `drop`, with the rows of one that `bind` made."""
     if not isinstance(drop, Bound):
         return call_own(model, images, drop, row_weights)
     return attached.with_rows(drop.rows)(

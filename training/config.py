@@ -59,12 +59,13 @@ class Config:
     dataset: str = _option(
         "digits",
         "data",
-        "digits, alice, path.npz, path.txt, or a prepared tensorflow-datasets name",
+        "data set: digits, alice, path.npz, path.txt, or the name of one that "
+        "tensorflow-datasets has prepared",
     )
     data_dir: str = _option(
         "",
         "data",
-        "directory in which tensorflow-datasets prepared the data",
+        "directory with the data sets that tensorflow-datasets has prepared",
         resumable=True,
     )
     cache_dir: str = _option(
@@ -94,7 +95,7 @@ class Config:
     dropout: str = _option(
         "fc:bernoulli:0.5",
         "dropout",
-        "plan: rules sites:variant:rate[@schedule], separated by spaces; or none",
+        "plan: rules sites:variant:rate[@schedule], separated by spaces, or none",
     )
     dropout_schedule: str = _option(
         "constant", "dropout", "schedule for rules that name none"
@@ -137,7 +138,10 @@ class Config:
         20, "optimisation", "number of passes over the training data", (0, 10**9)
     )
     steps: int = _option(
-        0, "optimisation", "number of optimiser steps, in place of epochs", (0, 10**12)
+        0,
+        "optimisation",
+        "number of optimiser steps (0: as --epochs says)",
+        (0, 10**12),
     )
     batch_size: int = _option(
         64,
@@ -166,11 +170,11 @@ class Config:
     dropout_learning_rate: float = _option(
         0.0,
         "dropout",
-        "learning rate for learned dropout (0: --learning_rate)",
+        "learning rate for what variants learn (0: --learning_rate)",
         (0, 1e9),
     )
     optimizer: str = _option(
-        "adam", "optimisation", "adam, adamw or sgd, with their options"
+        "adam", "optimisation", "optimiser with its options: adam, adamw or sgd"
     )
     learning_rate: float = _option(
         1e-3, "optimisation", "highest learning rate", (0, 1e9)
@@ -178,7 +182,8 @@ class Config:
     learning_rate_schedule: str = _option(
         "constant",
         "optimisation",
-        "constant, cosine(warmup=0.05) or stepped(at=(0.5,), factor=0.1)",
+        "learning-rate schedule: constant, cosine(warmup=0.05) or stepped(at=(0.5,), "
+        "factor=0.1)",
     )
     weight_decay: float = _option(
         0.0,
@@ -199,7 +204,10 @@ class Config:
         (0, 1e9),
     )
     clip_norm: float = _option(
-        0.0, "optimisation", "bound on the gradient's global norm (0: none)", (0, 1e9)
+        0.0,
+        "optimisation",
+        "bound on the global norm of the gradient (0: none)",
+        (0, 1e9),
     )
     label_smoothing: float = _option(
         0.0,
@@ -212,11 +220,11 @@ class Config:
     )
     init_seed: int = _own_seed("initial parameters")
     data_seed: int = _own_seed("order and augmentation of the examples")
-    mask_seed: int = _own_seed("dropout's masks")
+    mask_seed: int = _own_seed("masks of dropout")
     seeds: str = _option(
         "",
         "optimisation",
-        "seeds of a population, one member each, trained together: 0:16 or 0,3,5",
+        "seeds of a population, whose members are trained together: 0:16 or 0,3,5",
     )
     rate_factors: str = _option(
         "", "dropout", "with --seeds: one --rate_factor per member, e.g. 0.5,1.0"
@@ -233,7 +241,7 @@ class Config:
     mesh: str = _option(
         "",
         "devices",
-        "use N devices: data:N, or members:N with --seeds (default: all devices)",
+        "devices to use: data:N, or members:N with --seeds (default: all devices)",
         resumable=True,
     )
     deterministic: bool = _option(
@@ -252,7 +260,7 @@ class Config:
     evaluate_train: bool = _option(
         True,
         "record",
-        "evaluate the training examples at the end, as the test split is",
+        "evaluate the training examples, too, at the end of the run",
         resumable=True,
     )
     save_every: int = _period(

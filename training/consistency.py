@@ -68,7 +68,7 @@ def expectation_linear(
     """Return how far each example's logits with masks are from those at test.
 
     Formula: weight times the mean of (z_i - z)^2 over classes and draws, z_i the logits
-        of a draw and z those with each variant's rule at test, in the same batch; the
+        of a draw and z those with each variant's form at test, in the same batch; the
         positions of an example are averaged. Gradients flow through both.
     Source: Ma et al. 2017, "Dropout with Expectation-linear Regularization", ICLR, on
         the logits, as Zolna et al. 2018 compare with it; the paper takes the last
@@ -111,7 +111,7 @@ def disagreement(
     Args:
         call: the penalty.
         logits: those of each draw.
-        plain: computes the logits with the rules at test, if the penalty needs them.
+        plain: computes the logits as at test, if the penalty needs them.
     """
     function = CONSISTENCIES[call.name]
     given = (plain(),) if function is expectation_linear else ()

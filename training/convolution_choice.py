@@ -1,4 +1,4 @@
-"""Which algorithm computes the convolutions of a run: the better for its length."""
+"""The choice of the algorithm that computes the convolutions of a run."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ WORTH_COMPILING = 1.2e10
 def with_algorithm(
     config: Config, network: Network, rows: tuple[Row, ...], timeline: Timeline
 ) -> Config:
-    """Return the configuration with its algorithm for convolutions, if it is auto.
+    """Return the configuration with the chosen algorithm in place of `auto`.
 
     The choice depends on the configuration and the data alone, and for a member of a
     population it is that of its solo run.

@@ -36,9 +36,9 @@ def with_learned(params: Tree, learned: tuple[LearnedRow, ...]) -> Tree:
 
 
 def with_starts(params: Tree, rows: tuple[Row, ...]) -> Tree:
-    """Return a network's parameters with those kernels that a plan keeps as they are.
+    """Return a network's parameters with the initial kernels that the plan needs.
 
-    It is called before the first step, when the parameters are what training starts at.
+    It is called before the first step, when the parameters are the initial ones.
     """
     needing = [row.site for row in rows if VARIANTS[row.variant.name].needs_start]
     if not needing:
@@ -55,7 +55,7 @@ def learned_of(params: Tree) -> Mapping[str, Parameters]:
 def total_penalty(
     params: Tree, learned: tuple[LearnedRow, ...], step: Step, timeline: Timeline
 ) -> Float[Array, ""]:
-    """Return the regularisers of all learned rows, in a loss summed over training."""
+    """Return the sum of all regularisers, for a loss summed over training examples."""
     kernels = _kernels(params, learned)
     return penalty(learned, learned_of(params), kernels, step, timeline)
 
@@ -68,7 +68,7 @@ def rates_of(
 
 
 def compression(params: Tree, learned: tuple[LearnedRow, ...]) -> dict[str, float]:
-    """Return, if a variant prunes, all weights over those that evaluation keeps."""
+    """Return, if a variant prunes, the number of weights over the number at test."""
     params = jax.tree.map(jnp.asarray, params)
     counts = kept_weights(learned, learned_of(params), _kernels(params, learned))
     return {"compression": counts[0] / max(counts[1], 1)} if counts[0] else {}

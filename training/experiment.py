@@ -34,7 +34,7 @@ from training.members import member_config, members_of, own_seed
 from training.network import Network, planned
 from training.objective import Objective
 from training.optimizer import Scalar, faster_dropout, learning_rate, make_optimizer
-from training.record.claim import with_recorded_algorithm
+from training.record.same_run import with_recorded_algorithm
 from training.runtime.devices import make_mesh
 from training.runtime.environment import check_settings
 from training.shape_checks import check_calls, check_loss, check_outputs

@@ -47,7 +47,7 @@ def parse_value(name: str, text: str) -> Any:
         ValueError: a flag that does not exist, or text that is not of its type.
     """
     if name not in FIELDS:
-        raise ValueError(f"flag --{name} is not one of this version's.")
+        raise ValueError(f"this version has no flag --{name}.")
     item = FIELDS[name]
     kind = type(item.default)
     if item.metadata["period"] and text == NEVER:

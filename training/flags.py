@@ -60,20 +60,20 @@ def define_config_flags() -> None:
     flags.DEFINE_string(
         "coordinator",
         "",
-        "host:port of process 0 of several, or auto: as the cluster's environment says "
-        "(default where SLURM or Open MPI started several processes)",
+        "host:port of the first of several processes, or auto, which reads it from the "
+        "cluster's environment (default where SLURM or Open MPI started the processes)",
         module_name=GROUP_OF_PROCESSES,
     )
     flags.DEFINE_integer(
         "processes",
         0,
-        "number of processes, with --coordinator",
+        "number of processes of the run, with --coordinator=host:port",
         module_name=GROUP_OF_PROCESSES,
     )
     flags.DEFINE_integer(
         "process_id",
         -1,
-        "number of this process, counted from 0",
+        "number of this process from 0, with --coordinator=host:port",
         module_name=GROUP_OF_PROCESSES,
     )
     flags.DEFINE_integer(
@@ -97,8 +97,8 @@ def define_moved_flags() -> list[flags.FlagHolder]:
     Call it at the top of a script's module; empty values stand for what was recorded.
     """
     moved = {
-        "data_dir": "where the prepared data lie now (default: as recorded)",
-        "cache_dir": "directory of decoded data (default: the user's cache)",
+        "data_dir": "directory with the prepared data now (default: as recorded)",
+        "cache_dir": "directory for decoded data (default: the user's cache)",
     }
     return [
         flags.DEFINE_string(name, "", text, module_name=DATA)

@@ -15,7 +15,7 @@ def trained(params: Tree, patterns: str) -> Tree:
     """Return a tree that says which parameters are trained; without patterns, all.
 
     A pattern such as `block4/*/norm` matches the first segments of a path, so that
-    `block4` is all of a block, and `dropout` what variants learn.
+    `block4` stands for all of a block, and `dropout` for what variants learn.
     """
     wanted = [pattern.split("/") for pattern in patterns.split()]
 
@@ -59,7 +59,7 @@ def only_trained(
 def with_frozen(patterns: str, before: Tree, after: Tree) -> Tree:
     """Return the parameters after an update, those that are not trained as before.
 
-    They are taken whole, and not updated by 0, which would change a -0.
+    They are copied, and not updated by 0, which would change a -0.
     """
     if not patterns:
         return after

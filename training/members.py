@@ -30,7 +30,7 @@ OWN_SEEDS = ("init_seed", "data_seed", "mask_seed")
 
 
 def members_of(config: Config) -> tuple[Member, ...]:
-    """Return the members of a population; a run without `--seeds` is its own only one.
+    """Return the members of a population; a run without `--seeds` has one, itself.
 
     Raises:
         ValueError: a list does not fit `--seeds`, or is given together with its flag.

@@ -7,17 +7,17 @@ from jaxtyping import Array, Int
 
 from dropout import Drop, kind_of
 
-Time = Int[Array, ""] | int | None
+TimeStep = Int[Array, ""] | int | None
 
 
 def counting(drop: Drop, multiplications: list[int]) -> Drop:
     """Return a `drop` that appends the multiplications of each convolution to a list.
 
-    A batch of one has those of an example.
+    With a batch of one example they are those of an example.
     """
 
     def drop_and_count(
-        site: str, x: Array, *others: Any, time: Time = None, reader: str = ""
+        site: str, x: Array, *others: Any, time: TimeStep = None, reader: str = ""
     ) -> Array:
         y = drop(site, x, *others, time=time, reader=reader)
         if kind_of(site) == "kernel" and others[0].ndim == 4:

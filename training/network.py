@@ -25,7 +25,7 @@ BESIDE = (DROPOUT, TELEMETRY)
 NO_DROPOUT = Plan()
 Forward = Callable[..., tuple[Float[Array, "n *positions classes"], Tree]]
 Initial = Callable[[Key[Array, ""]], tuple[Tree, Tree]]
-Image = tuple[int, int, int]
+ImageShape = tuple[int, int, int]
 # Simplified, the factors of an initialiser would be multiplied with one another first,
 # and the last bit of a kernel would differ from the one that `build` gives.
 AS_WRITTEN = {"xla_disable_hlo_passes": "algsimp"}
@@ -38,7 +38,7 @@ class Network(NamedTuple):
     statistics as they are without weights; with weights, rows of weight 0 do not count.
 
     Attributes:
-        params: the arrays, or of a network that is only `planned` their shapes.
+        params: the arrays, or their shapes if the network is only `planned`.
         stats: likewise.
         outputs: the shape of the logits of an example.
         multiplications: those of each convolution for an example.
@@ -73,7 +73,7 @@ class Parts(NamedTuple):
 
 def build(
     call: Call,
-    image: Image,
+    image: ImageShape,
     classes: int,
     key: Key[Array, ""],
     compute_dtype: str = "float32",
@@ -91,7 +91,7 @@ def build(
 
 def planned(
     call: Call,
-    image: Image,
+    image: ImageShape,
     classes: int,
     key: Key[Array, ""],
     compute_dtype: str = "float32",
@@ -116,7 +116,7 @@ def planned(
     return _network(found, image, compute_dtype, plan, initial)
 
 
-def initialiser(call: Call, image: Image, classes: int) -> Initial:
+def initialiser(call: Call, image: ImageShape, classes: int) -> Initial:
     """Return a function of a key: the arrays of the network that `build` returns.
 
     On the CPU it is a single program, which the cache of compiled programs keeps,
@@ -133,7 +133,10 @@ def initialiser(call: Call, image: Image, classes: int) -> Initial:
 
 
 def functional(
-    model: Any, image: Image, compute_dtype: str = "float32", plan: Plan = NO_DROPOUT
+    model: Any,
+    image: ImageShape,
+    compute_dtype: str = "float32",
+    plan: Plan = NO_DROPOUT,
 ) -> Network:
     """Return a network's function apart from its parameters and running statistics.
 
@@ -152,7 +155,7 @@ def _parts(model: Any) -> Parts:
 
 
 def _network(
-    parts: Parts, image: Image, compute_dtype: str, plan: Plan, initial: Initial
+    parts: Parts, image: ImageShape, compute_dtype: str, plan: Plan, initial: Initial
 ) -> Network:
     model = nnx.merge(*parts)
     takes, shape = taken_by(model), jax.ShapeDtypeStruct((1, *image), compute_dtype)

@@ -56,7 +56,7 @@ def statistics_over(
 
 
 def variance_shift(running: Tree, met: Tree) -> dict[str, Float[Array, ""]]:
-    """Return, by norm, the running variance over the actual one, mean over channels."""
+    """Return each norm's mean, over channels, of running over actual variance."""
     return {
         name: jnp.mean(ours["var"] / jnp.maximum(theirs["var"], 1e-12))
         for (name, ours), (_, theirs) in zip(norms(running), norms(met))

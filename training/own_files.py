@@ -15,7 +15,7 @@ def load_plugins(plugins: str) -> None:
     """Import the modules that `--plugins` names, which register what they bring.
 
     Raises:
-        ValueError: there is no such module, or a name of its is taken.
+        ValueError: there is no such module, or a name that it registers is taken.
     """
     for name in plugin_names(plugins):
         import_own(PLUGINS, name)

@@ -1,4 +1,4 @@
-"""Populations: one program for members that differ in what is traced.
+"""Populations: one program for members that differ in traced values.
 
 `training.run.train_population(config, members, workdir)` trains `training.members`.
 """
@@ -63,7 +63,9 @@ def make_member_step(
         state: State, batch: Batch, member: TracedMember
     ) -> tuple[State, Metrics]:
         step = make_train_step(
-            with_rates(objective, member.rates)._replace(run_key=member.run_key),
+            objective_with_rates(objective, member.rates)._replace(
+                run_key=member.run_key
+            ),
             optimizer(member.learning_rate, member.weight_decay),
             max_norm,
             on_trace,
@@ -96,7 +98,7 @@ def make_member_evaluate(
     def member_evaluate(
         member: TracedMember, state: State, images: Array, labels: Array, weights: Array
     ) -> Totals:
-        evaluate = make_evaluate_batch(with_rates(objective, member.rates))
+        evaluate = make_evaluate_batch(objective_with_rates(objective, member.rates))
         return evaluate(state, images, labels, weights)
 
     return member_evaluate
@@ -110,13 +112,17 @@ def make_member_statistics(
     def member_statistics(
         member: TracedMember, state: State, images: Array, weights: Array
     ) -> Tree:
-        statistics = make_batch_statistics(with_rates(objective, member.rates))
+        statistics = make_batch_statistics(
+            objective_with_rates(objective, member.rates)
+        )
         return statistics(state, images, weights)
 
     return member_statistics
 
 
-def with_rates(objective: Objective, rates: Float[Array, " rows"]) -> Objective:
+def objective_with_rates(
+    objective: Objective, rates: Float[Array, " rows"]
+) -> Objective:
     """Return the objective at other full rates."""
     return objective._replace(rows=dropout.with_rates(objective.rows, rates))
 
@@ -166,7 +172,7 @@ def map_members(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
 
     Members are spread over the mesh. Those on one device are vectorised, but taken one
     after the other on the CPU, whose convolutions are slow over kernels that differ.
-    An argument with one member in place of all is the same for each.
+    An argument with a single member is the same for all.
     """
     vectorised = jax.vmap(function)
 

@@ -8,15 +8,15 @@ from training.canonical import canonical
 from training.config import Config
 from training.experiment import Experiment, prepare
 from training.members import members_of
-from training.record.claim import (
+from training.record.digests import data_digest
+from training.record.files import Damaged, read_summary
+from training.record.same_run import (
     DATA,
     FILES,
     changed_files,
     check_data,
     recorded_config,
 )
-from training.record.digests import data_digest
-from training.record.files import Damaged, read_summary
 from training.runtime.checkpoints import newest_whole, open_checkpoints
 from training.runtime.devices import resolve_mesh
 from training.start import state_shapes, state_sharding

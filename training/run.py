@@ -14,7 +14,6 @@ from training.lines import frozen_members
 from training.loop import run_steps
 from training.members import Member, with_members
 from training.programs import compile_step, programs_of
-from training.record.claim import check_no_links, claim
 from training.record.console import describe
 from training.record.digests import data_digest
 from training.record.files import (
@@ -25,13 +24,13 @@ from training.record.files import (
     write_atomically,
 )
 from training.record.metrics_log import metrics_text, text_digest, write_metrics
-from training.record.plot import CURVES
 from training.record.recorder import Announce, open_recorder, silent
+from training.record.same_run import check_no_links, write_or_check
 from training.record.summary import Summary, pace, results_of, write_summary
 from training.record.trackers import Tracker, open_trackers, parse_trackers
 from training.runtime.checkpoints import locked, open_checkpoints, resume
 from training.runtime.devices import resolve_mesh
-from training.runtime.environment import claim_environment
+from training.runtime.environment import write_or_check_environment
 from training.runtime.processes import check_same
 from training.runtime.signals import stop_requests
 from training.start import start_state, state_sharding
@@ -54,10 +53,10 @@ def run(experiment: Experiment, announce: Announce = silent) -> Summary:
     check_no_links(workdir)
     with locked(workdir), space_needed(workdir):
         remove_partial_files(workdir)
-        claim(workdir, experiment.config, data)
+        write_or_check(workdir, experiment.config, data)
         if (workdir / "summary.json").exists():
             return read_summary(workdir)
-        claim_environment(workdir)
+        write_or_check_environment(workdir)
         write_atomically(workdir / "plan.txt", describe(experiment) + "\n")
         return _train(experiment, workdir, data, announce)
 
@@ -112,8 +111,9 @@ def _train(
             "data_digest": data,
             "metrics_digest": text_digest(metrics_text(workdir)),
         }
-        write_summary(workdir, experiment, summary)
-        tracker.add_picture(workdir / CURVES, steps_done(state))
+        # The results come first, since a picture can fail.
+        write_summary(workdir, summary)
+        recorder.plot_now(steps_done(state))
     return summary
 
 

@@ -44,7 +44,7 @@ def check_outputs(
     """Check that the network has one output per label, and one logit per class.
 
     Raises:
-        ValueError: it has not, or images are to be augmented and there are none.
+        ValueError: the numbers differ, or there are no images that can be augmented.
     """
     labels = split.shapes(1)[1].shape[1:]
     if network.outputs[:-1] != labels:

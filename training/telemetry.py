@@ -73,12 +73,13 @@ def without_zeros(params: Tree) -> Tree:
 
 
 def figures(sums: dict[str, Sums]) -> dict[str, Float[Array, ""]]:
-    """Return what is logged of the sums since the last line, by `<figure>/<site>`.
+    """Return the figures that are logged, from the sums since the last line, by name.
 
-    drop_rate: the share of what was not 0 before that is 0 after. mean_ratio and
-    variance_ratio: after over before, of all elements. dead_channels: the share of
-    channels that were 0 throughout before dropout. gradient_norm: the root mean square
-    over examples of the norm of the gradient of an example's loss.
+    drop_rate is the share of the values other than 0 that dropout makes 0. mean_ratio
+    and variance_ratio are the mean and the variance of all elements after dropout over
+    those before. dead_channels is the share of channels that were 0 throughout before
+    dropout. gradient_norm is the root mean square over examples of the norm of the
+    gradient of an example's loss.
     """
     found = {}
     for site, s in sums.items():

@@ -1,7 +1,7 @@
 """Initial weights: `--init=FILE.safetensors`, FILE.npz or the workdir of a run."""
 
 import zipfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,11 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from dropout.grammar import Call
-from models.pretrained import LIBRARIES, translated
+from models.pretrained import LIBRARIES, Arrays, translated
 from training.network import BESIDE, Initial, Network, Tree
 from training.record.digests import digest
 from training.record.files import Damaged, read_summary
 from training.runtime.checkpoints import saved_arrays
-
-Arrays = Mapping[str, Array | np.ndarray]
 
 
 def read_weights(init: str) -> Arrays:
@@ -28,7 +26,7 @@ def read_weights(init: str) -> Arrays:
     """
     path = Path(init)
     if path.is_dir():
-        return of_run(path)
+        return weights_of_run(path)
     readers = {".npz": _read_npz, ".safetensors": _read_safetensors}
     if path.suffix not in readers:
         raise ValueError(
@@ -38,7 +36,7 @@ def read_weights(init: str) -> Arrays:
     return readers[path.suffix](path)
 
 
-def of_run(workdir: Path) -> Arrays:
+def weights_of_run(workdir: Path) -> Arrays:
     """Return the parameters and statistics at the last step of a finished run.
 
     Raises:
@@ -108,9 +106,9 @@ def flat(tree: Tree, above: str = "") -> dict[str, Any]:
 
 
 def _filled(tree: Tree, arrays: Arrays, above: str = "") -> Tree:
-    """A tree like another, with arrays by their paths.
+    """A tree like another one, with arrays by their paths.
 
-    They are copied, since steps are donated them: an experiment can start many times.
+    They are copied: a step reuses their memory, and an experiment can start often.
     """
     return {
         name: _filled(item, arrays, f"{above}{name}/")
@@ -138,7 +136,7 @@ def _check_names(init: str, own: Tree, given: Arrays) -> None:
         raise ValueError(f"--init={init} has no array for {_some(missing)}.")
     unused = [name for name in given if name not in own]
     if unused:
-        raise ValueError(f"--init={init}: no array of the network is {_some(unused)}.")
+        raise ValueError(f"--init={init}: the network has no array {_some(unused)}.")
 
 
 def _is_classifier(

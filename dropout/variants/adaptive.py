@@ -50,7 +50,7 @@ def adl(
 def jumpout(
     key: AnyKey, x: Examples, rate: Rate, *, cap: float = 0.6, power: float = 0.75
 ) -> Examples:
-    """Drops elements with a drawn probability that the share of active ones raises.
+    """Drops elements with a random probability, divided by the share that is active.
 
     Formula: p = |e| rate, e ~ N(0, 1), one for each example; p' = min(p / a, cap) with
         a the share of the elements above 0; y = m x / (1 - p')^power, m ~

@@ -41,7 +41,7 @@ def attention(
 
 
 def dropkey(key: AnyKey, x: Attention, rate: Rate) -> Attention:
-    """Hides keys from queries before the softmax, which then shares out their weight.
+    """Hides keys from queries before the softmax, which gives their weight to others.
 
     Formula: y = the lowest finite number where m = 0, else x, m ~ Bernoulli(1 - rate).
         Rows of the softmax sum to 1; one that hides all keys is uniform.

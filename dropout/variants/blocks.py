@@ -58,7 +58,7 @@ def dropblock(
 def disout(
     key: AnyKey, x: Positions, rate: Rate, *, block_size: int = 6, alpha: float = 1.0
 ) -> Positions:
-    """Replaces blocks of a feature map by noise of the map's own spread.
+    """Replaces blocks of a feature map by noise with the map's standard deviation.
 
     Formula: y = m x / q + (1 - m) d, m as in dropblock, q = 1 - rate,
         d = alpha std(x) e, e ~ N(0, 1), std over the example; E[y] = x.

@@ -77,7 +77,7 @@ def alpha(key: AnyKey, x: Examples, rate: Rate) -> Examples:
 
 
 def feature_alpha(key: AnyKey, x: Positions, rate: Rate) -> Positions:
-    """Alpha dropout of whole channels.
+    """Applies alpha dropout to whole channels.
 
     Formula: as alpha, with one decision for each example and channel.
     Mask: (n, 1, ..., 1, c).

@@ -166,9 +166,9 @@ class Variant:
         )
 
     def check_array(self, x: Array | Deferred) -> None:
-        """Raise ValueError for an array that is not of real floats, or of other rank.
+        """Raise ValueError for an array of another type or with another number of axes.
 
-        A row alone, under `vmap` say, needs a batch axis of length 1.
+        A single row, for example under `vmap`, needs a batch axis of length 1.
         """
         if not jnp.issubdtype(x.dtype, jnp.floating):
             raise ValueError(

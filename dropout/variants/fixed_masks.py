@@ -35,8 +35,8 @@ def masksembles(
         they would keep on average.
     Mask: (n, 1, ..., 1, c). In training an example has mask (id + epoch + draw) mod n,
         where the authors cut a shuffled batch in n parts; at test draw i has mask
-        i mod n. Without numbers each row takes one of them by chance.
-    At test: x M / C, the mean; the published rule is the mean prediction over all
+        i mod n. Without a run's numbers, each row takes a random one.
+    At test: x M / C, the mean; the published form is the mean prediction over all
         masks, `scripts/evaluate.py --rule=mc --samples=4`, which has no sampling error.
     Domain: rate in [0, 1]; 1 keeps one channel. Above 1 - 1 / n masks do not overlap.
     Source: Durasov et al. 2021, "Masksembles for Uncertainty Estimation", CVPR.

@@ -85,7 +85,7 @@ def mixout(
     *,
     drop: Literal["element", "input"] = "element",
 ) -> KernelCopies:
-    """Puts weights back to where they started, each with probability `rate`.
+    """Resets each weight to its value before training, with probability `rate`.
 
     Formula: y = (m W + (1 - m) W0 - rate W0) / q, m ~ Bernoulli(q), q = 1 - rate, W0
         the weights before the first step: W0 + (W - W0) / q where kept, else W0.

@@ -1,4 +1,4 @@
-"""Variants that act in the place of a non-linearity, which the site hands over."""
+"""Variants that replace a non-linearity, which the site passes to them."""
 
 from collections.abc import Callable
 
@@ -41,7 +41,7 @@ def drop_activation(
 def expected_activation(
     x: Examples, rate: Rate, nonlinearity: Nonlinearity
 ) -> Examples:
-    """Return (1 - rate) f(x) + rate x, the rule of drop-activation at test."""
+    """Return (1 - rate) f(x) + rate x, the form of drop-activation at test."""
     rate, active = fixed_rate(rate, x), nonlinearity(x)
     return (widened(active) * (1 - rate) + widened(x) * rate).astype(x.dtype)
 
@@ -85,7 +85,7 @@ def expected_rrelu(
     low: float = LOW,
     high: float = HIGH,
 ) -> Examples:
-    """Return f(x) + rate (low + high) / 2 min(x, 0), the rule of RReLU at test."""
+    """Return f(x) + rate (low + high) / 2 min(x, 0), the form of RReLU at test."""
     _check_slopes(low, high)
     slope = fixed_rate(rate, x) * np.float32((low + high) / 2)
     return _leaking(x, nonlinearity(x), scale(x, slope))

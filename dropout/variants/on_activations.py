@@ -1,4 +1,4 @@
-"""Entries of the variants that act on activations: to add one, write it here."""
+"""The registry's entries of the variants that act on activations."""
 
 from dropout.kinds import ACTIVATIONS
 from dropout.variants import (

@@ -1,4 +1,4 @@
-"""Entries of the variants that act on weights, paths, states or attention, or learn."""
+"""The registry's entries of the variants that act elsewhere, or that learn."""
 
 from dropout.variants import (
     attention,

@@ -22,7 +22,7 @@ def drop_path(key: AnyKey, x: Examples, rate: Rate, *, skip: bool = False) -> Ex
     """Drops the whole branch of an example and scales the others by 1 / (1 - rate).
 
     Formula: y = b x / q, b ~ Bernoulli(q), q = 1 - rate; E[y] = x. With rates
-        huang(0.0..p) over depth, stochastic depth with its linear rule; 0.0..p is that
+        huang(0.0..p) over depth, stochastic depth as published; 0.0..p is that
         of timm.
     Mask: (n, 1, ..., 1); one for the batch with unit="batch", as first published. With
         skip=True, too, `resnet`, `wrn` and `vit` do not compute a branch that is

@@ -20,7 +20,7 @@ Pool = Callable[..., Pooled]  # a partial with window, strides and padding
 
 
 def max_pool(key: AnyKey, x: Maps | Deferred, rate: Rate, pool: Pool) -> Pooled:
-    """Drops inputs of a max-pooling, so that it may return another than the largest.
+    """Drops inputs of a max-pooling, which may then return less than the largest one.
 
     Formula: y = max of m x over the window, m ~ Bernoulli(q), q = 1 - rate, unscaled.
         With the window sorted, a_1 <= ... <= a_n: P(y = a_i) = q rate^(n - i),
@@ -79,7 +79,7 @@ def stochastic_pool(key: AnyKey, x: Maps, rate: Rate, pool: Pool) -> Pooled:
 
 
 def expected_pool(x: Maps, rate: Rate, pool: Pool) -> Pooled:
-    """Return the expectation of stochastic pooling, its rule at test."""
+    """Return the expectation of stochastic pooling, its form at test."""
     values, rate = widened(windows(x, pool)), fixed_rate(rate, x)
     weights = _weights(values)
     total, largest = weights.sum(-1), values.max(-1)
@@ -89,7 +89,7 @@ def expected_pool(x: Maps, rate: Rate, pool: Pool) -> Pooled:
 
 
 def mixed_pool(key: AnyKey, x: Maps, rate: Rate, pool: Pool) -> Pooled:
-    """Takes the mean of a window in place of its largest value, with chance `rate`.
+    """Takes the mean of a window, not its largest value, with probability `rate`.
 
     Formula: y = d mean_i a_i + (1 - d) max_i a_i, d ~ Bernoulli(rate); the mean is over
         the values inside the map, without the padding.
@@ -109,7 +109,7 @@ def mixed_pool(key: AnyKey, x: Maps, rate: Rate, pool: Pool) -> Pooled:
 
 
 def expected_mixed_pool(x: Maps, rate: Rate, pool: Pool) -> Pooled:
-    """Return the expectation of mixed pooling, its rule at test."""
+    """Return the expectation of mixed pooling, its form at test."""
     rate = fixed_rate(rate, x)
     mixed = rate * _mean_pool(x, pool) + (1 - rate) * widened(pool(x))
     return mixed.astype(x.dtype)

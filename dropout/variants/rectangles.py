@@ -36,7 +36,7 @@ def covered_by_square(length: int, side: int) -> Float[np.ndarray, " length"]:
 
 
 def covered_by(length: int, side: int) -> Float[np.ndarray, " length"]:
-    """Return how likely an interval at a uniform place covers each pixel."""
+    """Return how likely an interval at a uniform position covers each pixel."""
     return covering_seeds(length, side, "paper") / (length - side + 1)
 
 

@@ -94,8 +94,8 @@ def erase(
 
     Formula: y = 0 in a rectangle of round(height h) x round(width w) pixels, whose
         corner is uniform among those that let it fit; else x, without scaling. E[y] = x
-        (1 - rate P), P the product of both axes' chances to be covered, a trapezoid
-        each.
+        (1 - rate P), P the product of the chances that a row and a column are covered;
+        each is a trapezoid along its axis.
     Mask: one for the whole batch, as published, or with unit='example' one per example;
         (n, h, w, 1). A width of 1 erases a stripe, as SpecAugment does.
     At test: the identity.

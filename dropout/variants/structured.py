@@ -22,7 +22,7 @@ from dropout.noise import (
 )
 
 SMALLEST_SCORE = 1e-20
-Sizes = Literal["all", "powers"]
+KeptSizes = Literal["all", "powers"]
 
 
 def spatial(key: AnyKey, x: PositionsLike, rate: Rate) -> PositionsLike:
@@ -89,10 +89,10 @@ def nested(
     x: PositionsLike,
     rate: Rate,
     *,
-    sizes: Sizes = "all",
+    sizes: KeptSizes = "all",
     first: int = 0,
 ) -> PositionsLike:
-    """Keeps the first channels of an example alone, with probability `rate`.
+    """Keeps only the first channels of an example, with probability `rate`.
 
     Formula: with probability `rate` y_c = x_c for the first k channels and 0 for the
         others, without scaling; else y = x. k ~ U{1, ..., C}, or with sizes="powers"
@@ -119,7 +119,7 @@ def nested(
 
 
 def first_channels(
-    x: Positions, rate: Rate, *, sizes: Sizes = "all", first: int = 0
+    x: Positions, rate: Rate, *, sizes: KeptSizes = "all", first: int = 0
 ) -> Positions:
     """Return the first channels of x, and 0 for the others: nested dropout at test."""
     _check_first(first, x)
@@ -130,7 +130,7 @@ def first_channels(
 
 
 def nested_mean(
-    x: Positions, rate: Rate, *, sizes: Sizes = "all", first: int = 0
+    x: Positions, rate: Rate, *, sizes: KeptSizes = "all", first: int = 0
 ) -> Positions:
     """Return E[y] of nested dropout: x_c (1 - rate P(k <= c)), c counted from 0."""
     choices = _nested_sizes(x.shape[-1], sizes)
@@ -166,7 +166,7 @@ def kept_fraction(x: Examples, rate: Rate) -> Examples:
     return (widened(x) * (1 - fixed_rate(rate, x))).astype(x.dtype)
 
 
-def _nested_sizes(channels: int, sizes: Sizes) -> Int[np.ndarray, " k"]:
+def _nested_sizes(channels: int, sizes: KeptSizes) -> Int[np.ndarray, " k"]:
     """Return the numbers of channels that nested dropout may keep."""
     if sizes == "all":
         return np.arange(1, channels + 1)

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax.lax import optimization_barrier as materialize
 from jaxtyping import Array
 
-from models.convolution.deferred import DeferredConvolution, Maps
+from models.convolution.deferred import DeferredConvolution, MaybeDeferred
 from models.convolution.pooling import Bias, largest
 from models.convolution.products import Images
 from models.convolution.whole import (
@@ -36,7 +36,7 @@ __all__ = [
     "Algorithm",
     "DeferredConvolution",
     "Images",
-    "Maps",
+    "MaybeDeferred",
     "Padding",
     "add_bias",
     "compiler_options",
@@ -49,7 +49,7 @@ __all__ = [
 ]
 
 # What may be deferred stays so, if nothing needs the array.
-MapsLike = TypeVar("MapsLike", bound=Array | DeferredConvolution)
+ImagesLike = TypeVar("ImagesLike", bound=Array | DeferredConvolution)
 
 # The first option makes XLA keep `materialize`: it would otherwise fuse across it and
 # compute a pooled map anew for each operation that reads the map. With the second, the
@@ -62,27 +62,27 @@ CPU_OPTIONS = {
 
 def deferred_convolution(
     x: Images, kernel: ConvKernel, *, padding: Padding, stride: int = 1
-) -> Maps:
+) -> MaybeDeferred:
     """Return `convolution`, computed where it is read if that is faster."""
     if stride != 1 or not is_fast(x):
         return convolution(x, kernel, padding=padding, stride=stride)
     return DeferredConvolution(x, kernel, padding)
 
 
-def add_bias(x: MapsLike, bias: Bias) -> MapsLike:
+def add_bias(x: ImagesLike, bias: Bias) -> ImagesLike:
     """Add its bias to each channel."""
     y = x.plus(bias) if isinstance(x, DeferredConvolution) else x + bias
-    return cast(MapsLike, y)
+    return cast(ImagesLike, y)
 
 
-def relu(x: MapsLike) -> MapsLike:
+def relu(x: ImagesLike) -> ImagesLike:
     """Return the positive part."""
     y = x.rectify() if isinstance(x, DeferredConvolution) else jax.nn.relu(x)
-    return cast(MapsLike, y)
+    return cast(ImagesLike, y)
 
 
 def max_pool(
-    x: Maps,
+    x: MaybeDeferred,
     *,
     window: Pair = (2, 2),
     strides: Pair = (2, 2),

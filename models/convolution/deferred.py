@@ -70,13 +70,13 @@ class DeferredConvolution(Deferred):
         """The dtype of the array."""
         return self.x.dtype
 
-    def plus(self, bias: Bias) -> "Maps":
+    def plus(self, bias: Bias) -> "MaybeDeferred":
         """Add a bias to each channel."""
         if self.bias is not None or self.rectifies or self.drawn:
             return self.array() + bias
         return replace(self, bias=bias)
 
-    def rectify(self) -> "Maps":
+    def rectify(self) -> "MaybeDeferred":
         """Apply ReLU."""
         if self.drawn:
             return jax.nn.relu(self.array())
@@ -88,7 +88,7 @@ class DeferredConvolution(Deferred):
         seeds: Seeds,
         rate: Float[Array, ""],
         given: tuple[Array, ...],
-    ) -> "Maps":
+    ) -> "MaybeDeferred":
         """Multiply by noise."""
         if self.drawn:
             return times(noise, seeds, rate, self.array(), *given)
@@ -146,4 +146,4 @@ class DeferredConvolution(Deferred):
         return at_corners(factor, self.shape)
 
 
-Maps = Images | DeferredConvolution
+MaybeDeferred = Images | DeferredConvolution

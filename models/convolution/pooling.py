@@ -86,7 +86,7 @@ def largest_noisy(
     bias: Bias,
     drawn: Any,
 ) -> Images:
-    """Return `largest` of the values plus a bias, rectified if so, and times factors.
+    """Return `largest` of the values plus a bias, maybe rectified, times factors.
 
     The backward pass draws the factors again, and reads no more than the result and the
     winner's index.

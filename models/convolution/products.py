@@ -5,7 +5,7 @@ from jax.lax import optimization_barrier as materialize
 from jaxtyping import Array, Float
 
 Images = Float[Array, "n _height _width _channels"]
-Rows = Float[Array, "... _rows _channels"]
+PixelRows = Float[Array, "... _rows _channels"]
 Matrix = Float[Array, "... _inputs _outputs"]
 
 
@@ -20,24 +20,24 @@ def products(images: list[Images], matrices: list[Matrix]) -> list[Images]:
     return [rows.reshape(*images[0].shape[:3], -1) for rows in found]
 
 
-def as_rows(x: Images) -> Rows:
+def as_rows(x: Images) -> PixelRows:
     """Return a matrix with a row for each pixel."""
     return materialize(x.reshape(-1, x.shape[-1]))
 
 
 @jax.custom_vjp
-def multiplied(rows: list[Rows], matrices: list[Matrix]) -> list[Rows]:
+def multiplied(rows: list[PixelRows], matrices: list[Matrix]) -> list[PixelRows]:
     """Return the product of each array of rows with its matrix."""
     return materialize([each @ matrix for each, matrix in zip(rows, matrices)])
 
 
-def _multiplied_forward(rows: list[Rows], matrices: list[Matrix]) -> tuple:
+def _multiplied_forward(rows: list[PixelRows], matrices: list[Matrix]) -> tuple:
     return multiplied(rows, matrices), (rows, matrices)
 
 
 def _multiplied_backward(
-    operands: tuple[list[Rows], list[Matrix]], cotangents: list[Rows]
-) -> tuple[list[Rows], list[Matrix]]:
+    operands: tuple[list[PixelRows], list[Matrix]], cotangents: list[PixelRows]
+) -> tuple[list[PixelRows], list[Matrix]]:
     rows, matrices = operands
     errors = materialize(cotangents)
     of_rows = [error @ matrix.mT for error, matrix in zip(errors, matrices)]

@@ -1,10 +1,11 @@
 """Winograd's convolution of a whole image, with few operations to compile.
 
-The windows of an image overlap in tiles, and a tile is transformed along its rows and
-its columns. Each transform is of whole arrays: the points of Toom-Cook of one axis are
-an axis of them, those of the other a list. A program with an array for each pair of
-points takes three times as long to compile, and a step of ResNet-20 a sixth longer
-(CPU time, `scripts/bench.py --parts=start,steps --models='resnet(depth=20)'`).
+The windows of an image read overlapping tiles, and a tile is transformed along its rows
+and its columns. Each transform acts on whole arrays. Toom and Cook's points along one
+axis of the tile are an axis of these arrays, those along the other a list. A program
+with an array for each pair of points takes three times as long to compile, and a step
+of ResNet-20 takes a sixth longer (CPU time, `scripts/bench.py --parts=start,steps
+--models='resnet(depth=20)'`).
 """
 
 import jax

@@ -43,10 +43,10 @@ def convolution(
 def direct_convolution(
     x: Images, kernel: ConvKernel, *, padding: Padding, stride: int = 1
 ) -> Images:
-    """Return the same as `convolution`, at stride 1 always by XLA's own.
+    """Return the same as `convolution`, but at stride 1 always by XLA's operation.
 
-    A step takes longer and is compiled in a fraction of the time, which short runs have
-    more of (`scripts/bench.py --parts=start`).
+    A step takes longer, but it compiles in a fraction of the time, which pays in short
+    runs (`scripts/bench.py --parts=start`).
     """
     if stride > 1 or not is_fast(x):
         return convolution(x, kernel, padding=padding, stride=stride)

@@ -283,7 +283,7 @@ def deviation(samples, expected):
 
 
 def test_mean_and_realised_rate(case):
-    """E[draw] is the rule at test, or the expectation that the entry states; and the
+    """E[draw] is the form at test, or the expectation that the entry states; and the
     nominal fraction of the elements is dropped."""
     one = inputs(case.kind, rows=1)
     rows = [jnp.broadcast_to(array, (SAMPLES, *array.shape[1:])) for array in one]

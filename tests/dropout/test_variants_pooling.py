@@ -36,7 +36,7 @@ VALUES = np.float64([0.3, 1.2, 2.0, 0.7])
 @pytest.mark.parametrize("lowest", [0.0, -1.0])
 @pytest.mark.parametrize("name", ["max_pool", "stochastic_pool", "mixed_pool"])
 def test_windows_are_those_of_the_pool(name, pool, lowest):
-    """At rate 0 both the draw and the rule at test are the pool itself, also where all
+    """At rate 0 both the draw and the form at test are the pool itself, also where all
     values are negative."""
     x = jax.random.uniform(KEY, (3, 7, 7, 2)) + lowest
     plain = pool(x)

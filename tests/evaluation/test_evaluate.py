@@ -14,7 +14,7 @@ from small_run import train
 
 from evaluation import measures
 from evaluation.curves import curves
-from evaluation.evaluate import identity
+from evaluation.evaluate import run_identity
 from evaluation.predictions import (
     Predictions,
     held_out,
@@ -264,7 +264,7 @@ def test_a_run_given_twice_counts_once_and_a_seed_of_the_masks_is_another():
 
 
 def test_the_record_says_which_run_it_is(run):
-    found = identity(run, 3)
+    found = run_identity(run, 3)
     config = run.experiment.config
     assert (found["seed"], found["member"], found["step"]) == (config.seed, 3, 16)
     assert found["model"] == config.model and found["dropout"] == config.dropout

@@ -255,7 +255,7 @@ def test_the_floor_of_the_calibration_error_is_the_mean_gap_of_a_binomial(
     chances = binom.pmf(counts, examples, confidence)
     exact = (gaps * chances).sum()
     spread = np.sqrt((gaps**2 * chances).sum() - exact**2)
-    assert abs(found - exact) < 3 * spread / np.sqrt(measures.FLOOR_DRAWS)
+    assert abs(found - exact) < 3 * spread / np.sqrt(measures.FLOOR_SAMPLES)
 
 
 def test_the_floor_falls_with_the_square_root_of_the_examples():

@@ -1,4 +1,4 @@
-"""Draws mutations of `dropout/` and `training/`, and counts those that a test notices.
+"""Samples mutations of `dropout/` and `training/`; counts those that a test notices.
 
 make mutants ARGS='--count=200 --seed=0 --minutes=45'
 """
@@ -27,17 +27,17 @@ SECONDS = 180  # What takes longer, but not without the change, counts as notice
 FILES = 5  # Files of tests for one mutation, so that 200 take less than an hour.
 
 
-class Drawn(NamedTuple):
+class FileMutation(NamedTuple):
     """A mutation with the file that it changes."""
 
     path: Path
     mutation: Mutation
 
 
-def draw(count: int, seed: int) -> list[Drawn]:
+def sample(count: int, seed: int) -> list[FileMutation]:
     """Return mutations, every one as likely as any other."""
     files = [path for name in PACKAGES for path in sorted((ROOT / name).rglob("*.py"))]
-    every = [Drawn(path, each) for path in files for each in _mutations(path)]
+    every = [FileMutation(path, each) for path in files for each in _mutations(path)]
     return random.Random(seed).sample(every, min(count, len(every)))
 
 
@@ -57,19 +57,21 @@ def tests_of(path: Path) -> tuple[str, ...]:
     return tuple(str(test.relative_to(ROOT)) for test in chosen)[:FILES]
 
 
-def outcome(copy: Path, drawn: Drawn, whole: dict[tuple[str, ...], bool]) -> str:
+def outcome(
+    copy: Path, chosen: FileMutation, whole: dict[tuple[str, ...], bool]
+) -> str:
     """Return what the tests say of a mutation in a copy of the checkout.
 
     `whole` remembers which tests pass without a mutation.
     """
-    tests, place = tests_of(drawn.path), copy / drawn.path.relative_to(ROOT)
-    source = place.read_text()
-    place.write_text(mutated(source, drawn.mutation))
+    tests, target = tests_of(chosen.path), copy / chosen.path.relative_to(ROOT)
+    source = target.read_text()
+    target.write_text(mutated(source, chosen.mutation))
     try:
         if run_tests(tests, copy) == 0:
             return "survived"
     finally:
-        place.write_text(source)
+        target.write_text(source)
     if tests not in whole:
         whole[tests] = run_tests(tests, copy) == 0
     return "killed" if whole[tests] else "not tested"
@@ -88,10 +90,10 @@ def run_tests(tests: tuple[str, ...], copy: Path) -> int:
         return 1
 
 
-def described(drawn: Drawn) -> str:
+def described(chosen: FileMutation) -> str:
     """Return a mutation in one line."""
-    where, change = drawn.path.relative_to(ROOT), drawn.mutation
-    before = drawn.path.read_bytes()[change.start : change.stop].decode()
+    where, change = chosen.path.relative_to(ROOT), chosen.mutation
+    before = chosen.path.read_bytes()[change.start : change.stop].decode()
     before = " ".join(before.split())
     return f"{where}:{change.line}: {before} -> {change.text[1:-1]}"
 
@@ -102,12 +104,12 @@ def main(count: int, seed: int, minutes: float, workers: int) -> None:
     whole: dict[tuple[str, ...], bool] = {}
     copies: Queue[Path] = Queue()
 
-    def judge(drawn: Drawn) -> tuple[Drawn, str]:
+    def judge(chosen: FileMutation) -> tuple[FileMutation, str]:
         if time.monotonic() > deadline:
-            return drawn, "out of time"
+            return chosen, "out of time"
         copy = copies.get()
         try:
-            return drawn, outcome(copy, drawn, whole)
+            return chosen, outcome(copy, chosen, whole)
         finally:
             copies.put(copy)
 
@@ -115,10 +117,10 @@ def main(count: int, seed: int, minutes: float, workers: int) -> None:
         for number in range(workers):
             copies.put(shutil.copytree(ROOT, f"{scratch}/{number}", ignore=LEFT_BEHIND))
         with ThreadPoolExecutor(workers) as threads:
-            for drawn, said in threads.map(judge, draw(count, seed)):
+            for chosen, said in threads.map(judge, sample(count, seed)):
                 counts[said] += 1
                 if said != "killed":
-                    print(f"{said}: {described(drawn)}", flush=True)
+                    print(f"{said}: {described(chosen)}", flush=True)
     tested = counts["killed"] + counts["survived"]
     share = counts["killed"] / max(tested, 1)
     print(
@@ -132,8 +134,8 @@ def _mutations(path: Path) -> list[Mutation]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=200, help="mutations to draw")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the draw")
+    parser.add_argument("--count", type=int, default=200, help="mutations to sample")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the sample")
     parser.add_argument("--minutes", type=float, default=45, help="when to stop")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="at once")
     main(**vars(parser.parse_args()))

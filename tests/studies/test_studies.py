@@ -19,7 +19,7 @@ from studies.comparison import compare
 from studies.engines import run_tasks
 from studies.outcomes import append, outcome
 from studies.populations import population
-from studies.study import Study, claim, collect, pending
+from studies.study import Study, collect, open_study, pending
 from studies.tables import markdown
 from studies.tasks import UNIT_RATE, group, program, shard, unit_plan
 from studies.verdicts import cells
@@ -42,7 +42,7 @@ def small_study(small, directory, plans, seeds, arms=""):
 
 
 def finish(study):
-    claim(study)
+    open_study(study)
     run_tasks(pending(study, 8), study.directory)
     return collect(study)
 

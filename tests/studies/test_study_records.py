@@ -13,13 +13,13 @@ from studies.arms import parse_arms
 from studies.engines import run_tasks
 from studies.outcomes import append
 from studies.records import read_record, whole
-from studies.study import Study, claim, collect, pending
+from studies.study import Study, collect, open_study, pending
 from training.canonical import canonical
 from training.record.files import Damaged
 
 
 def finish(study):
-    claim(study)
+    open_study(study)
     run_tasks(pending(study, 8), study.directory)
     return collect(study)
 

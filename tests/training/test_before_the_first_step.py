@@ -21,8 +21,8 @@ from training.data.kept_statistics import kept_statistics
 from training.data.splits import ArraySplit, statistics
 from training.experiment import prepare
 from training.network import planned
-from training.record.claim import with_recorded_algorithm
 from training.record.console import describe, result_line
+from training.record.same_run import with_recorded_algorithm
 from training.record.summary import results_of
 from training.start import start_state
 from training.state import Totals

@@ -12,7 +12,7 @@ from dropout import Timeline
 from training.config import Config
 from training.flag_text import flag_lines, parse_flag_lines, parse_value
 from training.loop import period_of
-from training.record import recorder
+from training.record import curves, recorder
 from training.record.metrics_log import read_metrics
 
 GROUPS = {"data", "model", "dropout", "optimisation", "devices", "record"}
@@ -89,6 +89,6 @@ def test_help_ends_well_and_shows_the_groups(script, groups):
 def test_the_curves_follow_the_run(small, tmp_path, monkeypatch):
     plots = []
     monkeypatch.setattr(recorder, "SECONDS_BETWEEN_PLOTS", -1.0)
-    monkeypatch.setattr(recorder, "plot_run", lambda *given: plots.append(given))
+    monkeypatch.setattr(curves, "plot_run", lambda *given: plots.append(given))
     train(small, tmp_path)
-    assert len(plots) == 4  # one per epoch
+    assert len(plots) == 4 + 1  # one per epoch, and one at the end

@@ -1,4 +1,4 @@
-"""The variance shift of batch norms behind dropout, and statistics without it."""
+"""The variance shift of batch norms after dropout, and statistics without it."""
 
 import jax
 import jax.numpy as jnp

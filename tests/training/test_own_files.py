@@ -23,7 +23,7 @@ from studies.report import _plugins
 from training.canonical import canonical
 from training.config import Config, default_workdir
 from training.own_files import file_digests
-from training.record.claim import changed_files, claim_files
+from training.record.same_run import changed_files, write_or_check_files
 
 PLUGIN = """
 from dropout import Variant, bernoulli, register_schedule, register_variant
@@ -118,15 +118,15 @@ def test_a_run_with_a_changed_file_is_another_run():
 def test_a_workdir_keeps_to_the_files_that_it_began_with():
     path = Path("files.json")
     config = own_model("pass")
-    claim_files(path, config)
+    write_or_check_files(path, config)
     recorded = json.loads(path.read_text())
     assert recorded == file_digests(config.model, config.plugins, "")
-    claim_files(path, config)
+    write_or_check_files(path, config)
     own_model("return 1")
     assert changed_files(path, config) == ["my_net has changed"]
     with pytest.raises(ValueError, match="my_net has changed since"):
-        claim_files(path, config)
-    claim_files(Path("other.json"), Config())
+        write_or_check_files(path, config)
+    write_or_check_files(Path("other.json"), Config())
     assert not Path("other.json").exists()
 
 

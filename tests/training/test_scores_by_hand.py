@@ -1,4 +1,4 @@
-"""What a network answers and what it is scored by, against numbers worked out by hand.
+"""What a network predicts and how it is scored, against numbers worked out by hand.
 
 The network gives its images, after the site `fc`, so that a mask and a rate can be read
 off its logits.

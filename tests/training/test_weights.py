@@ -18,7 +18,7 @@ from training.freezing import check_patterns, trained, with_frozen
 from training.network import build
 from training.restore import restore
 from training.start import start_state
-from training.weights import flat, of_run, read_weights, with_weights
+from training.weights import flat, read_weights, weights_of_run, with_weights
 
 CALL, IMAGE = parse_call("mlp(widths=(3, 4))"), (2, 3, 1)
 
@@ -69,7 +69,7 @@ def test_arrays_in_another_precision_become_float32(arrays):
     ("change", "words"),
     [
         ({"fc1/bias": None}, "no array for fc1/bias"),
-        ({"more": np.ones(2)}, "no array of the network is more"),
+        ({"more": np.ones(2)}, "the network has no array more"),
         ({"fc1/bias": np.ones(4)}, r"fc1/bias is of shape \(4,\) there, and of \(3,\)"),
         ({"out/kernel": np.ones((3, 9))}, r"out/kernel is of shape \(3, 9\)"),
     ],
@@ -147,7 +147,7 @@ def test_a_run_goes_on_from_the_weights_of_another(small, finished, tmp_path):
     workdir, summary = finished
     config = replace(small, init=str(workdir), epochs=1, seeds="0:2", mesh="members:1")
     experiment = prepare(canonical(replace(config, workdir=str(tmp_path / "new"))))
-    given = of_run(workdir)
+    given = weights_of_run(workdir)
     state = jax.device_get(start_state(experiment))
     for path, leaf in flat(state.params).items():
         for member in leaf:

@@ -29,8 +29,8 @@ from dropout.keys import example_keys, fold, named_key
 
 AnyArray = Array | np.ndarray
 Image = Float[Array, "h w c"]
-Fraction = Float[Array, ""]
-Padding = Annotated[int, Interval("[0, 4096]")]
+Share = Float[Array, ""]
+PadWidth = Annotated[int, Interval("[0, 4096]")]
 Alpha = Annotated[float, Interval("(0, 1e6]")]
 Fetch = Callable[[Any], tuple[AnyArray, AnyArray]]
 
@@ -49,7 +49,7 @@ class AugmentationInputs(NamedTuple):
     partners: Partners | None
 
 
-def pad_crop(key: Key[Array, ""], image: Image, *, padding: Padding = 4) -> Image:
+def pad_crop(key: Key[Array, ""], image: Image, *, padding: PadWidth = 4) -> Image:
     """Shift by up to `padding` pixels in each direction and fill up with zeros.
 
     Source: He et al. 2016, "Deep Residual Learning for Image Recognition", section 4.2.
@@ -73,7 +73,7 @@ def flip(key: Key[Array, ""], image: Image) -> Image:
 
 def mixup(
     key: Key[Array, ""], image: Image, partner: Image, *, alpha: Alpha = 0.2
-) -> tuple[Image, Fraction]:
+) -> tuple[Image, Share]:
     """Mix two images, and their labels alike: s image + (1 - s) partner.
 
     s ~ Beta(alpha, alpha) for each example.
@@ -88,7 +88,7 @@ def mixup(
 
 def cutmix(
     key: Key[Array, ""], image: Image, partner: Image, *, alpha: Alpha = 1.0
-) -> tuple[Image, Fraction]:
+) -> tuple[Image, Share]:
     """Put a box of the partner into the image; labels are shared by area.
 
     The box has the image's proportions and the area 1 - s, s ~ Beta(alpha, alpha), a
@@ -110,7 +110,7 @@ def cutmix(
 
 
 SINGLE: dict[str, Callable[..., Image]] = {"pad_crop": pad_crop, "flip": flip}
-MIXING: dict[str, Callable[..., tuple[Image, Fraction]]] = {
+MIXING: dict[str, Callable[..., tuple[Image, Share]]] = {
     "mixup": mixup,
     "cutmix": cutmix,
 }
@@ -219,13 +219,13 @@ def _augment_one(calls: list[Call], key: Key[Array, ""], image: Image) -> Image:
     return image
 
 
-def _beta(name: str, key: Key[Array, ""], alpha: float) -> Fraction:
+def _beta(name: str, key: Key[Array, ""], alpha: float) -> Share:
     if not alpha > 0:
         raise ValueError(f"{name}(alpha={alpha}): expected more than 0.")
     return jax.random.beta(key, alpha, alpha, dtype=jnp.float32)
 
 
-def _interval(length: int, middle: Fraction, side: Fraction) -> Array:
+def _interval(length: int, middle: Share, side: Share) -> Array:
     """Return which pixels lie in an interval of `side` times the length."""
     size = (length * side).astype(jnp.int32)
     first = (length * middle).astype(jnp.int32) - size // 2

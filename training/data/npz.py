@@ -34,7 +34,7 @@ def read_npz(path: str | Path) -> tuple[ArraySplit, ArraySplit]:
 
 
 def check_splits(path: str | Path, train: ArraySplit, test: ArraySplit) -> None:
-    """Raise ValueError for arrays on which training would be another thing than meant.
+    """Raise ValueError for arrays that the user cannot have meant.
 
     These are images with the channels first, labels that training never sees, and
     pixels that are not finite where that cannot be skipped.

@@ -17,7 +17,7 @@ SAMPLE = 10_000  # Images that stand for a streamed split in its mean and std.
 GREY_VALUES = 255  # A standard deviation is at least one of so many grey values.
 
 ShapedIds = Int32[Array, "*ids"] | Int32[np.ndarray, "*ids"]
-Shapes = tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]  # Of images and labels.
+BatchShapes = tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]  # Of images and labels.
 PerChannel = Float32[Array, " channels"] | Float32[np.ndarray, " channels"]
 
 
@@ -39,7 +39,7 @@ class ArraySplit:
         """Return height, width and channels."""
         return self.images.shape[1:]
 
-    def shapes(self, count: int) -> Shapes:
+    def shapes(self, count: int) -> BatchShapes:
         """Return the shapes and types of what `fetch` gives for a number of ids."""
         return _shape_of(self.images, count), _shape_of(self.labels, count)
 
@@ -71,7 +71,7 @@ class RecordSplit:
         """Return the number of examples."""
         return len(self.records)
 
-    def shapes(self, count: int) -> Shapes:
+    def shapes(self, count: int) -> BatchShapes:
         """Return the shapes and types of what `fetch` gives for a number of ids."""
         images = jax.ShapeDtypeStruct((count, *self.image_shape), np.uint8)
         return images, jax.ShapeDtypeStruct((count,), np.int32)

@@ -1,7 +1,7 @@
 """A text as a data set: windows of characters, each labelled with the one after it.
 
 A window is an image whose rows are one-hot characters, so that any network that reads
-rows reads text; it has a label a row.
+rows reads text. It has one label per row.
 """
 
 from pathlib import Path

@@ -2,6 +2,7 @@
 
 import math
 import textwrap
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -11,17 +12,27 @@ from matplotlib.ticker import LogFormatter
 
 from dropout import VARIANTS, Row, Timeline
 from training.experiment import Experiment
-from training.record.metrics_log import Line
-from training.record.pictures import PALETTE, as_label
+from training.record.metrics_log import LoggedLine, read_metrics
+from training.record.pictures import PALETTE, as_label, save_png
 from training.record.rates import RateCurve, label_of, rate_curves
+from training.runtime.processes import by_leader
 
+CURVES = "curves.png"
 COLOURS = dict(zip(("train", "test", "validation"), PALETTE))
 TITLE_WIDTH = 130
 MOST_NAMES = 8  # More do not fit beside a picture of this height.
 
 
+@by_leader
+def plot_run(workdir: Path, experiment: Experiment) -> None:
+    """Plot what a run's metrics hold so far into `curves.png` in its workdir."""
+    lines = read_metrics(workdir)
+    figure = plot_curves(lines, curves_of(experiment, lines), title_of(experiment))
+    save_png(figure, workdir / CURVES)
+
+
 def title_of(experiment: Experiment) -> str:
-    """Return what was trained, and of a population what is plotted."""
+    """Return what was trained, and for a population what is plotted."""
     config = experiment.config
     title = f"{config.dataset}  {config.model}  --dropout='{config.dropout}'"
     if config.seeds:
@@ -29,14 +40,14 @@ def title_of(experiment: Experiment) -> str:
     return as_label(textwrap.fill(title, TITLE_WIDTH))
 
 
-def curves_of(experiment: Experiment, lines: list[Line]) -> list[RateCurve]:
+def curves_of(experiment: Experiment, lines: list[LoggedLine]) -> list[RateCurve]:
     """Return the rates of a run, or of all members, as far as its metrics reach."""
     runs = [run.rows for run in experiment.runs]
     return all_rate_curves(runs, experiment.timeline, lines)
 
 
 def all_rate_curves(
-    runs: list[tuple[Row, ...]], timeline: Timeline, lines: list[Line]
+    runs: list[tuple[Row, ...]], timeline: Timeline, lines: list[LoggedLine]
 ) -> list[RateCurve]:
     """Return the rates that schedules give, then those that are learned, as logged."""
     done = max((line["step"] for line in lines), default=0)
@@ -46,7 +57,7 @@ def all_rate_curves(
     return [*curves, *(learned_curve(site, lines) for site in learned)]
 
 
-def learned_curve(site: str, lines: list[Line]) -> RateCurve:
+def learned_curve(site: str, lines: list[LoggedLine]) -> RateCurve:
     """Return the rate that a site has learned, at the steps at which it was logged."""
     at = values_at(lines, "train", f"rate/{site}")
     low, high = (
@@ -55,7 +66,7 @@ def learned_curve(site: str, lines: list[Line]) -> RateCurve:
     return RateCurve((site,), np.array([*at]), low, high)
 
 
-def plot_curves(lines: list[Line], rates: list[RateCurve], title: str) -> Figure:
+def plot_curves(lines: list[LoggedLine], rates: list[RateCurve], title: str) -> Figure:
     """Plot loss, accuracy and the rates, if there are any."""
     figure = Figure(figsize=(14 if rates else 9, 3.8), layout="constrained")
     axes = figure.subplots(1, 3 if rates else 2)
@@ -81,7 +92,9 @@ class _PlainLogFormatter(LogFormatter):
         return f"{x:.4g}" if super().__call__(x, pos) else ""
 
 
-def _plot_splits(axes: Axes, lines: list[Line], quantity: str, scale: str) -> None:
+def _plot_splits(
+    axes: Axes, lines: list[LoggedLine], quantity: str, scale: str
+) -> None:
     for split, colour in COLOURS.items():
         found = [line for line in lines if line["split"] == split]
         if found:
@@ -95,7 +108,7 @@ def _plot_splits(axes: Axes, lines: list[Line], quantity: str, scale: str) -> No
 
 
 def plot_rates(axes: Axes, rates: list[RateCurve]) -> None:
-    """Plot rates over epochs; of many, as a range over depth has them, name some."""
+    """Plot rates over epochs; if there are many, the legend names some of them."""
     few = len(rates) <= MOST_NAMES
     colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.92, len(rates)))
     named = {round(i) for i in np.linspace(0, len(rates) - 1, MOST_NAMES)}
@@ -116,7 +129,9 @@ def plot_rates(axes: Axes, rates: list[RateCurve]) -> None:
     )
 
 
-def values_at(lines: list[Line], split: str, quantity: str) -> dict[float, list[float]]:
+def values_at(
+    lines: list[LoggedLine], split: str, quantity: str
+) -> dict[float, list[float]]:
     """Return a quantity of a split at each epoch, of all members of a population."""
     at: dict[float, list[float]] = {}
     for line in lines:
@@ -127,7 +142,7 @@ def values_at(lines: list[Line], split: str, quantity: str) -> dict[float, list[
 
 
 def _plot_runs(
-    axes: Axes, lines: list[Line], quantity: str, colour: str, label: str
+    axes: Axes, lines: list[LoggedLine], quantity: str, colour: str, label: str
 ) -> None:
     """Plot a curve; for a population the mean, and the range of all members."""
     at = values_at(lines, lines[0]["split"], quantity)

@@ -27,8 +27,8 @@ def digest(tree: Any) -> str:
 def data_digest(data: DataSet) -> str:
     """Return a digest of the examples that a run is trained and tested on.
 
-    Of a split that is decoded as it is fetched, only the number of its examples and the
-    mean of a sample count: decoding all of it would take longer than many a run.
+    For a split that is decoded as it is fetched, only the number of its examples and
+    the mean of a sample count: decoding all of it would take longer than many runs.
     """
     sizes = np.array([data.train.size, data.test.size])
     return digest((data.train, data.test, data.mean, sizes))

@@ -1,8 +1,8 @@
 """Importing this imports Matplotlib, whatever drawing backend the environment names.
 
-It comes before all other imports of Matplotlib. A run imports it where it draws its
-first picture: it takes a quarter of the time of all imports, and neither --help nor
---dry_run draws (`scripts/bench.py --parts=start`).
+It has to come before all other imports of Matplotlib. A run imports it only when it
+draws its first picture: it takes a quarter of the time of all imports, and neither
+--help nor --dry_run draws (`scripts/bench.py --parts=start`).
 """
 
 import contextlib

@@ -27,7 +27,7 @@ def space_needed(workdir: Path) -> Iterator[None]:
     """Raise an error of one line if the block runs out of space.
 
     Raises:
-        ValueError: there is none left, for whichever of the libraries found out.
+        ValueError: no space is left, whichever library noticed it.
     """
     try:
         yield
@@ -66,7 +66,7 @@ def make_directory(flag: str, path: str) -> Path:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a name to write to; the file then takes the place of `path`, whole.
+    """Yield a name to write to; the whole file then replaces `path`.
 
     Of processes that write the same file at once, the last one's file stays. A symbolic
     link at `path` is replaced, and what it points to is left alone.
@@ -101,7 +101,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Wait until the disk has a file, which a power cut takes after its rename else."""
+    """Wait until a file is on the disk, or a power cut after its rename may lose it."""
     file = os.open(path, os.O_RDONLY)
     try:
         os.fsync(file)

@@ -16,11 +16,11 @@ from training.record.files import (
 )
 from training.runtime.processes import by_leader
 
-Line = dict[str, Any]
+LoggedLine = dict[str, Any]
 
 
 @by_leader
-def append_line(workdir: Path, line: Line) -> None:
+def append_line(workdir: Path, line: LoggedLine) -> None:
     """Add one JSON object to `metrics.jsonl`."""
     # What a link points to is not of this run.
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
@@ -28,7 +28,7 @@ def append_line(workdir: Path, line: Line) -> None:
         file.write(json.dumps(finite(line), allow_nan=False) + "\n")
 
 
-def finite(line: Line) -> Line:
+def finite(line: LoggedLine) -> LoggedLine:
     """Return the line with None for numbers that are not finite: JSON has none."""
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
@@ -47,7 +47,7 @@ def write_metrics(workdir: Path, text: str) -> None:
     write_atomically(workdir / "metrics.jsonl", text)
 
 
-def read_finished(workdir: Path) -> tuple[dict[str, Any], list[Line]]:
+def read_finished(workdir: Path) -> tuple[dict[str, Any], list[LoggedLine]]:
     """Return the summary of a finished run, and the metrics that it is about.
 
     Raises:
@@ -69,7 +69,7 @@ def text_digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def read_metrics(workdir: Path) -> list[Line]:
+def read_metrics(workdir: Path) -> list[LoggedLine]:
     """Return the lines of `metrics.jsonl`.
 
     Raises:

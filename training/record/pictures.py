@@ -1,4 +1,4 @@
-"""Pictures on disk: in pixels for a page, in lines and letters for an article."""
+"""Pictures on disk: as pixels for a page, and as vectors for an article."""
 
 from contextlib import AbstractContextManager
 from pathlib import Path

@@ -20,7 +20,7 @@ Item = TypeVar("Item")
 
 
 class Pace(ProgressColumn):
-    """A column of images per second, computed when the bar is drawn: 0.1 ms."""
+    """A column of images per second, computed when the bar is shown (0.1 ms)."""
 
     def render(self, task: Task) -> Text:
         """Return the pace of the last steps."""

@@ -1,4 +1,4 @@
-"""Rates over a run, from the schedules themselves: a logged step can miss a switch."""
+"""Rates over a run, from the schedules, since logged steps can miss a switch."""
 
 from typing import NamedTuple
 

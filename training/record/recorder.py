@@ -15,7 +15,6 @@ from training.experiment import Experiment
 from training.lines import Line
 from training.record.console import Latest, epoch_line
 from training.record.metrics_log import append_line, metrics_text
-from training.record.plot import CURVES, plot_run
 from training.record.progress import numbers_text, progress_bar
 from training.record.trackers import Tracker
 from training.runtime.checkpoints import Position
@@ -37,9 +36,9 @@ class Recorder:
     Attributes:
         tracker: gets the values of every line, and the curves.
         begin: when the run began, less the time between its processes.
-        frozen: members of which it is said that a step of theirs was not finite.
+        frozen: the members of which a line has said that they stay as they are.
         announce: gets one line after each epoch.
-        start: the steps that were done when this process took the run up.
+        start: the number of steps that were done when this process began.
         latest: the last scores of each split.
         plotted: when the curves were last plotted, in seconds of the monotonic clock.
     """
@@ -83,9 +82,16 @@ class Recorder:
         """Plot the curves, but not more often than every half minute."""
         # A picture takes a third of a second, and short runs have it at their end.
         if time.monotonic() - self.plotted > SECONDS_BETWEEN_PLOTS:
-            plot_run(self.workdir, self.experiment)
-            self.tracker.add_picture(self.workdir / CURVES, step)
-            self.plotted = time.monotonic()
+            self.plot_now(step)
+
+    def plot_now(self, step: int) -> None:
+        """Plot the curves into `curves.png`, and give the picture to the tracker."""
+        import training.record.drawing  # noqa: F401, I001  Before Matplotlib is imported.
+        from training.record.curves import CURVES, plot_run
+
+        plot_run(self.workdir, self.experiment)
+        self.tracker.add_picture(self.workdir / CURVES, step)
+        self.plotted = time.monotonic()
 
     def show(self, step: int, metrics: Metrics) -> None:
         """Move the bar to a step, with the means over the runs that are finite."""

@@ -1,4 +1,4 @@
-"""What a finished run is found to be: its summary, and its curves."""
+"""The final results of a run: its summary."""
 
 import json
 import math
@@ -18,7 +18,6 @@ from training.own_files import file_digests
 from training.record.digests import digest, masks_digest
 from training.record.files import write_atomically
 from training.record.metrics_log import finite
-from training.record.plot import plot_run
 from training.record.versions import circumstances
 from training.runtime.processes import by_leader
 from training.scoring import Scores, scores_on
@@ -124,9 +123,7 @@ def _masks(experiment: Experiment) -> str:
 
 
 @by_leader
-def write_summary(workdir: Path, experiment: Experiment, summary: Summary) -> None:
-    """Write `summary.json`, and the curves of the run's metrics beside it."""
-    # First what was measured: a picture can fail.
+def write_summary(workdir: Path, summary: Summary) -> None:
+    """Write `summary.json`."""
     text = json.dumps(summary, indent=2, sort_keys=True) + "\n"
     write_atomically(workdir / "summary.json", text)
-    plot_run(workdir, experiment)

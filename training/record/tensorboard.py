@@ -1,7 +1,7 @@
-"""TensorBoard's events, written as they come: a full disk is met where it is handled.
+"""TensorBoard's events, written at once, so that a full disk raises an error here.
 
-`SummaryWriter` of tensorboardX hands them to a thread. Where that dies of a full disk
-the run waits for it for ever.
+`SummaryWriter` of tensorboardX hands events to a thread. If a full disk ends that
+thread, the run waits for it for ever.
 """
 
 import contextlib

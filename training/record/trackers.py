@@ -1,4 +1,4 @@
-"""Trackers: where a run is shown beside its own record, while it goes.
+"""Trackers: programs that show a run, beside its own record, while it is training.
 
 Each is a function (workdir, start, settings) -> context manager of a `Tracker` in a
 module that is imported when the tracker is named: its client need not be installed.
@@ -69,11 +69,11 @@ def trackers_text(names: tuple[str, ...]) -> str:
 def open_trackers(
     names: tuple[str, ...], workdir: Path, start: int, settings: Mapping[str, Any]
 ) -> Iterator[Tracker]:
-    """Yield one tracker for all that are named; of many processes the first tells them.
+    """Yield one tracker for all that are named, which the first process alone uses.
 
     A tracker that fails is left out from then on, after one line on stderr: the run
-    and its record do not depend on it. Only a full disk ends the run, which the record
-    needs, too.
+    and its record do not depend on it. Only a full disk ends the run,
+    since the record needs the disk too.
 
     Args:
         names: the names of the trackers.

@@ -1,4 +1,4 @@
-"""MLflow as a tracker, at MLFLOW_TRACKING_URI or in a data base in the workdir."""
+"""MLflow as a tracker, at MLFLOW_TRACKING_URI or in a database in the workdir."""
 
 import contextlib
 import os
@@ -22,7 +22,7 @@ LONGEST_VALUE = 6000  # MLflow refuses longer ones.
 def open_mlflow(
     workdir: Path, start: int, settings: Mapping[str, Any]
 ) -> Iterator[Tracker]:
-    """Yield a tracker that logs into one MLflow run, which goes on as a run resumes."""
+    """Yield a tracker that logs into one MLflow run, also after the run is resumed."""
     client = MlflowClient(_uri(workdir))
     run = identity_in(
         workdir / "mlflow-id", lambda: _new_run(client, workdir, settings)
@@ -65,5 +65,5 @@ def _experiment(client: MlflowClient, workdir: Path) -> str:
         return found.experiment_id
     local = "MLFLOW_TRACKING_URI" not in os.environ
     # Else MLflow would put pictures into the current directory.
-    place = str(workdir.resolve() / "mlflow-files") if local else None
-    return client.create_experiment(PROJECT, artifact_location=place)
+    files = str(workdir.resolve() / "mlflow-files") if local else None
+    return client.create_experiment(PROJECT, artifact_location=files)

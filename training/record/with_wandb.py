@@ -15,7 +15,7 @@ from training.record.trackers import PROJECT, Tracker, identity_in
 def open_wandb(
     workdir: Path, start: int, settings: Mapping[str, Any]
 ) -> Iterator[Tracker]:
-    """Yield a tracker that logs into one W&B run, which goes on where a run resumes."""
+    """Yield a tracker that logs into one W&B run, also after the run is resumed."""
     run = wandb.init(
         project=PROJECT,
         name=workdir.name,

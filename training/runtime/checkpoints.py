@@ -101,7 +101,7 @@ def newest_whole(
 ) -> Saved | None:
     """Return the newest checkpoint that is whole; None where none was saved.
 
-    Nothing is changed; a damaged checkpoint is reported in one line.
+    Nothing is changed; one line names a damaged checkpoint.
 
     Raises:
         Damaged: there are checkpoints, and all are damaged.

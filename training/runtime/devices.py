@@ -60,8 +60,9 @@ def keep_freed_memory() -> None:
 
 
 def resolve_mesh(text: str, members: int = 0) -> str:
-    """The mesh that is meant: where none is given all devices, or as many as divide
-    the members of a population.
+    """Return the mesh that a flag means.
+
+    By default it has all devices, or as many as divide the members of a population.
 
     Raises:
         ValueError: more devices than there are, members that they do not divide, or
@@ -75,8 +76,8 @@ def resolve_mesh(text: str, members: int = 0) -> str:
         raise ValueError(f"--mesh={text}: this machine has {available} device(s).")
     if jax.process_count() > 1 and (members or over_data < available):
         raise ValueError(
-            f"--mesh={text}: {jax.process_count()} processes train one run without "
-            f"--seeds, on data:{available}."
+            f"--mesh={text}: expected data:{available} and no --seeds with "
+            f"{jax.process_count()} processes."
         )
     if over_members > 1 and (not members or members % over_members):
         raise ValueError(

@@ -29,7 +29,7 @@ WITHOUT_EFFECT = ("--xla_force_host_platform_device_count", "--xla_dump")
 
 
 def check_settings() -> None:
-    """Raise ValueError for a setting of JAX under which a run would be another run."""
+    """Raise ValueError for a setting of JAX that would change the masks of a run."""
     for name, expected in REQUIRED.items():
         found = _setting(name, expected)
         if found != expected:
@@ -39,7 +39,7 @@ def check_settings() -> None:
             )
 
 
-def claim_environment(workdir: Path) -> None:
+def write_or_check_environment(workdir: Path) -> None:
     """Write `environment.json`, or check that the run there began with the same.
 
     Raises:

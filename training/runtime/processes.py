@@ -1,7 +1,7 @@
 """Processes: a run as one process of many, on JAX's multi-controller runtime.
 
 Every process runs the same program and fetches its own rows of each batch; process 0
-alone writes the record; the checkpoint is one, on a file system that all can reach.
+alone writes the record. There is one checkpoint, on a file system that all can reach.
 """
 
 import functools
@@ -30,8 +30,8 @@ class Launch(NamedTuple):
     Attributes:
         coordinator: host:port of process 0, `auto` as the cluster's environment says,
             or empty: `auto` where a launcher has started several processes.
-        processes: how many there are, 0 where the environment says it.
-        process_id: from 0, -1 where the environment says it.
+        processes: the number of processes; 0 if the environment says it.
+        process_id: the number of this process, from 0; -1 if the environment says it.
         timeout: seconds after which a silent process counts as lost.
     """
 

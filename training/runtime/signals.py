@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: it ends its step, saves, and says how to go on."""
+"""Signals that ask a run to stop: it ends its step, saves, and says how to resume."""
 
 import contextlib
 import signal
@@ -18,8 +18,9 @@ class Stopped(Exception):
 def stop_requests() -> Iterator[list[signal.Signals]]:
     """A list that grows with each signal that asks to stop, while the block runs.
 
-    Only the main thread can receive signals; in another the list stays empty. So it
-    does in one process of many, where JAX itself listens, to stop them together.
+    Only the main thread can receive signals; in another one the list stays empty.
+    It also stays empty in a run of many processes, where JAX itself listens, and stops
+    them together.
     """
     received: list[signal.Signals] = []
     main = threading.current_thread() is threading.main_thread()

@@ -1,4 +1,4 @@
-"""L0 gates: a hard concrete gate for each channel, whose chance of 0 is learned."""
+"""L0 gates: a hard concrete gate for each channel, whose chance to be 0 is learned."""
 
 import jax
 import jax.numpy as jnp
@@ -53,7 +53,7 @@ def l0_gate(
 def l0_at_test(
     x: Positions, parameters: Parameters, *, weight: float = 1.0
 ) -> Positions:
-    """Return x times the gate without noise: the rule of L0 gates at test."""
+    """Return x times the gate without noise: the form of L0 gates at test."""
     gate = _clipped(parameters["log_alpha"])
     return scale(x, gate.reshape(*(1,) * (x.ndim - 1), -1))
 

@@ -1,4 +1,4 @@
-"""Sparse variational dropout: a variance for each weight, and so which are noise."""
+"""Sparse variational dropout, which learns which weights are noise."""
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ def sparse_variational(
     kernel: Kernel,
     operation: Operation,
 ) -> Array:
-    """Learns a variance for each weight, and so which weights are noise.
+    """Adds noise of a learned variance to each weight; at test prunes the noisiest.
 
     Formula: by local reparameterisation y = x W + sqrt(x^2 s2) e, e ~ N(0, 1), with
         s2 = alpha W^2, log alpha = min(8, log s2 - log(W^2 + 1e-8)), log s2 learned.
@@ -47,7 +47,7 @@ def sparse_variational(
 def pruned_product(
     x: Examples, parameters: Parameters, kernel: Kernel, operation: Operation
 ) -> Array:
-    """Return the product without pruned weights: its rule at test."""
+    """Return the product without pruned weights: its form at test."""
     return operation(x, sparse_prune(parameters, kernel))
 
 

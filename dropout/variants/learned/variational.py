@@ -28,7 +28,7 @@ def variational(
     *,
     share: Share = "layer",
 ) -> Array:
-    """Gaussian dropout whose variance alpha is learned, as a posterior over weights.
+    """Multiplies by Gaussian noise whose variance alpha is learned, as a posterior.
 
     Formula: at an activation y = x (1 + sqrt(alpha) e), e ~ N(0, 1); at a kernel, by
         local reparameterisation, y = x W + sqrt(x^2 (alpha W^2)) e. There is one alpha

@@ -15,7 +15,7 @@ from dropout.grammar import parse_call
 from training.canonical import canonical
 from training.config import Config
 from training.experiment import mask_key, prepare
-from training.runtime.environment import claim_environment, recorded_settings
+from training.runtime.environment import recorded_settings, write_or_check_environment
 
 
 def start(code, **changes):
@@ -82,15 +82,15 @@ def test_flags_of_xla_are_part_of_a_run_but_those_that_move_nothing(
     tmp_path, monkeypatch
 ):
     monkeypatch.setenv("XLA_FLAGS", "")
-    claim_environment(tmp_path)
+    write_or_check_environment(tmp_path)
     monkeypatch.setenv(
         "XLA_FLAGS", "--xla_force_host_platform_device_count=2 --xla_dump_to=/x"
     )
-    claim_environment(tmp_path)
+    write_or_check_environment(tmp_path)
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
     assert recorded_settings()["XLA_FLAGS"] == "--xla_cpu_enable_fast_math=true"
     with pytest.raises(ValueError, match="XLA_FLAGS=unset .* --xla_cpu_enable_fast"):
-        claim_environment(tmp_path)
+        write_or_check_environment(tmp_path)
 
 
 def test_without_a_home_the_cache_has_to_be_named(monkeypatch):

@@ -1,4 +1,4 @@
-"""A workdir belongs to one run, on one set of data, and holds its files itself."""
+"""A workdir holds the record of one run, on the same data and files throughout."""
 
 import json
 import os
@@ -14,7 +14,7 @@ DATA = "data.json"
 FILES = "files.json"
 
 
-def claim(workdir: Path, config: Config, data: str) -> None:
+def write_or_check(workdir: Path, config: Config, data: str) -> None:
     """Write `run.flags` and the digest of the data, or check those recorded there.
 
     Raises:
@@ -25,11 +25,11 @@ def claim(workdir: Path, config: Config, data: str) -> None:
         write_atomically(path, flag_lines(config))
     else:
         check_flags(path, config)
-    claim_data(workdir / DATA, data)
-    claim_files(workdir / FILES, config)
+    write_or_check_data(workdir / DATA, data)
+    write_or_check_files(workdir / FILES, config)
 
 
-def claim_files(path: Path, config: Config) -> None:
+def write_or_check_files(path: Path, config: Config) -> None:
     """Write the digests of the user's own files, or check those recorded there.
 
     Raises:
@@ -78,7 +78,7 @@ def with_recorded_algorithm(config: Config) -> Config:
         return config
     try:
         return replace(config, convolution=recorded_config(path).convolution)
-    except (ValueError, OSError):  # `claim` says what is wrong.
+    except (ValueError, OSError):  # `write_or_check` says what is wrong.
         return config
 
 
@@ -107,7 +107,7 @@ def check_flags(path: Path, config: Config) -> None:
         )
 
 
-def claim_data(path: Path, data: str) -> None:
+def write_or_check_data(path: Path, data: str) -> None:
     """Write the digest of the data into a file, or check the one recorded there.
 
     Raises:
