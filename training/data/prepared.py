@@ -41,9 +41,8 @@ class Examples(NamedTuple):
         """Return image and label of the examples in some rows."""
         from tensorflow_datasets.proto import tf_example_pb2
 
-        parsed = map(
-            tf_example_pb2.Example.FromString, self.serialised.__getitems__(rows)
-        )
+        example: Any = tf_example_pb2
+        parsed = map(example.Example.FromString, self.serialised.__getitems__(rows))
         return [_image_and_label(each.features.feature) for each in parsed]
 
 

@@ -46,9 +46,9 @@ class Requests:
         """Return the number of pieces of all batches."""
         return len(self.ids) * self.pieces
 
-    def __getitem__(self, number: int) -> Fetched:
+    def __getitem__(self, index: int) -> Fetched:
         """Return images and labels of a piece, decoded now."""
-        batch, piece = divmod(number, self.pieces)
+        batch, piece = divmod(index, self.pieces)
         part = slice(piece * PIECE, (piece + 1) * PIECE)
         words = None if self.words is None else self.words[batch, part]
         return self.split.fetch(self.ids[batch, part], words)

@@ -1,7 +1,7 @@
 """The batches of a run on a streamed split, each a function of the seed and the step.
 
-The keys of an epoch's examples are computed at once and go to the threads that read as
-plain words, so that these, and other processes, need no JAX.
+The keys of many examples are computed at once and go to the threads that read as plain
+words, so that these, and other processes, need no JAX.
 """
 
 from collections.abc import Iterator
@@ -25,92 +25,107 @@ from training.experiment import Experiment
 from training.runtime.devices import over_member_rows, over_rows, putting
 from training.state import Batch
 
+# Processes take seconds to start, so they read this many examples, or an epoch of more.
+EXAMPLES_AT_ONCE = 2**18
 
-class Epoch(NamedTuple):
-    """The steps of an epoch, or some of them, whose examples are being read.
+EpochIds = tuple[int, Int32[np.ndarray, "_ *members batch"]]
+
+
+class Steps(NamedTuple):
+    """Steps whose examples are being read.
 
     Attributes:
+        epochs: the number of each step's epoch.
         read: images and labels of each step: those of `examples`, then their partners.
     """
 
-    number: int
+    epochs: list[int]
     examples: Int32[np.ndarray, "steps *members k m"]
     weights: Float32[np.ndarray, "steps *members k m"]
     read: Iterator[Fetched]
 
 
 def streamed_batches(
-    experiment: Experiment,
-    epochs: Iterator[tuple[int, Int32[np.ndarray, "steps *members batch"]]],
-    loader: Loader,
+    experiment: Experiment, epochs: Iterator[EpochIds], loader: Loader
 ) -> Iterator[Batch]:
     """Return the batches of epochs, given by their numbers and the ids of their steps.
 
-    While the last batch of an epoch is in use, the next epoch is read already.
+    While the last batch of some epochs is in use, the next ones are read already.
     """
-    current = _begun(experiment, next(epochs), loader)
+    groups = (_begun(experiment, group, loader) for group in _grouped(epochs))
+    current = next(groups, None)
     while current is not None:
-        steps, following = len(current.examples), None
+        steps, following = len(current.epochs), None
         for step in range(steps):
             batch = _batch(experiment, current, step)
             if step == steps - 1:
-                after = next(epochs, None)
-                following = after and _begun(experiment, after, loader)
+                following = next(groups, None)
             yield batch
         current = following
 
 
-def _begun(
-    experiment: Experiment,
-    epoch: tuple[int, Int32[np.ndarray, "steps *members batch"]],
-    loader: Loader,
-) -> Epoch:
-    number, ids = epoch
-    examples, weights = micro_batches(experiment, ids)
-    read = read_ahead(_requests(experiment, number, examples), loader)
-    return Epoch(number, examples, weights, read)
+def _grouped(epochs: Iterator[EpochIds]) -> Iterator[list[EpochIds]]:
+    """Yield as many epochs at once as have `EXAMPLES_AT_ONCE`."""
+    group = []
+    for epoch in epochs:
+        group.append(epoch)
+        if sum(ids.size for _, ids in group) >= EXAMPLES_AT_ONCE:
+            yield group
+            group = []
+    if group:
+        yield group
 
 
-def _batch(experiment: Experiment, epoch: Epoch, step: int) -> Batch:
-    examples = epoch.examples[step]
-    images, labels = next(epoch.read)
+def _begun(experiment: Experiment, group: list[EpochIds], loader: Loader) -> Steps:
+    numbers = [number for number, ids in group for _ in ids]
+    rows = [micro_batches(experiment, ids) for _, ids in group]
+    asked = [
+        _asked(experiment, number, examples)
+        for (number, _), (examples, _) in zip(group, rows)
+    ]
+    examples, weights = map(np.concatenate, zip(*rows))
+    ids, words = map(np.concatenate, zip(*asked))
+    split = experiment.data.train
+    assert isinstance(split, RecordSplit)
+    requests = Requests(split, ids, words if split.crop else None)
+    return Steps(numbers, examples, weights, read_ahead(requests, loader))
+
+
+def _batch(experiment: Experiment, steps: Steps, step: int) -> Batch:
+    examples = steps.examples[step]
+    images, labels = next(steps.read)
     count = examples.size
 
     def shaped(part: slice) -> Fetched:
-        shape = examples.shape
-        return images[part].reshape(*shape, *images.shape[1:]), labels[part].reshape(
-            shape
-        )
+        shape = (*examples.shape, *images.shape[1:])
+        return images[part].reshape(shape), labels[part].reshape(examples.shape)
 
     augmentation = augmentation_inputs(
-        experiment.objective.augmentations, experiment.keys["data"], epoch.number,
+        experiment.objective.augmentations, experiment.keys["data"], steps.epochs[step],
         examples, experiment.train_ids, lambda partners: shaped(slice(count, None)),
     )  # fmt: skip
     own = shaped(slice(count))
-    arrays = (*own, examples, epoch.weights[step], augmentation)
+    arrays = (*own, examples, steps.weights[step], augmentation)
     spread = over_member_rows if experiment.members else over_rows
     return Batch(*putting(spread(experiment.mesh))(arrays))
 
 
-def _requests(
+def _asked(
     experiment: Experiment,
     epoch: int,
     examples: Int32[np.ndarray, "steps *members k m"],
-) -> Requests:
-    """Return what is read of each step: its examples, and those they are mixed with."""
-    split = experiment.data.train
-    assert isinstance(split, RecordSplit)
-    each = [examples] if not experiment.members else list(np.moveaxis(examples, 1, 0))
+) -> tuple[Int32[np.ndarray, "steps rows"], UInt32[np.ndarray, "steps rows 2"]]:
+    """Return ids and words of each step's examples, then of those they mix with."""
+    each = list(np.moveaxis(examples, 1, 0)) if experiment.members else [examples]
+    found = [_of_run(run, epoch, own) for run, own in zip(experiment.runs, each)]
+    steps = len(examples)
     parts = [
-        _of_run(run, epoch, its_own) for run, its_own in zip(experiment.runs, each)
-    ]
-    flat = [
-        (ids.reshape(len(examples), -1), words.reshape(len(examples), -1, 2))
-        for kind in zip(*parts)
+        (ids.reshape(steps, -1), words.reshape(steps, -1, 2))
+        for kind in zip(*found)
         for ids, words in kind
     ]
-    ids, words = (np.concatenate(each, axis=1) for each in zip(*flat))
-    return Requests(split, ids, words if split.crop else None)
+    ids, words = (np.concatenate(part, axis=1) for part in zip(*parts))
+    return ids, words
 
 
 def _of_run(
