@@ -123,6 +123,15 @@ def _shape_and_classes(
     return shape, classes
 
 
+def prepared_names(data_dir: str) -> list[str]:
+    """Return the `name` or `name/config` of each data set prepared in a directory.
+
+    Raises:
+        ValueError: the directory cannot be read.
+    """
+    return list(_versions(data_dir))
+
+
 def _locate(dataset: str, data_dir: str) -> Path:
     """Return the directory of a prepared data set: the version given, or the newest."""
     if not data_dir:
