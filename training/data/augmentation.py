@@ -160,6 +160,11 @@ def on_device(calls: tuple[Call, ...]) -> tuple[Call, ...]:
     return tuple(call for call in calls if call.name not in ON_HOST)
 
 
+def mixes(calls: tuple[Call, ...]) -> bool:
+    """Return whether each image is mixed with another one, its partner."""
+    return bool(calls) and calls[-1].name in MIXING
+
+
 def augmentations_text(calls: tuple[Call, ...]) -> str:
     """Return the canonical text of augmentations."""
     return " ".join(map(str, calls)) or "none"
@@ -188,7 +193,7 @@ def augmentation_inputs(
     # Each member of a population has its own key and its own training examples.
     over_members = jax.vmap if key.ndim else lambda function, axes: function
     keys = over_members(keys_of_examples, (0, None, 0))(key, epoch, examples)
-    if calls[-1].name not in MIXING:
+    if not mixes(calls):
         return AugmentationInputs(keys, None)
     partners = over_members(partners_of, (0, 0))(keys, train_ids)
     return AugmentationInputs(keys, Partners(*map(jnp.asarray, fetch(partners))))

@@ -13,9 +13,9 @@ from jaxtyping import Array, Float32, Int32, Key, UInt32
 
 from dropout.keys import named_key
 from training.data.augmentation import (
-    MIXING,
     augmentation_inputs,
     keys_of_examples,
+    mixes,
     partners_of,
 )
 from training.data.micro_batches import micro_batches
@@ -134,8 +134,7 @@ def _of_run(
     """Return ids and words of one run's examples, and of their partners if it mixes."""
     keys = keys_of_examples(run.keys["data"], epoch, examples)
     found = [(examples, _words(keys))]
-    calls = run.objective.augmentations
-    if calls and calls[-1].name in MIXING:
+    if mixes(run.objective.augmentations):
         partners = np.asarray(partners_of(keys, run.train_ids))
         found.append((partners, _words(named_key(keys, "partner"))))
     return found
