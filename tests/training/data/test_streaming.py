@@ -3,6 +3,7 @@
 import io
 import itertools
 import math
+import zlib
 from dataclasses import replace
 from operator import itemgetter
 
@@ -116,16 +117,31 @@ def test_an_example_is_cropped_alike_in_every_batch_of_an_epoch(config):
     assert not any(np.array_equal(small[i], other[i]) for i in small.keys() & other)
 
 
-def test_partners_are_read_with_crops_of_their_own(config):
-    mixed = replace(config, augment="resized_crop(size=6) mixup", steps=2, epochs=0)
+def child(key, name):
+    return jax.random.fold_in(key, np.uint32(zlib.crc32(name.encode())))
+
+
+def test_each_image_and_each_partner_is_cropped_by_the_examples_own_key(config):
+    """The chain of keys, written out: data, augment, epoch, example, its crop."""
+    mixed = replace(config, augment="resized_crop(size=6) mixup", steps=5, epochs=0)
     experiment = experiments.prepare(canonical(mixed))
-    batch = next(batches_from(experiment, 0))
-    partners = batch.augmentation.partners
-    assert partners.images.shape == batch.images.shape
-    train = experiment.data.train
-    labels = train.fetch(np.arange(30, dtype=np.int32))[1]
-    assert set(np.ravel(partners.labels)) <= set(labels)
-    assert not np.array_equal(partners.images, batch.images)
+    train, data = experiment.data.train, child(jax.random.key(0), "data")
+    everything = np.arange(30, dtype=np.int32)
+    for step, epoch in ((0, 0), (4, 1)):
+        batch = next(batches_from(experiment, step))
+        partners = batch.augmentation.partners
+        key = jax.random.fold_in(child(data, "augment"), epoch)
+        for row in (0, 6):
+            own = jax.random.fold_in(key, int(batch.examples[0, row]))
+            words = jax.random.key_data(child(own, "resized_crop"))
+            expected = train.fetch(batch.examples[0, row : row + 1], np.array([words]))
+            assert np.array_equal(expected[0][0], batch.images[0, row])
+            theirs = child(child(own, "partner"), "resized_crop")
+            many = np.array([jax.random.key_data(theirs)] * 30)
+            crops, labels = train.fetch(everything, many)
+            image = np.asarray(partners.images[0, row])
+            (which,) = np.flatnonzero((crops == image).all((1, 2, 3)))
+            assert labels[which] == partners.labels[0, row]
 
 
 @pytest.mark.slow
