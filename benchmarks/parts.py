@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
+from benchmarks.loading import measure_loader
 from benchmarks.networks import NETWORKS
 from benchmarks.operations import measurable, measure_operations
 from benchmarks.request import Request, configuration
@@ -25,8 +26,9 @@ PARTS: dict[str, Callable[[Request], Iterator[tuple[str, Results]]]] = {
     "telemetry": measure_telemetry,
     "skipping": measure_skipping,
     "start": measure_start,
+    "loader": measure_loader,
 }
-WITHOUT_NETWORK = {"operations", "variants", "skipping"}
+WITHOUT_NETWORK = {"operations", "variants", "skipping", "loader"}
 
 
 def measure_parts(parts: list[str], request: Request) -> Iterator[tuple[str, Results]]:

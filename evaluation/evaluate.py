@@ -11,6 +11,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from evaluation import example_pictures, pictures, scores
+from evaluation.corrupted_sets import (
+    SetScores,
+    find_sets,
+    score_sets,
+    set_lines,
+)
 from evaluation.corruptions import rotate
 from evaluation.curves import curves
 from evaluation.inference import SAMPLED
@@ -60,6 +66,7 @@ class EvaluationRequest(NamedTuple):
         out_of_distribution: a data set to distinguish from the test set, or empty.
         corruptions: the names of the corruptions, which may be none.
         corrupted_examples: how many test examples are corrupted.
+        corrupted_sets: patterns of prepared data sets of corrupted images.
     """
 
     inferences: list[str]
@@ -68,6 +75,7 @@ class EvaluationRequest(NamedTuple):
     out_of_distribution: str
     corruptions: list[str]
     corrupted_examples: int
+    corrupted_sets: tuple[str, ...] = ()
 
 
 class InferenceResult(NamedTuple):
@@ -77,6 +85,7 @@ class InferenceResult(NamedTuple):
     corrupted: Severities
     test: Samples
     outside: Samples | None
+    sets: SetScores
 
 
 def evaluate(
@@ -101,6 +110,9 @@ def evaluate(
         },
         "corruptions": {
             inference: result.corrupted for inference, result in results.items()
+        },
+        "corrupted_sets": {
+            inference: result.sets for inference, result in results.items()
         },
         **run_identity(run, member),
         "samples": request.samples,
@@ -151,7 +163,9 @@ def evaluate_inference_rule(
     corrupted = scores.score_corrupted(
         run, predict, test.first(most), samples[:, :most], request.corruptions
     )
-    return InferenceResult(found, corrupted, samples, outside)
+    names = find_sets(run, request.corrupted_sets)
+    sets = score_sets(run, predict, names, request.examples)
+    return InferenceResult(found, corrupted, samples, outside, sets)
 
 
 def plot_all(
@@ -204,7 +218,8 @@ def write_record(path: Path, run: Run, record: Record) -> None:
     """Write the record and a page with its table into a directory, and print it."""
     write_atomically(path / "evaluation.json", json.dumps(record, indent=2) + "\n")
     write_atomically(path / "evaluation.md", page(path, run, record))
-    print("\n".join([f"\n{path}", *table(record["rules"])]), flush=True)
+    lines = [*table(record["rules"]), *set_lines(record["corrupted_sets"])]
+    print("\n".join([f"\n{path}", *lines]), flush=True)
 
 
 def write_curves(path: Path, test: Part, results: dict[str, InferenceResult]) -> None:
@@ -243,6 +258,6 @@ def page(path: Path, run: Run, record: Record) -> str:
         [
             f"# Evaluation of {literal(path.name)}, step {record['step']:,}",
             fenced(plan_table(run.experiment)),
-            fenced(table(record["rules"])),
+            fenced([*table(record["rules"]), *set_lines(record["corrupted_sets"])]),
         ]
     )

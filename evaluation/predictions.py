@@ -16,6 +16,7 @@ from evaluation.inference import (
 )
 from evaluation.measures import Labels, Samples
 from training.data import sources
+from training.data.reading import evaluation_loader, fetch_all
 from training.experiment import Experiment, of_run
 from training.restore import restore
 from training.runtime.devices import make_mesh, replicated
@@ -99,8 +100,8 @@ def held_out(run: Run, split: str, most: int) -> Part:
     if split == "validation":
         source, ids = experiment.data.train, experiment.validation_ids
     ids = ids[: most or None]
-    images, labels = map(np.asarray, source.fetch(ids))
-    return Part(split, images, labels, ids)
+    loader = evaluation_loader(experiment.config)
+    return Part(split, *fetch_all(source, ids, loader), ids)
 
 
 def check_split(run: Run, split: str) -> None:
@@ -121,7 +122,7 @@ def out_of_distribution(run: Run, dataset: str, most: int) -> Part:
     config = run.experiment.config
     test = sources.load(dataset, config.data_dir, config.cache_dir).test
     ids = np.arange(min(test.size, most or test.size), dtype=np.int32)
-    images, labels = map(np.asarray, test.fetch(ids))
+    images, labels = fetch_all(test, ids, evaluation_loader(config))
     check_pixels(run, dataset, images.dtype)
     images = resized(images, image_shape(run))
     return Part("out of distribution", images, labels, ids)

@@ -8,6 +8,7 @@
     python scripts/bench.py --parts=skipping --batch_sizes=128
     python scripts/bench.py --parts=start --models=cnn,'resnet(depth=20)' --rounds=3
     python scripts/bench.py --parts=operations --rows=4096 --dtype=bfloat16
+    python scripts/bench.py --parts=loader --dataset=pictures --data_dir=DIR
 
 The contestants of a table are timed in turn, round by round, in one process. Times are
 medians, with the quartiles as their spread. The tables are printed, and `bench.json`

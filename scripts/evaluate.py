@@ -2,6 +2,7 @@
 
     python scripts/evaluate.py WORKDIR [WORKDIR ...] --rule=scaling,mc --samples=50
     python scripts/evaluate.py WORKDIR --out_of_distribution=digits --corruptions=all
+    python scripts/evaluate.py WORKDIR --corrupted='cifar10_corrupted/*'
     python scripts/evaluate.py WORKDIR --dropout='fc:bernoulli:0.2' --fit_rate
     python scripts/evaluate.py WORKDIR --predictions=FILE.parquet
 
@@ -60,6 +61,12 @@ CORRUPTIONS = flags.DEFINE_string(
 CORRUPTED = flags.DEFINE_integer(
     "corrupted_examples", 1000, "number of test examples to corrupt", 1
 )
+CORRUPTED_SETS = flags.DEFINE_list(
+    "corrupted",
+    [],
+    "prepared data sets of corrupted images, as names or patterns such as "
+    "'cifar10_corrupted/*', separated by commas",
+)
 PLANS = flags.DEFINE_multi_string(
     "dropout",
     [],
@@ -95,6 +102,7 @@ def main(arguments: list[str]) -> None:
         OUTSIDE.value,
         parse_corruptions(CORRUPTIONS.value),
         CORRUPTED.value,
+        tuple(CORRUPTED_SETS.value),
     )
     directories = DATA_DIR.value, CACHE_DIR.value
     if PLANS.value or FIT_RATE.value:

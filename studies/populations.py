@@ -21,6 +21,7 @@ from studies.tasks import Task, finished, program, unit_plan
 from training.canonical import canonical
 from training.config import Config
 from training.data.order import evaluation_batches
+from training.data.reading import evaluation_loader, fetched
 from training.experiment import (
     Experiment,
     of_run,
@@ -225,8 +226,8 @@ def predict_test(
     test = experiment.data.test
     ids = np.arange(test.size, dtype=np.int32)
     batches, _ = evaluation_batches(ids, min(EVALUATION_BATCH, test.size))
-    fetched = [test.fetch(batch) for batch in batches]
-    parts = [(predict(state, images, rates), labels) for images, labels in fetched]
+    read = fetched(test, batches, evaluation_loader(experiment.config))
+    parts = [(predict(state, images, rates), labels) for images, labels in read]
     found, labels = map(np.concatenate, zip(*jax.device_get(parts)))
     found, labels = found[: test.size], labels[: test.size]
     return found.reshape(-1, found.shape[-1]), labels.reshape(-1)

@@ -74,6 +74,33 @@ class Config:
         "directory for decoded data and compiled programs (default: the user's cache)",
         resumable=True,
     )
+    train_split: str = _option(
+        "train", "data", "split of a prepared data set to train on, e.g. 'train[:90%]'"
+    )
+    test_split: str = _option(
+        "test", "data", "split of a prepared data set to test on, e.g. validation"
+    )
+    in_memory_bytes: int = _option(
+        2**30,
+        "data",
+        "bytes of decoded images above which data stay on the disk and are streamed",
+        (0, 2**63),
+    )
+    loader_threads: int = _option(
+        0,
+        "data",
+        "number of threads that read streamed data, in each process that reads (0: one "
+        "per core, or one with --loader_processes)",
+        (0, 2**10),
+        resumable=True,
+    )
+    loader_processes: int = _option(
+        0,
+        "data",
+        "number of processes that read streamed training data (0: this one)",
+        (0, 2**10),
+        resumable=True,
+    )
     train_examples: int = _option(
         0, "data", "number of training examples (0: all)", (0, 2**31)
     )
@@ -132,7 +159,7 @@ class Config:
         "none",
         "data",
         "augmentations of training images, e.g. 'pad_crop(padding=4) flip "
-        "mixup(alpha=0.2)'",
+        "mixup(alpha=0.2)', or 'resized_crop(size=224) flip' for images of many sizes",
     )
     epochs: int = _option(
         20, "optimisation", "number of passes over the training data", (0, 10**9)

@@ -25,9 +25,10 @@ from training.config import Config
 from training.consistency import draws_of
 from training.convolution_choice import with_algorithm
 from training.data import sources
-from training.data.augmentation import parse_augmentations
+from training.data.augmentation import crop_of, on_device, parse_augmentations
 from training.data.order import subsets
-from training.data.splits import DataSet, standardise
+from training.data.splits import DataSet
+from training.data.standardisation import standardise
 from training.dropout_parameters import with_learned
 from training.freezing import check_patterns, only_trained
 from training.members import member_config, members_of, own_seed
@@ -84,7 +85,7 @@ def prepare(config: Config) -> Experiment:
     """
     check_settings()
     config = with_recorded_algorithm(config)
-    loaded = sources.load(config.dataset, config.data_dir, config.cache_dir)
+    loaded = load_data(config)
     weights = read_weights(config.init) if config.init else None
     configs = [member_config(config, member) for member in members_of(config)]
     network = _network(configs[0], loaded, weights)
@@ -98,6 +99,20 @@ def prepare(config: Config) -> Experiment:
     check_outputs(network, loaded.train, objective, loaded.classes)
     check_loss(network, loaded.train, objective, runs[0].keys)
     return gather(config, tuple(runs)) if config.seeds else runs[0]
+
+
+def load_data(config: Config) -> DataSet:
+    """Return the data of a configuration.
+
+    Raises:
+        ValueError: they cannot be read, or do not fit the augmentations.
+    """
+    splits = config.train_split, config.test_split
+    crop = crop_of(parse_augmentations(config.augment))
+    return sources.load(
+        config.dataset, config.data_dir, config.cache_dir, config.in_memory_bytes,
+        splits, crop,
+    )  # fmt: skip
 
 
 def gather(config: Config, members: tuple[Experiment, ...]) -> Experiment:
@@ -222,7 +237,7 @@ def _objective(
     channels = {site.name: site.shape[-1] for site in network.sites}
     return Objective(
         network.forward, standardised, rows, timeline, cast(Generator, config.bits),
-        config.label_smoothing, parse_augmentations(config.augment),
+        config.label_smoothing, on_device(parse_augmentations(config.augment)),
         learned_rows(rows, network.sites),
         draws=draws_of(consistency, config.samples_per_step), consistency=consistency,
         watched=tuple(

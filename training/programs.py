@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from jaxtyping import Array
 
-from training.data.batches import batches_from
+from training.data.batches import batch_ids, make_batch
 from training.experiment import Experiment, of_run
 from training.network import Tree
 from training.population import (
@@ -41,7 +41,7 @@ class Programs(NamedTuple):
 def compile_step(experiment: Experiment, state: State) -> tuple[MemberStep, list[None]]:
     """Return the compiled training step, and a list that grows at each trace of it."""
     traces: list[None] = []
-    batch = next(batches_from(experiment, 0))
+    batch = make_batch(experiment, *next(batch_ids(experiment, 0)))
     step = experiment_step(experiment, lambda: traces.append(None))
     lowered = compiled(step, donate=(0,)).lower(
         state, batch, traced_members(experiment)

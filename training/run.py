@@ -47,7 +47,7 @@ def run(experiment: Experiment, announce: Announce = silent) -> Summary:
         FloatingPointError: a step is not finite, and `on_nan` is stop.
         Stopped: a signal asked for it; the state is saved.
     """
-    check_same(flag_lines(replace(experiment.config, data_dir="", cache_dir="")))
+    check_same(flag_lines(_without_machine(experiment.config)))
     workdir = make_directory("workdir", experiment.config.workdir)
     data = data_digest(experiment.data)
     check_no_links(workdir)
@@ -59,6 +59,13 @@ def run(experiment: Experiment, announce: Announce = silent) -> Summary:
         write_or_check_environment(workdir)
         write_atomically(workdir / "plan.txt", describe(experiment) + "\n")
         return _train(experiment, workdir, data, announce)
+
+
+def _without_machine(config: Config) -> Config:
+    """Return a configuration without what may differ from process to process."""
+    return replace(
+        config, data_dir="", cache_dir="", loader_threads=0, loader_processes=0
+    )
 
 
 def train_population(

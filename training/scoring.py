@@ -13,6 +13,7 @@ from dropout import Moment
 from dropout.sites import Mode
 from models.norms import RowWeights
 from training.data.order import evaluation_batches
+from training.data.reading import evaluation_loader, fetched
 from training.data.splits import Split
 from training.experiment import Experiment
 from training.network import Tree
@@ -104,7 +105,8 @@ def scores_on(
         sharding = NamedSharding(mesh, PartitionSpec("data"))
     parts = []
     own = own_rows(mesh, size)
-    for rows in zip(examples[..., own], weights[..., own]):
-        arrays = (*split.fetch(rows[0]), rows[1])
+    found = fetched(split, examples[..., own], evaluation_loader(experiment.config))
+    for read, counted in zip(found, weights[..., own]):
+        arrays = (*read, counted)
         parts.append(evaluate_batch(state, *put(arrays, sharding)))
     return mean_scores(parts)

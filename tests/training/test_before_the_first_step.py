@@ -18,7 +18,8 @@ from training.canonical import canonical
 from training.config import Config
 from training.convolution_choice import WORTH_COMPILING, with_algorithm
 from training.data.kept_statistics import kept_statistics
-from training.data.splits import ArraySplit, statistics
+from training.data.splits import ArraySplit
+from training.data.standardisation import statistics
 from training.experiment import prepare
 from training.network import planned
 from training.record.console import describe, result_line

@@ -3,7 +3,8 @@
 --augment='pad_crop(padding=4) flip mixup(alpha=0.2)'
 
 They act on standardised images, in which 0 is the mean of each channel, in the order in
-which they are named; one that mixes two images comes last. Cutout is the rule
+which they are named; one that mixes two images comes last. `resized_crop` comes first:
+it acts on the host, while an image is read (`training.data.crops`). Cutout is the rule
 `input:cutout:...` of --dropout. To add one, write a function and put its name into a
 registry.
 """
@@ -26,6 +27,7 @@ from dropout.grammar import (
     split_outside,
 )
 from dropout.keys import example_keys, fold, named_key
+from training.data.crops import ResizedCrop, resized_crop
 
 AnyArray = Array | np.ndarray
 Image = Float[Array, "h w c"]
@@ -114,14 +116,16 @@ MIXING: dict[str, Callable[..., tuple[Image, Share]]] = {
     "mixup": mixup,
     "cutmix": cutmix,
 }
-AUGMENTATIONS = {**SINGLE, **MIXING}
+ON_HOST: dict[str, Callable[..., ResizedCrop]] = {"resized_crop": resized_crop}
+AUGMENTATIONS = {**SINGLE, **MIXING, **ON_HOST}
 
 
 def parse_augmentations(text: str) -> tuple[Call, ...]:
     """Return the augmentations that a text names, with spaces between them, or `none`.
 
     Raises:
-        ValueError: an unknown name or option, or one that mixes and is not the last.
+        ValueError: an unknown name or option, one that mixes and is not the last, or
+            one that acts on the host and is not the first.
     """
     if text.strip() in ("", "none"):
         return ()
@@ -135,7 +139,30 @@ def parse_augmentations(text: str) -> tuple[Call, ...]:
             f"--augment={text}: expected each augmentation once, and one of "
             f"{', '.join(MIXING)} last."
         )
+    if any(name in ON_HOST for name in names[1:]):
+        raise ValueError(
+            f"--augment={text}: expected {', '.join(ON_HOST)} first: images are "
+            "cropped as they are read."
+        )
+    crop_of(calls)
     return calls
+
+
+def crop_of(calls: tuple[Call, ...]) -> ResizedCrop | None:
+    """Return how images are cropped while they are read, if augmentations say so."""
+    if not calls or calls[0].name not in ON_HOST:
+        return None
+    return ON_HOST[calls[0].name](**dict(calls[0].options))
+
+
+def on_device(calls: tuple[Call, ...]) -> tuple[Call, ...]:
+    """Return the augmentations that act on the images of a batch."""
+    return tuple(call for call in calls if call.name not in ON_HOST)
+
+
+def mixes(calls: tuple[Call, ...]) -> bool:
+    """Return whether each image is mixed with another one, its partner."""
+    return bool(calls) and calls[-1].name in MIXING
 
 
 def augmentations_text(calls: tuple[Call, ...]) -> str:
@@ -165,10 +192,10 @@ def augmentation_inputs(
         return None
     # Each member of a population has its own key and its own training examples.
     over_members = jax.vmap if key.ndim else lambda function, axes: function
-    keys = over_members(_example_keys, (0, None, 0))(key, epoch, examples)
-    if calls[-1].name not in MIXING:
+    keys = over_members(keys_of_examples, (0, None, 0))(key, epoch, examples)
+    if not mixes(calls):
         return AugmentationInputs(keys, None)
-    partners = over_members(_partners, (0, 0))(keys, train_ids)
+    partners = over_members(partners_of, (0, 0))(keys, train_ids)
     return AugmentationInputs(keys, Partners(*map(jnp.asarray, fetch(partners))))
 
 
@@ -193,7 +220,7 @@ def augment(
 
 
 @jax.jit
-def _example_keys(
+def keys_of_examples(
     key: Key[Array, ""], epoch: Int[Array, ""] | int, examples: Int32[AnyArray, "*rows"]
 ) -> Key[Array, "*rows"]:
     """Return one key per example: data -> "augment" -> epoch -> example."""
@@ -203,7 +230,7 @@ def _example_keys(
 
 
 @jax.jit
-def _partners(
+def partners_of(
     keys: Key[Array, "*rows"], train_ids: Int32[AnyArray, " train"]
 ) -> Int[Array, "*rows"]:
     """Return the training example that each one is mixed with, chosen by its key."""

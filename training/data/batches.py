@@ -9,9 +9,13 @@ import numpy as np
 from jaxtyping import Int32
 
 from training.data.augmentation import augmentation_inputs
+from training.data.micro_batches import micro_batches
 from training.data.order import epoch_order
+from training.data.reading import evaluation_loader, loader_of
+from training.data.splits import RecordSplit
+from training.data.streaming import streamed_batches
 from training.experiment import Experiment
-from training.runtime.devices import over_member_rows, over_rows, own_rows, putting
+from training.runtime.devices import over_member_rows, over_rows, putting
 from training.state import Batch
 
 Item = TypeVar("Item")
@@ -28,7 +32,10 @@ def one_ahead(items: Iterator[Item]) -> Iterator[Item]:
 
 
 def batches_from(experiment: Experiment, first: int) -> Iterator[Batch]:
-    """Return the batches from step `first` on."""
+    """Return the batches from step `first` on, of a streamed split to the last step."""
+    if isinstance(experiment.data.train, RecordSplit):
+        epochs, loader = epochs_from(experiment, first), loader_of(experiment.config)
+        return streamed_batches(experiment, epochs, loader)
     return (make_batch(experiment, *each) for each in batch_ids(experiment, first))
 
 
@@ -40,6 +47,17 @@ def batch_ids(
     for epoch in itertools.count(first // timeline.steps_per_epoch):
         done = max(first - epoch * timeline.steps_per_epoch, 0)
         yield from ((ids, epoch) for ids in epoch_ids(experiment, epoch)[done:])
+
+
+def epochs_from(
+    experiment: Experiment, first: int
+) -> Iterator[tuple[int, Int32[np.ndarray, "steps *members batch"]]]:
+    """Return each epoch from step `first` to the last, with the ids of its steps."""
+    length, total = experiment.timeline.steps_per_epoch, experiment.timeline.total
+    for epoch in range(first // length, -(-total // length)):
+        start = epoch * length
+        ids = epoch_ids(experiment, epoch)[max(first - start, 0) : total - start]
+        yield epoch, ids
 
 
 def epoch_ids(
@@ -58,11 +76,10 @@ def make_batch(
     experiment: Experiment, ids: Int32[np.ndarray, "*members b"], epoch: int
 ) -> Batch:
     """Return a batch in micro-batches, each padded to a multiple of the devices."""
-    parts = ids.reshape(*ids.shape[:-1], experiment.config.microbatches, -1)
-    padding = -parts.shape[-1] % experiment.mesh.shape["data"]
-    own = own_rows(experiment.mesh, parts.shape[-1] + padding)
-    examples = _padded(parts, padding)[..., own]
-    weights = _padded(np.ones(parts.shape, np.float32), padding)[..., own]
+    if isinstance(experiment.data.train, RecordSplit):
+        loader = evaluation_loader(experiment.config)
+        return next(streamed_batches(experiment, iter([(epoch, ids[None])]), loader))
+    examples, weights = micro_batches(experiment, ids)
     fetch = experiment.data.train.fetch
     calls, key = experiment.objective.augmentations, experiment.keys["data"]
     augmentation = augmentation_inputs(
@@ -71,10 +88,3 @@ def make_batch(
     arrays = (*fetch(examples), examples, weights, augmentation)
     spread = over_member_rows if experiment.members else over_rows
     return Batch(*putting(spread(experiment.mesh))(arrays))
-
-
-def _padded(parts: np.ndarray, padding: int) -> np.ndarray:
-    """Return the array with zeros added at the end of the last axis."""
-    # numpy.pad takes longer than fetching the images.
-    zeros = np.zeros((*parts.shape[:-1], padding), parts.dtype)
-    return np.concatenate((parts, zeros), axis=-1)

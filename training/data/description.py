@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from training.data.npz import shortened
-from training.data.splits import ArraySplit, DataSet
+from training.data.reading import Loader
+from training.data.splits import ArraySplit, DataSet, RecordSplit
 
 
 def data_lines(loaded: DataSet) -> list[str]:
@@ -31,6 +32,19 @@ def data_lines(loaded: DataSet) -> list[str]:
             f"example: {shortened(missing)}; labels are expected to count from 0"
         )
     return lines
+
+
+def reading_line(loader: Loader, images: int, split: RecordSplit) -> str:
+    """Return how many images, and bytes of them, a step takes from a streamed split."""
+    threads = f"{loader.threads} thread{'s' if loader.threads > 1 else ''}"
+    if loader.processes:
+        threads = f"{loader.processes} processes of {threads}"
+    read, _ = split.shapes(images)
+    size = read.size * read.dtype.itemsize / 2**20
+    return (
+        f"streamed by {threads}: a step takes {images:,} images, {size:,.1f} MiB "
+        f"decoded, so that 10 steps a second need {10 * size:,.0f} MiB/s"
+    )
 
 
 def _counts(split: ArraySplit, classes: int) -> np.ndarray:

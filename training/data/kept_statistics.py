@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from training.data.splits import ArraySplit, PerChannel, Split, statistics
+from training.data.splits import ArraySplit, PerChannel, Split
+from training.data.standardisation import statistics
 from training.record.files import write_atomically
 
 # What is smaller takes less time than the reading of a file is worth.

@@ -23,14 +23,19 @@ def read_npz(path: str | Path) -> tuple[ArraySplit, ArraySplit]:
         ValueError: the file cannot be read, or holds something else.
     """
     arrays = _read_arrays(path)
-    train = _array_split(f"{path}: train", *arrays[:2])
-    test = _array_split(f"{path}: test", *arrays[2:])
+    train = _in_single(array_split(f"{path}: train", *arrays[:2]))
+    test = _in_single(array_split(f"{path}: test", *arrays[2:]))
+    check_same_shape(path, train, test)
+    return train, test
+
+
+def check_same_shape(path: str | Path, train: ArraySplit, test: ArraySplit) -> None:
+    """Raise ValueError for splits whose images differ in shape."""
     if train.image_shape != test.image_shape:
         raise ValueError(
             f"{path}: train images are {train.image_shape} and test images "
             f"{test.image_shape}; expected one height, width and number of channels."
         )
-    return train, test
 
 
 def check_splits(path: str | Path, train: ArraySplit, test: ArraySplit) -> None:
@@ -41,7 +46,7 @@ def check_splits(path: str | Path, train: ArraySplit, test: ArraySplit) -> None:
     """
     _check_axes(path, train.image_shape)
     _check_labels(path, np.asarray(train.labels), np.asarray(test.labels))
-    _check_finite(path, np.asarray(train.images), np.asarray(test.images))
+    _check_finite(path, train, test)
 
 
 def _read_arrays(path: str | Path) -> list[np.ndarray]:
@@ -61,7 +66,12 @@ def _read_arrays(path: str | Path) -> list[np.ndarray]:
         ) from error
 
 
-def _array_split(name: str, images: np.ndarray, labels: np.ndarray) -> ArraySplit:
+def array_split(name: str, images: np.ndarray, labels: np.ndarray) -> ArraySplit:
+    """Return two arrays as a split.
+
+    Raises:
+        ValueError: they are no images with one label each.
+    """
     if (
         images.ndim != 4
         or 0 in images.shape[1:]
@@ -84,10 +94,19 @@ def _array_split(name: str, images: np.ndarray, labels: np.ndarray) -> ArraySpli
     if labels.min() < 0 or labels.max() > LARGEST_LABEL:
         found = labels.min() if labels.min() < 0 else labels.max()
         raise ValueError(f"{name}_labels has {found}; expected 0 to {LARGEST_LABEL}.")
-    if images.dtype != np.uint8:
-        with np.errstate(over="ignore"):  # What float32 cannot hold is infinite.
-            images = images.astype(np.float32)
     return ArraySplit(images, labels.astype(np.int32))
+
+
+def _in_single(split: ArraySplit) -> ArraySplit:
+    """Return a split whose images, unless they are uint8, are float32."""
+    return ArraySplit(_single(np.asarray(split.images)), split.labels)
+
+
+def _single(images: np.ndarray) -> np.ndarray:
+    if images.dtype == np.uint8:
+        return images
+    with np.errstate(over="ignore"):  # What float32 cannot hold is infinite.
+        return images.astype(np.float32, copy=False)
 
 
 def _check_axes(path: str | Path, shape: tuple[int, ...]) -> None:
@@ -115,17 +134,19 @@ def _check_labels(path: str | Path, train: np.ndarray, test: np.ndarray) -> None
         )
 
 
-def _check_finite(path: str | Path, train: np.ndarray, test: np.ndarray) -> None:
+def _check_finite(path: str | Path, train: ArraySplit, test: ArraySplit) -> None:
     """Training can go on without some examples (`--on_nan`), a test score cannot."""
-    if test.dtype.kind == "f":
-        holes = np.flatnonzero(~np.isfinite(test).all((1, 2, 3)))
+    if test.images.dtype.kind == "f":
+        finite = [np.isfinite(_single(c)).all((1, 2, 3)) for c in test.image_chunks()]
+        holes = np.flatnonzero(~np.concatenate(finite))
         if holes.size:
             raise ValueError(
                 f"{path}: test_images [{shortened(holes)}] are not finite; expected "
                 "finite pixels."
             )
-    if train.dtype.kind == "f":
-        empty = np.flatnonzero(~np.isfinite(train).any((0, 1, 2)))
+    if train.images.dtype.kind == "f":
+        known = [np.isfinite(_single(c)).any((0, 1, 2)) for c in train.image_chunks()]
+        empty = np.flatnonzero(~np.any(known, axis=0))
         if empty.size:
             raise ValueError(
                 f"{path}: no pixel of train_images is finite in the channels "

@@ -3,13 +3,17 @@
 import os
 import re
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from dropout.grammar import suggest
+from training.data.crops import MODES, ResizedCrop
 from training.data.splits import RecordSplit
+
+SPLITS = ("train", "test")
 
 
 class Prepared(NamedTuple):
@@ -21,14 +25,50 @@ class Prepared(NamedTuple):
     fingerprint: str
 
 
-def open_prepared(dataset: str, data_dir: str) -> Prepared:
+class Examples(NamedTuple):
+    """The records of one split: serialised `tf.train.Example`s, parsed when read.
+
+    Images stay encoded. It can be sent to another process.
+    """
+
+    serialised: Any
+
+    def __len__(self) -> int:
+        """Return the number of examples."""
+        return len(self.serialised)
+
+    def __getitems__(self, rows: Sequence[int], /) -> list[dict[str, Any]]:
+        """Return image and label of the examples in some rows."""
+        from tensorflow_datasets.proto import tf_example_pb2
+
+        example: Any = tf_example_pb2
+        parsed = map(example.Example.FromString, self.serialised.__getitems__(rows))
+        return [_image_and_label(each.features.feature) for each in parsed]
+
+
+def _image_and_label(feature: Any) -> dict[str, Any]:
+    (image,) = feature["image"].bytes_list.value
+    (label,) = feature["label"].int64_list.value
+    return {"image": image, "label": label}
+
+
+def open_prepared(
+    dataset: str,
+    data_dir: str,
+    splits: tuple[str, str] = SPLITS,
+    crop: ResizedCrop | None = None,
+) -> Prepared:
     """Return the data set `dataset` in `data_dir`; reads files only, never the network.
 
-    `dataset` is `name` or `name/config`, with `:version` if it shall not be the newest.
+    Args:
+        dataset: `name` or `name/config`, with `:version` if it shall not be the newest.
+        data_dir: the directory in which it is prepared.
+        splits: what to train and to test on, such as `train[:90%]`.
+        crop: how images of many sizes are brought to one.
 
     Raises:
-        ValueError: it is not there, cannot be read, or does not hold images of one
-            shape, each with one label, in the splits train and test.
+        ValueError: it is not there, cannot be read, has no such split, or does not hold
+            images, each with one label, of one shape where there is no crop.
     """
     # Takes a second or more to import, and no other source needs it.
     import tensorflow_datasets as tfds
@@ -37,20 +77,27 @@ def open_prepared(dataset: str, data_dir: str) -> Prepared:
     try:
         builder: Any = tfds.builder_from_directory(directory)
         features = dict(builder.info.features)
-        train, test = builder.as_data_source(["train", "test"])
-        _ = train[0], test[0]  # Files are opened when they are first read.
+        sources = builder.as_data_source(
+            list(splits), deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+        )
+        _ = [each[0] for each in sources]  # Files are opened when they are first read.
     except Exception as error:  # Of protobuf, array_record, the file system ...
+        reason = " ".join(str(error).split())[:200]
         raise ValueError(
-            f"cannot read {str(directory)!r}: {str(error).partition(chr(10))[0]}; "
-            "expected array_record files with the splits train and test."
+            f"cannot read {str(directory)!r}: {reason}; expected array_record files "
+            f"with the splits {' and '.join(splits)}."
         ) from error
-    shape, classes = _shape_and_classes(dataset, features)
-    name = _fingerprint(directory, data_dir)
-    first, second = (RecordSplit(each, shape, classes) for each in (train, test))
-    return Prepared(first, second, classes, name)
+    shape, classes = _shape_and_classes(dataset, features, crop)
+    train, test = (
+        RecordSplit(Examples(each.data_source), shape, classes, crop=crop)
+        for each in sources
+    )
+    return Prepared(train, test, classes, _fingerprint(directory, data_dir, splits))
 
 
-def _shape_and_classes(dataset: str, features: dict) -> tuple[tuple[int, ...], int]:
+def _shape_and_classes(
+    dataset: str, features: dict, crop: ResizedCrop | None
+) -> tuple[tuple[int, ...], int]:
     from tensorflow_datasets.core.features import ClassLabel, Image
 
     kinds = {"image": Image, "label": ClassLabel}
@@ -58,13 +105,31 @@ def _shape_and_classes(dataset: str, features: dict) -> tuple[tuple[int, ...], i
     if (
         not found
         or features["image"].np_dtype != np.uint8
-        or None in features["image"].shape
+        or features["image"].shape[-1] not in MODES
     ):
         raise ValueError(
             f"dataset {dataset!r} has {' '.join(str(features).split())}; expected "
-            "'image', uint8 and all of one shape, and 'label', a class."
+            f"'image', uint8 with {', '.join(map(str, MODES))} channels, and 'label', "
+            "a class."
         )
-    return features["image"].shape, features["label"].num_classes
+    shape, classes = features["image"].shape, features["label"].num_classes
+    if crop is not None:
+        return (crop.size, crop.size, shape[-1]), classes
+    if None in shape:
+        raise ValueError(
+            f"dataset {dataset!r} has images of many sizes; expected "
+            "--augment='resized_crop(size=224)', which brings them to one."
+        )
+    return shape, classes
+
+
+def prepared_names(data_dir: str) -> list[str]:
+    """Return the `name` or `name/config` of each data set prepared in a directory.
+
+    Raises:
+        ValueError: the directory cannot be read.
+    """
+    return list(_versions(data_dir))
 
 
 def _locate(dataset: str, data_dir: str) -> Path:
@@ -109,7 +174,10 @@ def _versions(data_dir: str) -> dict[str, list[str]]:
     return versions
 
 
-def _fingerprint(directory: Path, data_dir: str) -> str:
-    """Return name, version and a checksum of what describes the prepared data set."""
+def _fingerprint(directory: Path, data_dir: str, splits: tuple[str, str]) -> str:
+    """Return name, version and a checksum of what describes the data and the splits."""
     name = "-".join(directory.relative_to(data_dir).parts)
-    return f"{name}-{zlib.crc32((directory / 'dataset_info.json').read_bytes()):08x}"
+    described = (directory / "dataset_info.json").read_bytes()
+    if splits != SPLITS:
+        described += " ".join(splits).encode()
+    return f"{name}-{zlib.crc32(described):08x}"

@@ -1,5 +1,6 @@
 """Data sets by name: an embedded one, a user's file, or a prepared data set."""
 
+import math
 import os
 import tempfile
 from importlib.metadata import distribution
@@ -8,18 +9,25 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from training.data.crops import ResizedCrop
 from training.data.kept_statistics import kept_statistics
+from training.data.mapped import decoded_bytes, map_npz, streamed
 from training.data.npz import ARRAYS, check_splits, read_npz
-from training.data.prepared import open_prepared
-from training.data.splits import CHUNK, ArraySplit, DataSet, RecordSplit
+from training.data.prepared import SPLITS, open_prepared
+from training.data.splits import ArraySplit, DataSet, RecordSplit, Split, chunk_of
 from training.data.text import ALICE, read_text
 from training.record.progress import steps_shown
 
-IN_MEMORY_BYTES = 2**30  # Prepared data sets, decoded, up to this are kept as arrays.
+IN_MEMORY_BYTES = 2**30  # Data sets, decoded, up to this are kept as arrays.
 
 
 def load(
-    dataset: str, data_dir: str, cache_dir: str, in_memory_bytes: int = IN_MEMORY_BYTES
+    dataset: str,
+    data_dir: str,
+    cache_dir: str,
+    in_memory_bytes: int = IN_MEMORY_BYTES,
+    splits: tuple[str, str] = SPLITS,
+    crop: ResizedCrop | None = None,
 ) -> DataSet:
     """Return the data set called `dataset`, its arrays on the default device.
 
@@ -29,29 +37,79 @@ def load(
             the newest.
         data_dir: where tensorflow-datasets has prepared data sets; may be empty.
         cache_dir: where these are kept once decoded.
-        in_memory_bytes: a prepared data set that is larger once decoded is not cached;
-            its batches are decoded as they are fetched.
+        in_memory_bytes: the examples of a data set that is larger once decoded are
+            read from the disk whenever they are fetched.
+        splits: what to train and to test on, of a prepared data set.
+        crop: how images of a stored size are brought to another; they are then read
+            whenever they are fetched.
 
     Raises:
         ValueError: an unknown name, or data that cannot be read.
     """
-    if dataset == "alice" or dataset.endswith(".txt"):
+    if _is_text(dataset) or _is_arrays(dataset):
+        _check_whole(dataset, splits)
+    if _is_text(dataset):
+        if crop is not None:
+            raise ValueError("--augment acts on images, and --dataset is text.")
         path = ALICE if dataset == "alice" else dataset
         return jax.device_put(read_text(dataset, path))
-    if dataset == "digits":
-        train, test, classes = *digits(), 10
-    elif dataset.endswith(".npz"):
-        path = _found(dataset, data_dir)
-        train, test = read_npz(path)
-        check_splits(path, train, test)
-        classes = 1 + int(max(train.labels.max(), test.labels.max()))
+    if _is_arrays(dataset):
+        found = _arrays(dataset, data_dir, in_memory_bytes, crop)
     else:
-        train, test, classes, fingerprint = open_prepared(dataset, data_dir)
-        examples = train.size + test.size
-        if examples * np.prod(train.image_shape) <= in_memory_bytes:
-            train, test = _cached(Path(cache_dir, f"{fingerprint}.npz"), train, test)
+        found = _prepared(dataset, data_dir, cache_dir, in_memory_bytes, splits, crop)
+    train, test, classes = found
     mean, std = kept_statistics(train, Path(cache_dir))
     return jax.device_put(DataSet(dataset, classes, train, test, mean, std))
+
+
+def _is_text(dataset: str) -> bool:
+    return dataset == "alice" or dataset.endswith(".txt")
+
+
+def _is_arrays(dataset: str) -> bool:
+    return dataset == "digits" or dataset.endswith(".npz")
+
+
+def _check_whole(dataset: str, splits: tuple[str, str]) -> None:
+    if splits != SPLITS:
+        raise ValueError(
+            f"--train_split={splits[0]} --test_split={splits[1]}: expected a prepared "
+            f"data set, not {dataset!r}, which has the splits {' and '.join(SPLITS)}."
+        )
+
+
+def _arrays(
+    dataset: str, data_dir: str, in_memory_bytes: int, crop: ResizedCrop | None
+) -> tuple[Split, Split, int]:
+    """Return the splits and the number of classes of the digits or of an .npz file."""
+    if dataset == "digits":
+        train, test, classes, large = *digits(), 10, False
+    else:
+        path = _found(dataset, data_dir)
+        large = decoded_bytes(path) > in_memory_bytes
+        train, test = map_npz(path) if large else read_npz(path)
+        check_splits(path, train, test)
+        classes = 1 + int(max(train.labels.max(), test.labels.max()))
+    if not large and crop is None:
+        return train, test, classes
+    first, second = (streamed(dataset, each, classes, crop) for each in (train, test))
+    return first, second, classes
+
+
+def _prepared(
+    dataset: str,
+    data_dir: str,
+    cache_dir: str,
+    in_memory_bytes: int,
+    splits: tuple[str, str],
+    crop: ResizedCrop | None,
+) -> tuple[Split, Split, int]:
+    """Return the splits and the number of classes of a prepared data set."""
+    train, test, classes, name = open_prepared(dataset, data_dir, splits, crop)
+    size = (train.size + test.size) * math.prod(train.image_shape)
+    if crop is None and size <= in_memory_bytes:
+        return *_cached(Path(cache_dir, f"{name}.npz"), train, test), classes
+    return train, test, classes
 
 
 def _found(path: str, data_dir: str) -> Path:
@@ -111,8 +169,9 @@ def _decode_into(
 def _decode(split: RecordSplit) -> tuple[np.ndarray, np.ndarray]:
     images = np.empty((split.size, *split.image_shape), np.uint8)
     labels = np.empty(split.size, np.int32)
-    starts = range(0, split.size, CHUNK)
+    chunk = chunk_of(split.image_shape)
+    starts = range(0, split.size, chunk)
     for start in steps_shown(starts, f"decoding {split.size} images"):
-        ids = np.arange(start, min(start + CHUNK, split.size), dtype=np.int32)
+        ids = np.arange(start, min(start + chunk, split.size), dtype=np.int32)
         images[ids], labels[ids] = split.fetch(ids)
     return images, labels

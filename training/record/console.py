@@ -9,7 +9,10 @@ from typing import Any
 import jax
 
 from dropout import Timeline
-from training.data.description import data_lines
+from training.data.augmentation import mixes
+from training.data.description import data_lines, reading_line
+from training.data.reading import loader_of
+from training.data.splits import RecordSplit
 from training.experiment import Experiment
 from training.members import Member
 
@@ -27,11 +30,23 @@ def describe(experiment: Experiment) -> str:
             *filter(None, [experiment.network.origin]),
             f"{timeline.total:,} steps, {timeline.steps_per_epoch:,} an epoch, "
             f"{experiment.train_ids.shape[-1]:,} training examples",
+            *_reading(experiment),
             *_members(experiment),
             *_algorithm(experiment),
             *plan_table(experiment),
         ]
     )
+
+
+def _reading(experiment: Experiment) -> list[str]:
+    """The line on what a step reads, where the training data are streamed."""
+    train, config = experiment.data.train, experiment.config
+    if not isinstance(train, RecordSplit):
+        return []
+    images = config.batch_size * len(experiment.runs)
+    if mixes(experiment.objective.augmentations):
+        images *= 2
+    return [reading_line(loader_of(config), images, train)]
 
 
 def plan_table(experiment: Experiment) -> list[str]:

@@ -111,7 +111,8 @@ def check_same(flags: str) -> None:
     if different:
         raise ValueError(
             f"processes {different} were started with other flags than process 0; "
-            "expected the same for all but --process_id, --data_dir and --cache_dir."
+            "expected the same for all but --process_id, --data_dir, --cache_dir, "
+            "--loader_threads and --loader_processes."
         )
 
 

@@ -12,7 +12,8 @@ from test_bad_input import arrays
 from training.data.description import data_lines
 from training.data.npz import ARRAYS, shortened
 from training.data.sources import load
-from training.data.splits import ArraySplit, standardise, statistics
+from training.data.splits import ArraySplit
+from training.data.standardisation import standardise, statistics
 
 
 def loaded(directory, **changes):
