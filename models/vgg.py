@@ -9,7 +9,13 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from dropout import Drop, identity
-from models.convolution import Images, convolution, deferred_convolution, max_pool
+from models.convolution import (
+    Images,
+    MaybeDeferred,
+    convolution,
+    deferred_convolution,
+    max_pool,
+)
 from models.layers import (
     HE,
     ConvNorm,
@@ -91,7 +97,7 @@ class VGG(nnx.Module):
         return self.out(x, drop)
 
 
-def halving(x: Images) -> Callable[[Images], Images]:
+def halving(x: MaybeDeferred) -> Callable[[MaybeDeferred], Images]:
     """Return 2x2 pooling that keeps the last row and column of maps with odd sides."""
     odd = x.shape[1] % 2 or x.shape[2] % 2
     return partial(

@@ -19,7 +19,7 @@ def trained(params: Tree, patterns: str) -> Tree:
     """
     wanted = [pattern.split("/") for pattern in patterns.split()]
 
-    def is_trained(path: tuple, leaf: jax.Array) -> bool:
+    def is_trained(path: tuple, leaf: Any) -> bool:
         segments = [str(part.key) for part in path]
         return not wanted or any(
             len(parts) <= len(segments) and all(map(fnmatchcase, segments, parts))

@@ -324,7 +324,11 @@ def test_damaged_records(name, content, words, files, capsys):
             marks=pytest.mark.slow,
         ),
         pytest.param(
-            dict(train_images=np.ones((1, 10, 10, 1)), train_labels=np.array([2])),
+            dict(
+                train_images=np.ones((1, 10, 10, 1)),
+                train_labels=np.array([0]),
+                test_labels=np.zeros(6, int),
+            ),
             marks=pytest.mark.slow,
         ),
     ],
