@@ -4,8 +4,9 @@ import io
 import json
 from pathlib import Path
 
-# It defines a flag, which a flagsaver would take away again if it came later.
+# They define flags, which a flagsaver would take away again if they came later.
 import array_record.python.array_record_data_source  # noqa: F401
+import grain  # noqa: F401
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
 from PIL import Image
