@@ -22,6 +22,7 @@ from dropout import (
 from dropout.grammar import parse_call
 from dropout.sites import Generator
 from models.convolution import Algorithm
+from training.averages import begun_average
 from training.config import Config
 from training.consistency import draws_of
 from training.convolution_choice import with_algorithm
@@ -133,13 +134,13 @@ def assemble(config: Config, loaded: DataSet, network: Network) -> Experiment:
     rows = scale_rates(network.rows, config.rate_factor)
     config = with_algorithm(config, network, rows, timeline)
     algorithm = cast(Algorithm, config.convolution)
-    network = network._replace(forward=network.forward_by(algorithm))
+    network = network._replace(forward=network.forward_by(algorithm, config.remat))
     objective = _objective(config, network, rows, timeline, loaded)
     objective = objective._replace(
         train_size=len(train_ids), run_key=run_mask_key(keys)
     )
     optimizer = optimizer_for(
-        config, timeline, config.learning_rate, config.weight_decay
+        config, timeline, peak_learning_rate(config), config.weight_decay
     )
     return Experiment(
         config, loaded, train_ids, validation_ids, timeline, network, rows, objective,
@@ -205,6 +206,15 @@ def state_sharding(experiment: Experiment) -> NamedSharding:
     return spread(experiment.mesh)
 
 
+def peak_learning_rate(config: Config) -> float:
+    """Return the highest learning rate, scaled to the batch size if that is asked for.
+
+    In proportion, as Goyal et al. 2017, "Accurate, Large Minibatch SGD", section 2.1.
+    """
+    meant_for = config.learning_rate_batch or config.batch_size
+    return config.learning_rate * (config.batch_size / meant_for)
+
+
 def optimizer_for(
     config: Config, timeline: Timeline, peak: Scalar, weight_decay: Scalar
 ) -> optax.GradientTransformation:
@@ -222,7 +232,10 @@ def optimizer_for(
 def _state(experiment: Experiment, params: Tree, stats: Tree) -> State:
     params = with_starts(params, experiment.rows)
     state = initial_state(params, stats, experiment.optimizer)
-    return state._replace(telemetry=empty_sums(experiment.objective.watched))
+    return state._replace(
+        telemetry=empty_sums(experiment.objective.watched),
+        average=begun_average(state.params, state.stats, experiment.config.ema),
+    )
 
 
 def _network(config: Config, loaded: DataSet, weights: Arrays | None) -> Network:

@@ -16,7 +16,7 @@ from training.network import Tree
 from training.norm_statistics import statistics_over, variance_shift
 from training.objective import mean_penalty
 from training.programs import Programs
-from training.scoring import Scores, scores_of, scores_on
+from training.scoring import Scores, average_scores, scores_of, scores_on
 from training.state import State, Totals
 from training.telemetry import figures
 
@@ -54,9 +54,11 @@ def validation_lines(
     ids = experiment.validation_ids
     if not ids.size:
         return []
-    scores = scores_on(experiment, evaluate, state, experiment.data.train, ids)
+    held_out = experiment.data.train, ids
+    scores = scores_on(experiment, evaluate, state, *held_out)
+    averages = average_scores(experiment, evaluate, state, *held_out)
     return [
-        _line(step, "validation", number, its_scores, {})
+        _line(step, "validation", number, its_scores, averages[number])
         for number, its_scores in _going_on(experiment, state, scores)
     ]
 
@@ -68,13 +70,15 @@ def test_lines(
     test = experiment.data.test
     ids = np.arange(test.size, dtype=np.int32)
     scores = scores_on(experiment, programs.evaluate, state, test, ids)
+    averages = average_scores(experiment, programs.evaluate, state, test, ids)
     return [
         _line(
             step,
             "test",
             number,
             its_scores,
-            variance_shifts(experiment, programs, state, number, ids),
+            averages[number]
+            | variance_shifts(experiment, programs, state, number, ids),
         )  # fmt: skip
         for number, its_scores in _going_on(experiment, state, scores)
     ]

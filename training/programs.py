@@ -1,12 +1,15 @@
 """The compiled programs of a run or population: its step, its test, its statistics."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
+import jax
 from jaxtyping import Array
 
-from training.data.batches import batches_from
+from training.calls import loops, most_steps, single_step, step_loop, stretches
+from training.data.batches import batches_from, one_ahead
+from training.data.resident import is_resident, resident
 from training.experiment import Experiment, of_run
 from training.network import Tree
 from training.population import (
@@ -23,17 +26,22 @@ from training.scoring import make_evaluate_batch
 from training.state import Batch, State, Totals
 from training.step import Metrics
 
+Train = Callable[[State, int, int], tuple[State, Metrics]]
+
 
 class Programs(NamedTuple):
     """The functions that a run calls, with the values of the members bound.
 
     Attributes:
+        train: (state, steps done, steps to take) -> (state, metrics of each step).
+        most_steps: the largest number of steps to take in one call.
         evaluate: (state, images, labels, weights) -> sums over a batch.
         statistics: (number of the run, its state, images, weights) -> the statistics of
             its batch norms' inputs at test; None if nothing asks for them.
     """
 
-    step: Callable[[State, Batch], tuple[State, Metrics]]
+    train: Train
+    most_steps: int
     evaluate: Callable[..., Totals]
     statistics: Callable[[int, State, Array, Array], Tree] | None
 
@@ -49,16 +57,58 @@ def compile_step(experiment: Experiment, state: State) -> tuple[MemberStep, list
     return lowered.compile(), traces
 
 
-def programs_of(experiment: Experiment, step: MemberStep) -> Programs:
-    """Return the programs of a run, of which the step is compiled already."""
+def compile_programs(
+    experiment: Experiment, state: State
+) -> tuple[Programs, list[None]]:
+    """Return the programs of a run, and a list that grows at each trace of its step.
+
+    Its training is compiled here, and the others where they are first called.
+    """
+    traces: list[None] = []
+    step = experiment_step(experiment, lambda: traces.append(None))
     members = traced_members(experiment)
-
-    def bound_step(state: State, batch: Batch) -> tuple[State, Metrics]:
-        return step(state, batch, members)
-
-    return Programs(
-        bound_step, _evaluate(experiment, members), _statistics(experiment, members)
+    compile_training = _on_resident if is_resident(experiment) else _on_streamed
+    programs = Programs(
+        compile_training(experiment, step, state, members),
+        most_steps(experiment),
+        _evaluate(experiment, members),
+        _statistics(experiment, members),
     )
+    return programs, traces
+
+
+def _on_resident(
+    experiment: Experiment, step: MemberStep, state: State, members: TracedMember
+) -> Train:
+    data = resident(experiment)
+    stretch = stretches(experiment, data)
+    call = (step_loop if loops(experiment) else single_step)(experiment, step)
+    lowered = compiled(call, donate=(0,)).lower(state, data, stretch(0, 1), members)
+    program = lowered.compile()
+    return lambda state, done, count: program(
+        state, data, stretch(done, count), members
+    )
+
+
+def _on_streamed(
+    experiment: Experiment, step: MemberStep, state: State, members: TracedMember
+) -> Train:
+    def call(
+        state: State, batch: Batch, members: TracedMember
+    ) -> tuple[State, Metrics]:
+        state, metrics = step(state, batch, members)
+        return state, jax.tree.map(lambda value: value[None], metrics)
+
+    first = next(batches_from(experiment, 0))
+    program = compiled(call, donate=(0,)).lower(state, first, members).compile()
+    batches: list[Iterator[Batch]] = []
+
+    def train(state: State, done: int, count: int) -> tuple[State, Metrics]:
+        if not batches:
+            batches.append(one_ahead(batches_from(experiment, done)))
+        return program(state, next(batches[0]), members)
+
+    return train
 
 
 def _evaluate(experiment: Experiment, members: TracedMember) -> Callable[..., Totals]:

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, Int32
 from dropout import Moment
 from dropout.sites import Mode
 from models.norms import RowWeights
+from training.averages import at_average
 from training.data.order import evaluation_batches
 from training.data.splits import Split
 from training.experiment import Experiment
@@ -108,3 +109,19 @@ def scores_on(
         arrays = (*split.fetch(rows[0]), rows[1])
         parts.append(evaluate_batch(state, *put(arrays, sharding)))
     return mean_scores(parts)
+
+
+def average_scores(
+    experiment: Experiment,
+    evaluate_batch: Callable[..., Totals],
+    state: State,
+    split: Split,
+    ids: Int32[np.ndarray, "*members n"],
+) -> list[dict[str, float]]:
+    """Return, by name, the scores of each run's average; empty without an average."""
+    if not state.average:
+        return [{} for _ in experiment.runs]
+    scores = scores_on(experiment, evaluate_batch, at_average(state), split, ids)
+    return [
+        {f"ema_{name}": value for name, value in s._asdict().items()} for s in scores
+    ]

@@ -41,6 +41,7 @@ class State(NamedTuple):
         step: the number of completed steps.
         skipped: the number of steps that were not finite and changed nothing else.
         telemetry: sums by site since the last logged line; empty without telemetry.
+        average: the moving average of `params` and `stats`; empty without `--ema`.
     """
 
     step: Int[Array, ""]
@@ -50,6 +51,7 @@ class State(NamedTuple):
     opt_state: Any
     totals: Totals
     telemetry: Tree = {}
+    average: Tree = {}
 
 
 def empty_totals() -> Totals:
