@@ -11,7 +11,7 @@ from small_run import train
 from training.averages import at_average, averaging, begun_average
 from training.record.metrics_log import read_metrics
 from training.restore import restore
-from training.state import State, Totals
+from training.state import Batch, State, Totals
 
 KEEP = 0.75
 
@@ -31,12 +31,15 @@ def test_it_is_the_weighted_sum_of_what_every_finite_step_left():
         at = state.step.astype(jnp.int32)
         new = jnp.where(finite[at], jnp.asarray(weights)[at + 1], state.params["w"])
         after = state._replace(step=state.step + 1, params={"w": new})
-        return after._replace(stats={"mean": 2 * new}), {"finite": finite[at]}
+        return after._replace(stats={"mean": 2 * new}), {
+            "finite": jnp.asarray(finite)[at]
+        }
 
     moved = averaging(step, jnp.float32(1 - KEEP))
     state = state_of(weights[0])
-    for at in range(5):
-        state, _ = moved(state, jnp.asarray(at), jax.random.key(0))
+    batch = Batch(*(jnp.zeros(1),) * 4)
+    for _ in range(5):
+        state, _ = moved(state, batch, jax.random.key(0))
     # The sum over steps in float64: each newer one weighs 1/4, older ones 3/4 of that.
     kept = weights[[0, 1, 2, 4, 5]].astype(np.float64)
     shares = np.array([KEEP**4, *(0.25 * KEEP ** np.arange(3, -1, -1))])
@@ -56,6 +59,7 @@ def averaged(small, tmp_path_factory):
     return config, workdir, train(config, workdir)
 
 
+@pytest.mark.slow
 def test_a_run_trains_as_without_it_and_evaluates_both(averaged, tmp_path):
     config, workdir, summary = averaged
     plain = train(replace(config, ema=0.0), tmp_path)
