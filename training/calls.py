@@ -9,7 +9,7 @@ has no fast convolutions within a loop, the step itself, unless a flag asks for 
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import lru_cache
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,7 @@ from training.data.resident import (
 )
 from training.experiment import Experiment
 from training.population import MemberStep, TracedMember
+from training.runtime.devices import put, replicated
 from training.state import State
 from training.step import Metrics
 
@@ -32,23 +33,9 @@ AUTOMATIC = 32  # Enough that the host's share of a call is lost in it.
 MOST = 256  # The steps whose metrics a call has room for; `--steps_per_call` says so.
 
 
-class Stretch(NamedTuple):
-    """The steps of an epoch that one call takes.
-
-    Attributes:
-        order: the examples of all steps of the epoch.
-        epoch: counts from 0.
-        first: the step of the epoch with which the call begins.
-        count: the number of steps of the call.
-    """
-
-    order: Order
-    epoch: Int[Array, ""] | np.int32
-    first: Int[Array, ""] | np.int32
-    count: Int[Array, ""] | np.int32
-
-
-Call = Callable[[State, Resident, Stretch, TracedMember], tuple[State, Metrics]]
+Call = Callable[
+    [State, Resident, Order, Int[Array, ""], TracedMember], tuple[State, Metrics]
+]
 
 
 def loops(experiment: Experiment) -> bool:
@@ -78,28 +65,34 @@ def single_step(experiment: Experiment, step: MemberStep) -> Call:
     """Return a function to jit that takes the one step of a call."""
 
     def call(
-        state: State, data: Resident, at: Stretch, members: TracedMember
+        state: State,
+        data: Resident,
+        order: Order,
+        count: Int[Array, ""],
+        members: TracedMember,
     ) -> tuple[State, Metrics]:
-        batch = gather_batch(experiment, data, at.order[at.first], at.epoch)
-        state, metrics = step(state, batch, members)
+        state, metrics = _step(experiment, step, state, data, order, members)
         return state, jax.tree.map(lambda value: value[None], metrics)
 
     return call
 
 
 def step_loop(experiment: Experiment, step: MemberStep) -> Call:
-    """Return a function to jit that takes the steps of a call in a loop.
+    """Return a function to jit that takes the `count` steps of a call in a loop.
 
-    The metrics have room for `MOST` steps, whatever the number in this call.
+    The metrics have room for `MOST` steps, whatever their number in this call.
     """
 
     def call(
-        state: State, data: Resident, at: Stretch, members: TracedMember
+        state: State,
+        data: Resident,
+        order: Order,
+        count: Int[Array, ""],
+        members: TracedMember,
     ) -> tuple[State, Metrics]:
         def take(i: Int[Array, ""], carry: tuple) -> tuple[State, Metrics]:
             state, kept = carry
-            batch = gather_batch(experiment, data, at.order[at.first + i], at.epoch)
-            state, metrics = step(state, batch, members)
+            state, metrics = _step(experiment, step, state, data, order, members)
             kept = jax.tree.map(lambda all, one: all.at[i].set(one), kept, metrics)
             return state, kept
 
@@ -109,24 +102,49 @@ def step_loop(experiment: Experiment, step: MemberStep) -> Call:
             "accuracy": jnp.zeros(shape, jnp.float32),
             "finite": jnp.ones(shape, bool),
         }
-        return jax.lax.fori_loop(0, at.count, take, (state, kept))
+        return jax.lax.fori_loop(0, count, take, (state, kept))
 
     return call
 
 
-def stretches(experiment: Experiment, data: Resident) -> Callable[[int, int], Stretch]:
-    """Return a function of the steps done and the steps to take in a call.
+def orders(experiment: Experiment, data: Resident) -> Callable[[int], Order]:
+    """Return a function of the steps done: the order of the epoch that they are in.
 
-    The order of an epoch is computed once, on the devices.
+    It is computed once for each epoch, on the devices.
     """
     order_of, length = ordering(experiment), experiment.timeline.steps_per_epoch
     known: dict[int, Order] = {}
 
-    def stretch(done: int, count: int) -> Stretch:
-        epoch, first = divmod(done, length)
+    def order(done: int) -> Order:
+        epoch = done // length
         if epoch not in known:
             known.clear()
             known[epoch] = order_of(data, np.int32(epoch))
-        return Stretch(known[epoch], *map(np.int32, (epoch, first, count)))
+        return known[epoch]
 
-    return stretch
+    return order
+
+
+def counts(experiment: Experiment) -> Callable[[int], Int[Array, ""]]:
+    """Return a function that puts a number of steps on the devices, each only once.
+
+    To pass a number of the host takes half as long as to call the program of a tiny
+    network (`scripts/bench.py --parts=loop`).
+    """
+    return lru_cache(lambda count: put(jnp.int32(count), replicated(experiment.mesh)))
+
+
+def _step(
+    experiment: Experiment,
+    step: MemberStep,
+    state: State,
+    data: Resident,
+    order: Order,
+    members: TracedMember,
+) -> tuple[State, Metrics]:
+    """Take the step after those that a state has done, within the epoch of an order."""
+    # All members have done as many. The state knows it, so that the host need not say.
+    done = state.step.max()
+    length = experiment.timeline.steps_per_epoch
+    batch = gather_batch(experiment, data, order[done % length], done // length)
+    return step(state, batch, members)

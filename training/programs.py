@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 from jaxtyping import Array
 
-from training.calls import loops, most_steps, single_step, step_loop, stretches
+from training.calls import counts, loops, most_steps, orders, single_step, step_loop
 from training.data.batches import batches_from, one_ahead
 from training.data.resident import is_resident, resident
 from training.experiment import Experiment, of_run
@@ -81,12 +81,13 @@ def _on_resident(
     experiment: Experiment, step: MemberStep, state: State, members: TracedMember
 ) -> Train:
     data = resident(experiment)
-    stretch = stretches(experiment, data)
+    order, number = orders(experiment, data), counts(experiment)
     call = (step_loop if loops(experiment) else single_step)(experiment, step)
-    lowered = compiled(call, donate=(0,)).lower(state, data, stretch(0, 1), members)
-    program = lowered.compile()
+    program = compiled(call, donate=(0,))
+    program.lower(state, data, order(0), number(1), members).compile()
+    # The jitted function knows what was compiled, and its calls take less of the host.
     return lambda state, done, count: program(
-        state, data, stretch(done, count), members
+        state, data, order(done), number(count), members
     )
 
 
