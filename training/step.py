@@ -18,7 +18,8 @@ from training.state import Batch, State, Totals, empty_totals
 from training.telemetry import with_zeros, without_zeros, zeros_of
 
 AnyArray = Array | np.ndarray
-Metrics = dict[str, Float[AnyArray, "*members"] | Bool[AnyArray, "*members"]]
+# Of a step, by member in a population; of a call, with its steps along the first axis.
+Metrics = dict[str, Float[AnyArray, "..."] | Bool[AnyArray, "..."]]
 TrainStep = Callable[[State, Batch, Key[Array, ""]], tuple[State, Metrics]]
 
 
