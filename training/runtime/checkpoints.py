@@ -70,7 +70,7 @@ def save(checkpoints: ocp.CheckpointManager, state: State, position: Position) -
     checkpoints.save(
         step,
         args=ocp.args.Composite(
-            state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(record)
+            state=ocp.args.StandardSave(_parts(state)), record=ocp.args.JsonSave(record)
         ),
     )
 
@@ -151,7 +151,7 @@ def _restore(
 ) -> tuple[State, Position]:
     target = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-        like,
+        _parts(like),
     )
     restored = checkpoints.restore(
         step,
@@ -159,11 +159,18 @@ def _restore(
             state=ocp.args.StandardRestore(target), record=ocp.args.JsonRestore()
         ),
     )
-    state, record = restored["state"], restored["record"]
+    state, record = State(**restored["state"]), restored["record"]
     position = Position(**record["position"])
     if _digest(state, position) != record["digest"]:
         raise ValueError("its digest differs from the one saved with it")
     return state, position
+
+
+def _parts(state: State) -> dict[str, Any]:
+    """The parts that are saved; an average only where there is one."""
+    # Checkpoints of earlier versions hold none.
+    parts = state._asdict()
+    return {name: parts[name] for name in parts if name != "average" or parts[name]}
 
 
 def _digest(state: State, position: Position) -> str:
