@@ -33,7 +33,7 @@ AUTOMATIC = 32  # Enough that the host's share of a call is lost in it.
 MOST = 256  # The steps whose metrics a call has room for; `--steps_per_call` says so.
 
 
-Call = Callable[
+StepProgram = Callable[
     [State, Resident, Order, Int[Array, ""], TracedMember], tuple[State, Metrics]
 ]
 
@@ -61,7 +61,7 @@ def most_steps(experiment: Experiment) -> int:
     return (asked or AUTOMATIC) if loops(experiment) else 1
 
 
-def single_step(experiment: Experiment, step: MemberStep) -> Call:
+def single_step(experiment: Experiment, step: MemberStep) -> StepProgram:
     """Return a function to jit that takes the one step of a call."""
 
     def call(
@@ -77,7 +77,7 @@ def single_step(experiment: Experiment, step: MemberStep) -> Call:
     return call
 
 
-def step_loop(experiment: Experiment, step: MemberStep) -> Call:
+def step_loop(experiment: Experiment, step: MemberStep) -> StepProgram:
     """Return a function to jit that takes the `count` steps of a call in a loop.
 
     The metrics have room for `MOST` steps, whatever their number in this call.
