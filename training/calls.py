@@ -147,4 +147,7 @@ def _step(
     done = state.step.max()
     length = experiment.timeline.steps_per_epoch
     batch = gather_batch(experiment, data, order[done % length], done // length)
-    return step(state, batch, members)
+    state, metrics = step(state, batch, members)
+    # Of members on many devices, each process shows all.
+    shown = jax.lax.with_sharding_constraint(metrics, replicated(experiment.mesh))
+    return state, shown

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental.multihost_utils import reached_preemption_sync_point
@@ -120,7 +119,8 @@ def next_stop(periods: Periods, total: int, done: int) -> int:
 
 def with_new_sums(state: State) -> State:
     """Return the state with its sums since the last training line at zero."""
-    zeros = jax.tree.map(jnp.zeros_like, (state.totals, state.telemetry))
+    sums = state.totals, state.telemetry
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), sums)
     totals, telemetry = put(zeros, state.totals.loss.sharding)
     return state._replace(totals=totals, telemetry=telemetry)
 

@@ -22,6 +22,7 @@ from training.population import (
     traced_members,
 )
 from training.runtime.compilation import compiled
+from training.runtime.devices import gathered, replicated
 from training.scoring import make_evaluate_batch
 from training.state import Batch, State, Totals
 from training.step import Metrics
@@ -98,7 +99,8 @@ def _on_streamed(
         state: State, batch: Batch, members: TracedMember
     ) -> tuple[State, Metrics]:
         state, metrics = step(state, batch, members)
-        return state, jax.tree.map(lambda value: value[None], metrics)
+        shown = jax.lax.with_sharding_constraint(metrics, replicated(experiment.mesh))
+        return state, jax.tree.map(lambda value: value[None], shown)
 
     first = next(batches_from(experiment, 0))
     program = compiled(call, donate=(0,)).lower(state, first, members).compile()
@@ -127,6 +129,5 @@ def _statistics(
     if not experiment.network.stats or not experiment.config.telemetry:
         return None
     statistics = compiled(make_member_statistics(experiment.objective))
-    return lambda number, *arrays: statistics(
-        of_run(experiment, members, number), *arrays
-    )
+    own = gathered(members)
+    return lambda number, *arrays: statistics(of_run(experiment, own, number), *arrays)

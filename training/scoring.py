@@ -18,7 +18,7 @@ from training.data.splits import Split
 from training.experiment import Experiment
 from training.network import Tree
 from training.objective import Objective, correct_weight, cross_entropy, drop_at
-from training.runtime.devices import over_rows, own_rows, put
+from training.runtime.devices import gathered, over_rows, own_rows, put
 from training.state import State, Totals
 
 EVALUATION_BATCH = 512
@@ -77,7 +77,8 @@ def mean_scores(parts: list[Totals]) -> list[Scores]:
 
 def scores_of(totals: Totals) -> list[Scores]:
     """Return each member's means from its totals; they are NaN without examples."""
-    sums = [np.atleast_1d(part).astype(np.float64) for part in jax.device_get(totals)]
+    whole = jax.device_get(gathered(totals))
+    sums = [np.atleast_1d(part).astype(np.float64) for part in whole]
     with np.errstate(invalid="ignore"):
         means = [part / sums[2] for part in sums[:2]]
     return [Scores(float(loss), float(accuracy)) for loss, accuracy in zip(*means)]

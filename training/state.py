@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int, Num
 
 from training.data.augmentation import AugmentationInputs
 from training.network import Tree
+from training.runtime.devices import gathered
 
 
 class Batch(NamedTuple):
@@ -70,4 +71,4 @@ def initial_state(params: Tree, stats: Tree, optimizer) -> State:
 
 def steps_done(state: State) -> int:
     """Return the steps done, which are the same for all members of a population."""
-    return int(np.asarray(state.step).max())
+    return int(np.asarray(gathered(state.step)).max())

@@ -20,6 +20,7 @@ from training.record.files import write_atomically
 from training.record.metrics_log import finite
 from training.record.plot import plot_run
 from training.record.versions import circumstances
+from training.runtime.devices import gathered
 from training.runtime.processes import by_leader
 from training.scoring import Scores, average_scores, scores_on
 from training.state import State, Totals
@@ -76,7 +77,7 @@ def _run_results(
     if experiment.config.evaluate_train:
         ids = experiment.train_ids
         train = scores_on(experiment, evaluate, state, loaded.train, ids)
-    state = jax.device_get(state)
+    state = jax.device_get(gathered(state))
     states = [of_run(experiment, state, i) for i in range(len(experiment.runs))]
     found = [
         {

@@ -19,6 +19,7 @@ from jax.sharding import Sharding, SingleDeviceSharding
 
 from training.record.digests import digest
 from training.record.files import Damaged
+from training.runtime.devices import gathered
 from training.runtime.processes import by_leader, leads
 from training.state import State, steps_done
 
@@ -176,7 +177,7 @@ def _parts(state: State) -> dict[str, Any]:
 def _digest(state: State, position: Position) -> str:
     """Return a digest of all that a checkpoint holds."""
     text = json.dumps(position).encode()
-    return digest((state, np.frombuffer(text, np.uint8)))
+    return digest((gathered(state), np.frombuffer(text, np.uint8)))
 
 
 @by_leader
