@@ -12,6 +12,7 @@ from training.canonical import canonical
 from training.experiment import prepare
 from training.flags import define_config_flags, given_config, given_launch
 from training.record.console import describe, result_line
+from training.record.demand import demand
 from training.record.recorder import silent
 from training.run import run
 from training.runtime.compilation import set_up
@@ -20,7 +21,9 @@ from training.runtime.processes import by_leader
 
 define_config_flags()
 DRY_RUN = flags.DEFINE_bool(
-    "dry_run", False, "print the resolved plan and the size of the run, and end"
+    "dry_run",
+    False,
+    "print the resolved plan, the size of the run and what it will take, and end",
 )
 
 
@@ -29,7 +32,9 @@ def main(arguments: list[str]) -> None:
     expect_no_arguments(arguments)
     experiment = prepare(set_up(canonical(given_config()), given_launch()))
     say(describe(experiment))
-    if not DRY_RUN.value:
+    if DRY_RUN.value:
+        say("\n".join(demand(experiment)))
+    else:
         # A terminal shows the bar; a file gets a line after each epoch.
         summary = run(experiment, silent if sys.stdout.isatty() else say)
         say(result_line(summary, Path(experiment.config.workdir)))

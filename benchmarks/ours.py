@@ -1,7 +1,5 @@
 """The training steps of `train.py`, to be timed, and its data for other libraries."""
 
-from collections import deque
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,10 +7,11 @@ import numpy as np
 from benchmarks.networks import ImagesAndLabels
 from benchmarks.timing import Calls
 from training import loop
-from training.data.batches import batches_from, one_ahead
 from training.experiment import Experiment
-from training.programs import compile_step, programs_of
+from training.programs import compile_programs
 from training.start import start_state
+from training.state import steps_done
+from training.step import Metrics
 
 # Other libraries get at least this many examples, because Keras is given all batches of
 # a timing as one epoch.
@@ -22,20 +21,26 @@ EXAMPLES = 32_768
 def our_training(experiment: Experiment) -> Calls:
     """Return a function that runs steps of the training loop and fetches batches."""
     state = start_state(experiment)
-    step = programs_of(experiment, compile_step(experiment, state)[0]).step
-    batches = one_ahead(batches_from(experiment, 0))
+    programs, _ = compile_programs(experiment, state)
     current = [state]
 
     def train(steps: int) -> None:
-        in_flight = deque()
-        for _ in range(steps):
-            current[0], metrics = step(current[0], next(batches))
-            in_flight.append(loop.on_their_way(metrics))
-            if len(in_flight) > loop.STEPS_IN_FLIGHT:
-                jax.tree.map(np.asarray, in_flight.popleft())
-        jax.block_until_ready(current)
+        done = steps_done(current[0])
+        current[0] = loop.advance(
+            programs, experiment.timeline, current[0], done + steps, never, fetched
+        )
 
     return train
+
+
+def never() -> bool:
+    """Return that nothing asks for a stop."""
+    return False
+
+
+def fetched(first: int, count: int, metrics: Metrics) -> None:
+    """Fetch the metrics of a call."""
+    jax.tree.map(np.asarray, metrics)
 
 
 def training_arrays(experiment: Experiment) -> ImagesAndLabels:

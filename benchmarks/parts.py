@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
+from benchmarks.host_time import measure_host_time
 from benchmarks.loading import measure_loader
 from benchmarks.networks import NETWORKS
 from benchmarks.operations import measurable, measure_operations
@@ -25,6 +26,7 @@ PARTS: dict[str, Callable[[Request], Iterator[tuple[str, Results]]]] = {
     "populations": measure_populations,
     "telemetry": measure_telemetry,
     "skipping": measure_skipping,
+    "loop": measure_host_time,
     "start": measure_start,
     "loader": measure_loader,
 }

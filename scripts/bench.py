@@ -6,6 +6,7 @@
     python scripts/bench.py --parts=populations --members=4,16 --batch_sizes=64,128
     python scripts/bench.py --parts=telemetry --models=cnn --batch_sizes=128
     python scripts/bench.py --parts=skipping --batch_sizes=128
+    python scripts/bench.py --parts=loop --models='mlp(widths=())' --batch_sizes=8
     python scripts/bench.py --parts=start --models=cnn,'resnet(depth=20)' --rounds=3
     python scripts/bench.py --parts=operations --rows=4096 --dtype=bfloat16
     python scripts/bench.py --parts=loader --dataset=pictures --data_dir=DIR

@@ -23,7 +23,7 @@ from absl import flags
 
 from studies.arms import compared_arms, comparison_directory, parse_versus
 from studies.flags import define_study_flags, given_study_request
-from studies.study import collect, pending, show_table, study_of, train_tasks
+from studies.study import collect, show_table, study_of, tasks_of, train_tasks
 from training.flags import define_config_flags
 from training.runtime.main import run_main
 
@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> None:
     question = f"Which is better: {', '.join(arm.name for arm in arms)}?"
     versus = parse_versus(VERSUS.value, arms)
     study = study_of(request, arms, question, comparison_directory(arms), versus)
-    train_tasks(study, pending(study, request.members), request)
+    train_tasks(study, tasks_of(study, request), request)
     show_table(study, collect(study))
 
 

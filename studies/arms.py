@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from dropout.grammar import lookup, split_outside
 from training.canonical import canonical
-from training.config import Config, default_workdir
+from training.config import Config
+from training.default_workdir import default_workdir
 from training.flag_text import flag_lines, parse_value
 
 STOPS = {

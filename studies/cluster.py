@@ -46,6 +46,20 @@ def run_on_ray(tasks: list[Task], directory: Path, address: str, announce) -> No
         ray.shutdown()
 
 
+def workers_on_ray(address: str) -> int:
+    """Return how many tasks the cluster at `address` trains side by side.
+
+    Raises:
+        ValueError: Ray is not installed, or there is no such cluster.
+    """
+    ray = _connect(address)
+    try:
+        found = ray.cluster_resources()
+    finally:
+        ray.shutdown()
+    return max(1, int(found["GPU" if "GPU" in found else "CPU"]))
+
+
 def train_there(task: Task, directory: Path) -> Records:
     """Train a task on a node and return the files of its runs' records."""
     directory.mkdir(parents=True, exist_ok=True)

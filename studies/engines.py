@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from studies.cluster import run_on_ray
+from studies.cluster import run_on_ray, workers_on_ray
 from studies.populations import train_members
 from studies.tasks import Task
 
@@ -25,6 +25,11 @@ def run_here(
 
 
 ENGINES = {"local": run_here, "ray": run_on_ray}
+
+
+def count_workers(engine: str, address: str) -> int:
+    """Return how many tasks an engine trains side by side."""
+    return workers_on_ray(address) if engine == "ray" else 1
 
 
 def run_tasks(

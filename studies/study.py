@@ -11,12 +11,12 @@ from rich.console import Console
 
 from studies.arms import Arm, Trial, trials
 from studies.comparison import MARGIN, Versus, compare
-from studies.engines import run_tasks
+from studies.engines import count_workers, run_tasks
 from studies.looks import look
 from studies.outcomes import append, outcome
 from studies.populations import begun
 from studies.tables import latex, markdown, show
-from studies.tasks import Task, finished, group, program, shard
+from studies.tasks import Task, finished, group, parts_of, program, shard
 from training.config import Config
 from training.flag_text import flag_lines
 from training.record.files import make_directory, write_atomically
@@ -103,13 +103,21 @@ def study_of(
     )
 
 
-def pending(study: Study, most: int, part: str = "0/1") -> list[Task]:
+def tasks_of(study: Study, request: StudyRequest, part: str = "0/1") -> list[Task]:
+    """Return the unfinished tasks of a part of a study, sized for those who train."""
+    workers = count_workers(request.engine, request.address)
+    return pending(study, request.members, part, workers)
+
+
+def pending(study: Study, most: int, part: str = "0/1", workers: int = 1) -> list[Task]:
     """Return the unfinished tasks of a part, `i/n`, with at most `most` runs each.
 
-    The parts are those of the whole study, whatever of it is finished meanwhile.
-    Populations that were begun are taken up before others are made of the rest.
+    The parts are those of the whole study, whatever of it is finished meanwhile; each
+    has `workers` that train its tasks side by side. Populations that were begun are
+    taken up before others are made of the rest.
     """
-    tasks = shard(group(study.trials, most), part)
+    workers *= parts_of(part)[1]
+    tasks = shard(group(study.trials, most, workers), part)
     own = {trial.run: trial for task in tasks for trial in task.trials}
     left = {n: t for n, t in own.items() if not finished(t, study.directory)}
     resumed = []
@@ -117,7 +125,7 @@ def pending(study: Study, most: int, part: str = "0/1") -> list[Task]:
         if left.keys() & names and own.keys() >= set(names) and len(names) <= most:
             resumed.append(Task(tuple(own[name] for name in names)))
             left = {n: t for n, t in left.items() if n not in names}
-    return resumed + group(left.values(), most)
+    return resumed + group(left.values(), most, workers)
 
 
 def open_study(study: Study) -> None:

@@ -22,9 +22,9 @@ from studies.study import (
     StudyRequest,
     collect,
     open_study,
-    pending,
     show_table,
     study_of,
+    tasks_of,
     train_tasks,
 )
 from studies.tasks import finished
@@ -81,7 +81,7 @@ def sweep_study(sweep: Sweep, request: StudyRequest) -> None:
     _record(study.directory, points)
     test = final_study(request, study, points, sweep.test_seeds)
     print("\n".join(test.remarks))
-    train_tasks(test, pending(test, request.members, sweep.shard), request)
+    train_tasks(test, tasks_of(test, request, sweep.shard), request)
     if _whole(test):
         show_table(test, collect(test))
 
@@ -142,7 +142,7 @@ def _points(sweep: Sweep, request: StudyRequest, found: list[Family]) -> Samples
         for family in found
     }
     study = tuning_study(sweep, request, found, samples)
-    train_tasks(study, pending(study, request.members, sweep.shard), request)
+    train_tasks(study, tasks_of(study, request, sweep.shard), request)
     return samples
 
 
@@ -159,7 +159,7 @@ def _search(sweep: Sweep, request: StudyRequest, found: list[Family]) -> Samples
             _search_on(sweep, request, family, searches[family])
     samples |= {f.plan: completed(search) for f, search in searches.items()}
     study = tuning_study(sweep, request, found, samples)
-    train_tasks(study, pending(study, request.members), request)
+    train_tasks(study, tasks_of(study, request), request)
     return samples
 
 
@@ -171,7 +171,7 @@ def _search_on(
     asked = ask(search, family.space, sweep.batch, sweep.samples, base.seed)
     samples = {family.plan: list(asked.values())}
     study = tuning_study(sweep, request, [family], samples)
-    train_tasks(study, pending(study, request.members), request)
+    train_tasks(study, tasks_of(study, request), request)
     for number, sample in asked.items():
         name = arm_of(family, base, sample).name
         trials = [trial for trial in study.trials if trial.arm == name]

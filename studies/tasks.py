@@ -4,6 +4,7 @@ A task is idempotent: its runs determine its workdirs, a run resumes from what i
 there, and a finished run is only read.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -24,9 +25,11 @@ class Task(NamedTuple):
     trials: tuple[Trial, ...]
 
 
-def group(trials: Iterable[Trial], most: int) -> list[Task]:
+def group(trials: Iterable[Trial], most: int, workers: int = 1) -> list[Task]:
     """Group the different runs of some trials by program, at most `most` per task.
 
+    With several workers each program has as many tasks of one size for each of them,
+    as far as the runs suffice: no worker is idle, and all find the program compiled.
     Runs share a program if they differ only in seed, learning rate, weight decay, or
     the one rate of their plan. Another shape, variant, site or schedule needs a program
     of its own.
@@ -36,10 +39,19 @@ def group(trials: Iterable[Trial], most: int) -> list[Task]:
     for trial in runs.values():
         programs.setdefault(program(trial.config), []).append(trial)
     return [
-        Task(tuple(found[start : start + most]))
+        Task(tuple(found[start : start + size]))
         for found in programs.values()
-        for start in range(0, len(found), most)
+        for size in (task_size(len(found), most, workers),)
+        for start in range(0, len(found), size)
     ]
+
+
+def task_size(runs: int, most: int, workers: int) -> int:
+    """Return how many runs each task of a program has, but for the last one."""
+    if workers == 1:
+        return most
+    rounds = math.ceil(runs / (most * workers))
+    return math.ceil(runs / (rounds * workers))
 
 
 def program(config: Config) -> Config:
@@ -68,10 +80,20 @@ def shard(tasks: list[Task], text: str) -> list[Task]:
     Raises:
         ValueError: the text has another form.
     """
+    index, count = parts_of(text)
+    return tasks[index::count]
+
+
+def parts_of(text: str) -> tuple[int, int]:
+    """Return which part of how many a text `i/n` names.
+
+    Raises:
+        ValueError: the text has another form.
+    """
     index, _, count = text.partition("/")
     if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
         raise ValueError(f"--shard={text}: expected i/n with 0 <= i < n.")
-    return tasks[int(index) :: int(count)]
+    return int(index), int(count)
 
 
 def finished(trial: Trial, directory: Path) -> bool:

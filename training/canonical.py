@@ -8,12 +8,14 @@ from pathlib import Path
 from dropout import parse
 from dropout.grammar import check_options, lookup, parse_call
 from models import MODELS, check_model
-from training.config import FIELDS, Config, default_workdir
+from training.config import FIELDS, Config
 from training.consistency import check_consistency
 from training.data.augmentation import augmentations_text, parse_augmentations
+from training.default_workdir import default_workdir
 from training.members import Member, members_of, with_members
 from training.optimizer import LEARNING_RATES, OPTIMIZERS
 from training.own_files import load_plugins
+from training.record.profile import parse_profile
 from training.record.trackers import parse_trackers, trackers_text
 
 
@@ -26,6 +28,7 @@ def canonical(config: Config) -> Config:
     for item in fields(config):
         _check_field(item.name, getattr(config, item.name), item.metadata["allowed"])
     load_plugins(config.plugins)
+    parse_profile(config.profile)
     _check_together(config)
     config = replace(config, **_canonical_calls(config))
     config = _canonical_members(config)

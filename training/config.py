@@ -3,53 +3,12 @@
 `training.canonical` checks it, and `training.flag_text` writes and reads it.
 """
 
-import hashlib
-from dataclasses import dataclass, field, fields
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, fields
 
-from dropout.grammar import parse_call
-from training.own_files import file_digests
-
-NEVER_STEPS = -1  # the number of steps between events that never happen
-SAME_SEED = -1  # stands for the value of --seed
-
-
-def _option(
-    default: Any,
-    group: str,
-    help: str,
-    allowed: tuple = (),
-    resumable: bool = False,
-    period: bool = False,
-) -> Any:
-    """Return a field of `Config`: a number in a range, or a string among choices."""
-    return field(
-        default=default,
-        metadata={
-            "group": group,
-            "help": help,
-            "allowed": allowed,
-            "resumable": resumable,
-            "period": period,
-        },
-    )
-
-
-def _period(help: str) -> Any:
-    """Return a field for the steps between two events of a run; 0 is an epoch."""
-    return _option(0, "record", help, (NEVER_STEPS, 10**12), True, True)
-
-
-def _own_seed(what: str) -> Any:
-    """Return a field for a seed that takes the place of `seed` for one purpose."""
-    help = f"seed for the {what} (-1: --seed)"
-    return _option(SAME_SEED, "optimisation", help, (SAME_SEED, 2**32 - 1))
-
-
-def _own_seeds(name: str) -> Any:
-    """Return a field for the values of `name` in a population."""
-    return _option("", "optimisation", f"with --seeds: one --{name} per member")
+from training.options import option as _option
+from training.options import own_seed as _own_seed
+from training.options import own_seeds as _own_seeds
+from training.options import period as _period
 
 
 @dataclass(frozen=True)
@@ -141,6 +100,12 @@ class Config:
         "type of activations, float32 or bfloat16; parameters stay float32",
         ("float32", "bfloat16"),
     )
+    remat: str = _option(
+        "",
+        "model",
+        "patterns of the modules whose activations are computed again in the backward "
+        "pass, which saves memory, e.g. 'block*'",
+    )
     convolution: str = _option(
         "auto",
         "model",
@@ -176,6 +141,13 @@ class Config:
         "number of examples in a batch, over all devices",
         (1, 2**31),
     )
+    steps_per_call: int = _option(
+        0,
+        "optimisation",
+        "steps in one call of the compiled program, at most 256 (0: 1 on a CPU, where "
+        "a loop is slower, and up to 32 on a GPU or TPU)",
+        (0, 256),
+    )
     microbatches: int = _option(
         1,
         "optimisation",
@@ -201,7 +173,9 @@ class Config:
         (0, 1e9),
     )
     optimizer: str = _option(
-        "adam", "optimisation", "optimiser with its options: adam, adamw or sgd"
+        "adam",
+        "optimisation",
+        "optimiser with its options: adam, adamw, sgd, lars or lamb",
     )
     learning_rate: float = _option(
         1e-3, "optimisation", "highest learning rate", (0, 1e9)
@@ -212,10 +186,17 @@ class Config:
         "learning-rate schedule: constant, cosine(warmup=0.05) or stepped(at=(0.5,), "
         "factor=0.1)",
     )
+    learning_rate_batch: int = _option(
+        0,
+        "optimisation",
+        "batch size for which --learning_rate is meant; for another --batch_size the "
+        "rate is scaled in proportion (0: not scaled)",
+        (0, 2**31),
+    )
     weight_decay: float = _option(
         0.0,
         "optimisation",
-        "weight decay on kernels; decoupled for adamw, coupled for the others",
+        "weight decay on kernels; decoupled for adamw and lamb, coupled for the others",
         (0, 1e9),
     )
     train_only: str = _option(
@@ -235,6 +216,13 @@ class Config:
         "optimisation",
         "bound on the global norm of the gradient (0: none)",
         (0, 1e9),
+    )
+    ema: float = _option(
+        0.0,
+        "optimisation",
+        "share that the moving average of the parameters keeps at each step, e.g. "
+        "0.9999; it is evaluated beside the last parameters (0: no average)",
+        (0, 1 - 1e-9),
     )
     label_smoothing: float = _option(
         0.0,
@@ -300,6 +288,12 @@ class Config:
         "or none",
         resumable=True,
     )
+    profile: str = _option(
+        "",
+        "record",
+        "steps to profile, START:STOP, e.g. 20:25; the trace is in the workdir",
+        resumable=True,
+    )
     workdir: str = _option(
         "",
         "record",
@@ -309,22 +303,3 @@ class Config:
 
 
 FIELDS = {item.name: item for item in fields(Config)}
-
-
-def default_workdir(config: Config) -> str:
-    """Return `runs/<dataset>-<model>-<digest of the flags that make the run>`.
-
-    Where the run depends on files of the user's own, they are in the digest too: a run
-    with a changed file is another run.
-    """
-    parts = [
-        f"{name}={getattr(config, name)}"
-        for name, item in FIELDS.items()
-        if not item.metadata["resumable"]
-    ]
-    files = file_digests(config.model, config.plugins, config.init)
-    parts += [f"{name}={found}" for name, found in files.items()]
-    digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:10]
-    dataset = Path(config.dataset).stem.replace(":", "-")
-    model = parse_call(config.model).name.replace(":", "-")
-    return f"runs/{dataset}-{model}-{digest}"

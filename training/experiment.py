@@ -145,13 +145,13 @@ def assemble(config: Config, loaded: DataSet, network: Network) -> Experiment:
     rows = scale_rates(network.rows, config.rate_factor)
     config = with_algorithm(config, network, rows, timeline)
     algorithm = cast(Algorithm, config.convolution)
-    network = network._replace(forward=network.forward_by(algorithm))
+    network = network._replace(forward=network.forward_by(algorithm, config.remat))
     objective = _objective(config, network, rows, timeline, loaded)
     objective = objective._replace(
         train_size=len(train_ids), run_key=run_mask_key(keys)
     )
     optimizer = optimizer_for(
-        config, timeline, config.learning_rate, config.weight_decay
+        config, timeline, peak_learning_rate(config), config.weight_decay
     )
     return Experiment(
         config, loaded, train_ids, validation_ids, timeline, network, rows, objective,
@@ -183,6 +183,15 @@ def of_run(experiment: Experiment, tree: Any, number: int) -> Any:
     if not experiment.members:
         return tree
     return jax.tree.map(lambda leaf: leaf[number], tree)
+
+
+def peak_learning_rate(config: Config) -> float:
+    """Return the highest learning rate, scaled to the batch size if that is asked for.
+
+    In proportion, as Goyal et al. 2017, "Accurate, Large Minibatch SGD", section 2.1.
+    """
+    meant_for = config.learning_rate_batch or config.batch_size
+    return config.learning_rate * (config.batch_size / meant_for)
 
 
 def optimizer_for(

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from training.config import FIELDS, NEVER_STEPS, Config
+from training.config import FIELDS, Config
+from training.options import NEVER_STEPS
 
 NEVER = "never"
 TRUE, FALSE = ("true", "t", "1"), ("false", "f", "0")  # as absl reads them

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int32
@@ -16,7 +15,8 @@ from training.network import Tree
 from training.norm_statistics import statistics_over, variance_shift
 from training.objective import mean_penalty
 from training.programs import Programs
-from training.scoring import Scores, scores_of, scores_on
+from training.runtime.devices import gathered
+from training.scoring import Scores, average_scores, scores_of, scores_on
 from training.state import State, Totals
 from training.telemetry import figures
 
@@ -36,7 +36,7 @@ class Line(NamedTuple):
 
 def training_lines(experiment: Experiment, state: State, step: int) -> list[Line]:
     """Return the means over the steps since the last training line."""
-    lines = []
+    lines, state = [], gathered(state)
     for number, scores in _going_on(experiment, state, scores_of(state.totals)):
         params, skipped = of_run(experiment, (state.params, state.skipped), number)
         others = dropout_values(experiment.runs[number], params, step - 1)
@@ -54,9 +54,11 @@ def validation_lines(
     ids = experiment.validation_ids
     if not ids.size:
         return []
-    scores = scores_on(experiment, evaluate, state, experiment.data.train, ids)
+    held_out = experiment.data.train, ids
+    scores = scores_on(experiment, evaluate, state, *held_out)
+    averages = average_scores(experiment, evaluate, state, *held_out)
     return [
-        _line(step, "validation", number, its_scores, {})
+        _line(step, "validation", number, its_scores, averages[number])
         for number, its_scores in _going_on(experiment, state, scores)
     ]
 
@@ -68,13 +70,15 @@ def test_lines(
     test = experiment.data.test
     ids = np.arange(test.size, dtype=np.int32)
     scores = scores_on(experiment, programs.evaluate, state, test, ids)
+    averages = average_scores(experiment, programs.evaluate, state, test, ids)
     return [
         _line(
             step,
             "test",
             number,
             its_scores,
-            variance_shifts(experiment, programs, state, number, ids),
+            averages[number]
+            | variance_shifts(experiment, programs, state, number, ids),
         )  # fmt: skip
         for number, its_scores in _going_on(experiment, state, scores)
     ]
@@ -90,7 +94,7 @@ def variance_shifts(
     """Return the variance shift of each norm of a run on test examples, if watched."""
     if programs.statistics is None:
         return {}
-    state = of_run(experiment, state, number)
+    state = of_run(experiment, gathered(state), number)
     statistics = partial(programs.statistics, number)
     met = statistics_over(statistics, state, experiment.data.test, ids)
     shifts = variance_shift(state.stats, met)
@@ -113,7 +117,7 @@ def frozen_members(experiment: Experiment, state: State) -> set[int]:
     """Return the members that no longer change, after a step that was not finite."""
     if not experiment.members or experiment.config.on_nan != "stop":
         return set()
-    return set(np.flatnonzero(jax.device_get(state.skipped)).tolist())
+    return set(np.flatnonzero(gathered(state.skipped)).tolist())
 
 
 def _going_on(

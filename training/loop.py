@@ -1,32 +1,34 @@
 """The training loop: it trains until something is due, does that, and goes on."""
 
+import itertools
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental.multihost_utils import reached_preemption_sync_point
 
 from dropout import Timeline
-from training.config import NEVER_STEPS
-from training.data.batches import batches_from, one_ahead
 from training.experiment import Experiment
 from training.lines import test_lines, training_lines, validation_lines
 from training.not_finite import check_finite
+from training.options import NEVER_STEPS
 from training.programs import Programs
+from training.record.profile import parse_profile
 from training.record.recorder import Recorder
+from training.record.resources import resources
+from training.record.summary import pace
 from training.runtime.checkpoints import save
 from training.runtime.devices import put
 from training.runtime.signals import Stopped
-from training.state import Batch, State, steps_done
+from training.state import State, steps_done
 from training.step import Metrics
 
-STEPS_IN_FLIGHT = 2
+CALLS_IN_FLIGHT = 2
 
 
 class Periods(NamedTuple):
@@ -52,6 +54,7 @@ def run_steps(
     recorder: Recorder,
     checkpoints: ocp.CheckpointManager,
     signals: list[signal.Signals],
+    profile: Callable[[int], None],
 ) -> tuple[State, Timing]:
     """Train from the steps that a state has done to the end; log, test and save.
 
@@ -60,29 +63,39 @@ def run_steps(
         Stopped: one of the signals asked for it; the state is saved.
     """
     timeline, periods = experiment.timeline, periods_of(experiment)
+    window = parse_profile(experiment.config.profile)
     start = done = steps_done(state)
-    batches = one_ahead(batches_from(experiment, start))
-    seconds = 0.0
+    timing, told = Timing(0.0, 0), Timing(0.0, 0)
+    calls = itertools.count()
 
-    def show(step: int, metrics: Metrics) -> None:
-        recorder.show(step, metrics)
-        if experiment.config.on_nan == "stop" and not np.all(metrics["finite"]):
+    def stops() -> bool:
+        return _stops_after(next(calls), signals)
+
+    def show(first: int, count: int, metrics: Metrics) -> None:
+        taken = {name: np.asarray(value)[:count] for name, value in metrics.items()}
+        recorder.show(first + count - 1, _at(taken, -1))
+        if experiment.config.on_nan == "stop" and not taken["finite"].all():
             saved = checkpoints.latest_step()
-            check_finite(experiment, recorder, saved, step, metrics)
+            for i in range(count):
+                check_finite(experiment, recorder, saved, first + i, _at(taken, i))
 
     while done < timeline.total:
         # The first step of a process is not timed.
         stop = done + 1 if done == start else next_stop(periods, timeline.total, done)
+        stop = min([stop, *(mark for mark in window or () if mark > done)])
+        profile(done)
         begin = time.perf_counter()
-        state = advance(programs.step, state, batches, stop, signals, show)
+        state = advance(programs, timeline, state, stop, stops, show)
         if done > start:
-            seconds += time.perf_counter() - begin
+            seconds, steps = time.perf_counter() - begin, steps_done(state) - done
+            timing = Timing(timing.seconds + seconds, timing.steps + steps)
         done = steps_done(state)
         if done == stop:
             state = _do_due(experiment, programs, state, recorder, checkpoints)
+            told = _tell_resources(experiment, recorder, done, told, timing)
         if signals:
             raise _stopped(recorder, checkpoints, state, signals)
-    return state, Timing(seconds, max(done - start - 1, 0))
+    return state, timing
 
 
 def periods_of(experiment: Experiment) -> Periods:
@@ -106,28 +119,32 @@ def next_stop(periods: Periods, total: int, done: int) -> int:
 
 def with_new_sums(state: State) -> State:
     """Return the state with its sums since the last training line at zero."""
-    zeros = jax.tree.map(jnp.zeros_like, (state.totals, state.telemetry))
+    sums = state.totals, state.telemetry
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), sums)
     totals, telemetry = put(zeros, state.totals.loss.sharding)
     return state._replace(totals=totals, telemetry=telemetry)
 
 
 def advance(
-    train_step: Callable[[State, Batch], tuple[State, Metrics]],
+    programs: Programs,
+    timeline: Timeline,
     state: State,
-    batches: Iterator[Batch],
     stop: int,
-    signals: list[signal.Signals],
-    show: Callable[[int, Metrics], None],
+    stops: Callable[[], bool],
+    show: Callable[[int, int, Metrics], None],
 ) -> State:
-    """Train until `stop` steps are done, or a signal came; show each step's metrics."""
-    in_flight = deque()
-    for step in range(steps_done(state), stop):
-        state, metrics = train_step(state, next(batches))
-        in_flight.append((step, on_their_way(metrics)))
-        # Fetching an older step's metrics keeps few steps in flight.
-        if len(in_flight) > STEPS_IN_FLIGHT:
+    """Train until `stop` steps are done or `stops()`; show the metrics of each call."""
+    in_flight, done = deque(), steps_done(state)
+    while done < stop:
+        left_of_epoch = timeline.steps_per_epoch - done % timeline.steps_per_epoch
+        count = min(programs.most_steps, stop - done, left_of_epoch)
+        state, metrics = programs.train(state, done, count)
+        in_flight.append((done, count, on_their_way(metrics)))
+        done += count
+        # Fetching an older call's metrics keeps few calls in flight.
+        if len(in_flight) > CALLS_IN_FLIGHT:
             show(*in_flight.popleft())
-        if _stops_after(step, signals):
+        if stops():
             break
     jax.block_until_ready(state)
     for shown in in_flight:
@@ -174,10 +191,28 @@ def _do_due(
     return state
 
 
-def _stops_after(step: int, signals: list[signal.Signals]) -> bool:
-    """Whether a signal asked for a stop; processes agree on the step to stop after."""
-    # Any process may get SIGTERM, so that every process calls this after every step.
-    if jax.process_count() > 1 and reached_preemption_sync_point(step):
+def _tell_resources(
+    experiment: Experiment, recorder: Recorder, step: int, told: Timing, now: Timing
+) -> Timing:
+    """Give trackers the pace since the last training line, if there is one now."""
+    if step % periods_of(experiment).log and step != experiment.timeline.total:
+        return told
+    since = now.steps - told.steps, now.seconds - told.seconds
+    speed = pace(experiment, *since)["images_per_second"]
+    recorder.tell_resources(step, resources(experiment, step, speed))
+    return now
+
+
+def _at(metrics: dict[str, np.ndarray], index: int) -> dict[str, np.ndarray]:
+    """The metrics of one step of a call."""
+    return {name: np.asarray(value[index]) for name, value in metrics.items()}
+
+
+def _stops_after(call: int, signals: list[signal.Signals]) -> bool:
+    """Whether a signal asked for a stop; processes agree on the call to stop after."""
+    # Any process may get SIGTERM, so that every process asks this after every call, by
+    # numbers without a gap: the sync point is the number after the largest so far.
+    if jax.process_count() > 1 and reached_preemption_sync_point(call):
         signals.append(signal.SIGTERM)
     return bool(signals)
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from training.config import FIELDS, SAME_SEED, Config
+from training.config import FIELDS, Config
+from training.options import SAME_SEED
 
 MOST = 4096
 SEED = re.compile("[0-9]{1,4000}")  # Python reads no more digits than 4,300.

@@ -16,6 +16,7 @@ from models.convolution import Algorithm
 from models.layers import use_algorithm
 from models.norms import RowWeights
 from models.own import call_own, is_own, taken_by
+from models.remat import check_remat, rematerialise
 from training.array_names import Tree, named, numbered
 from training.attached_network import attach_plan, call_attached
 from training.multiplications import counting
@@ -42,7 +43,9 @@ class Network(NamedTuple):
         stats: likewise.
         outputs: the shape of the logits of an example.
         multiplications: those of each convolution for an example.
-        forward_by: gives `forward` with all convolutions computed by an algorithm.
+        forward_by: gives `forward` with all convolutions computed by an algorithm, and
+            with the activations of modules that match patterns computed again in the
+            backward pass; a pattern that matches none is a ValueError.
         initial: gives new arrays, `params` and `stats`, from the key of a run.
         rows: the resolved plan, with the network's own Dropout layers.
         takes: what its modules are called with beside images (`models.own`).
@@ -55,7 +58,7 @@ class Network(NamedTuple):
     stats: Tree
     outputs: tuple[int, ...]
     multiplications: tuple[int, ...]
-    forward_by: Callable[[Algorithm], Forward]
+    forward_by: Callable[..., Forward]
     initial: Initial
     rows: tuple[Row, ...]
     takes: tuple[str, ...]
@@ -161,8 +164,9 @@ def _network(
     takes, shape = taken_by(model), jax.ShapeDtypeStruct((1, *image), compute_dtype)
     attached = None if "drop" in takes else attach_plan(model, plan, shape)
 
-    def forward_by(algorithm: Algorithm) -> Forward:
-        return _forward(parts, attached, algorithm, compute_dtype)
+    def forward_by(algorithm: Algorithm, remat: str = "") -> Forward:
+        check_remat(model, remat)
+        return _forward(parts, attached, algorithm, compute_dtype, remat)
 
     params, stats = named(parts.params), named(parts.stats)
     outputs, multiplications = [], []
@@ -186,7 +190,11 @@ def _network(
 
 
 def _forward(
-    parts: Parts, attached: Attached | None, algorithm: Algorithm, compute_dtype: str
+    parts: Parts,
+    attached: Attached | None,
+    algorithm: Algorithm,
+    compute_dtype: str,
+    remat: str,
 ) -> Forward:
     def forward(
         params: Tree,
@@ -200,6 +208,7 @@ def _forward(
         # Without copy, JAX sees the statistics of an outer trace being changed.
         merged = nnx.merge(parts.graph, *arrays, parts.rest, copy=True)
         use_algorithm(merged, algorithm)
+        rematerialise(merged, remat)
         x = images.astype(compute_dtype)
         if attached is None:
             logits = call_own(merged, x, drop, row_weights)

@@ -22,9 +22,9 @@ BelowOne = Annotated[float, Interval("[0, 1)")]
 Positive = Annotated[float, Interval("(0, 1e9]")]
 
 
-def constant(steps: int) -> optax.Schedule:
-    """Return the same learning rate throughout."""
-    return optax.constant_schedule(1.0)
+def constant(steps: int, *, warmup: BelowOne = 0.0) -> optax.Schedule:
+    """Keep the same learning rate, after a rise over the fraction `warmup`."""
+    return after_warmup(optax.constant_schedule(1.0), round(warmup * steps))
 
 
 def cosine(
@@ -43,15 +43,28 @@ def cosine(
 
 
 def stepped(
-    steps: int, *, at: tuple[Fraction, ...] = (0.5, 0.75), factor: Fraction = 0.1
+    steps: int,
+    *,
+    at: tuple[Fraction, ...] = (0.5, 0.75),
+    factor: Fraction = 0.1,
+    warmup: BelowOne = 0.0,
 ) -> optax.Schedule:
     """Multiply by `factor` at each fraction `at` of the run.
 
-    Fractions that fall on the same step multiply it by as many factors.
+    Fractions that fall on the same step multiply it by as many factors. The rate rises
+    from 0 over the fraction `warmup` (Goyal et al. 2017, section 2.2).
     """
     falls = Counter(round(fraction * steps) for fraction in at)
     bounds = {step: factor**count for step, count in falls.items()}
-    return optax.piecewise_constant_schedule(1.0, bounds)
+    falling = optax.piecewise_constant_schedule(1.0, bounds)
+    return after_warmup(falling, round(warmup * steps))
+
+
+def after_warmup(schedule: optax.Schedule, steps: int) -> optax.Schedule:
+    """Return the schedule, multiplied by step / steps while that is below 1."""
+    if not steps:
+        return schedule
+    return lambda step: schedule(step) * jnp.minimum(step / steps, 1)
 
 
 def adam(
@@ -116,11 +129,52 @@ def sgd(
     return optax.chain(_coupled(decay), optax.sgd(rate, momentum, nesterov))
 
 
+def lars(
+    rate: optax.Schedule,
+    decay: Scalar,
+    *,
+    momentum: BelowOne = 0.9,
+    trust: Positive = 1e-3,
+) -> optax.GradientTransformation:
+    """Return LARS with coupled weight decay, for batches of many thousand examples.
+
+    Before the learning rate and momentum, the step of each kernel w along g is
+    multiplied by `trust` |w| / |g|. Other parameters take the steps of `sgd`.
+    Source: You et al. 2017, "Large Batch Training of Convolutional Networks".
+    """
+    return optax.lars(
+        rate,
+        decay,
+        weight_decay_mask=kernels,
+        trust_coefficient=trust,
+        trust_ratio_mask=kernels,
+        momentum=momentum,
+    )
+
+
+def lamb(
+    rate: optax.Schedule,
+    decay: Scalar,
+    *,
+    b1: BelowOne = 0.9,
+    b2: BelowOne = 0.999,
+    eps: Positive = 1e-6,
+) -> optax.GradientTransformation:
+    """Return LAMB: the steps of `adamw`, of each kernel scaled to the kernel's norm.
+
+    Source: You et al. 2020, "Large Batch Optimization for Deep Learning: Training BERT
+        in 76 minutes", ICLR.
+    """
+    scaled = scale_by_adam(b1, b2, eps), _coupled(decay)
+    to_norm = optax.masked(optax.scale_by_trust_ratio(), kernels)
+    return optax.chain(*scaled, to_norm, optax.scale_by_learning_rate(rate))
+
+
 LEARNING_RATES: dict[str, Callable[..., optax.Schedule]] = {
     function.__name__: function for function in (constant, cosine, stepped)
 }
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
-    function.__name__: function for function in (adam, adamw, sgd)
+    function.__name__: function for function in (adam, adamw, sgd, lars, lamb)
 }
 
 

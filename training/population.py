@@ -14,10 +14,12 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Key
 
 import dropout
+from training.averages import averaging
 from training.experiment import (
     Experiment,
     mask_key,
     optimizer_for,
+    peak_learning_rate,
     run_mask_key,
 )
 from training.network import Tree
@@ -39,6 +41,7 @@ class TracedMember(NamedTuple):
         key: of the training masks.
         run_key: of the masks that are fixed for the whole run.
         rates: the full rate at each row of the plan, computed in float64 on the host.
+        share: by which the average of the parameters moves at each step.
     """
 
     key: Key[Array, "*members"]
@@ -46,6 +49,7 @@ class TracedMember(NamedTuple):
     rates: Float[Array, "*members rows"]
     learning_rate: Float[Array, "*members"]
     weight_decay: Float[Array, "*members"]
+    share: Float[Array, "*members"]
 
 
 MemberStep = Callable[[State, Batch, TracedMember], tuple[State, Metrics]]
@@ -70,7 +74,7 @@ def make_member_step(
             max_norm,
             on_trace,
         )
-        return step(state, batch, member.key)
+        return averaging(step, member.share)(state, batch, member.key)
 
     return member_step
 
@@ -162,8 +166,9 @@ def _traced(run: Experiment) -> TracedMember:
         mask_key(run),
         run_mask_key(run.keys),
         jnp.array([row.rate for row in run.rows], jnp.float32),
-        jnp.float32(run.config.learning_rate),
+        jnp.float32(peak_learning_rate(run.config)),
         jnp.float32(run.config.weight_decay),
+        jnp.float32(1 - run.config.ema),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from training.calls import loops, most_steps
 from training.canonical import canonical
 from training.config import Config
 from training.experiment import Experiment, prepare
@@ -13,7 +14,7 @@ from training.flag_text import flag_lines, recorded_values
 from training.lines import frozen_members
 from training.loop import run_steps
 from training.members import Member, with_members
-from training.programs import compile_step, programs_of
+from training.programs import compile_programs
 from training.record.console import describe
 from training.record.digests import data_digest
 from training.record.files import (
@@ -24,6 +25,7 @@ from training.record.files import (
     write_atomically,
 )
 from training.record.metrics_log import metrics_text, text_digest, write_metrics
+from training.record.profile import open_profiler, parse_profile
 from training.record.recorder import Announce, open_recorder, silent
 from training.record.same_run import check_no_links, write_or_check
 from training.record.summary import Summary, pace, results_of, write_summary
@@ -47,6 +49,7 @@ def run(experiment: Experiment, announce: Announce = silent) -> Summary:
         FloatingPointError: a step is not finite, and `on_nan` is stop.
         Stopped: a signal asked for it; the state is saved.
     """
+    most_steps(experiment)
     check_same(flag_lines(_without_machine(experiment.config)))
     workdir = make_directory("workdir", experiment.config.workdir)
     data = data_digest(experiment.data)
@@ -86,9 +89,8 @@ def _train(
 ) -> Summary:
     begin = time.perf_counter()
     state = start_state(experiment)
-    step, traces = compile_step(experiment, state)
+    programs, traces = compile_programs(experiment, state)
     compile_seconds = time.perf_counter() - begin
-    programs = programs_of(experiment, step)
     with contextlib.ExitStack() as trackers:
         with stop_requests() as signals, open_checkpoints(workdir) as checkpoints:
             state, position = resume(checkpoints, state, state_sharding(experiment))
@@ -105,9 +107,13 @@ def _train(
                 announce,
                 tracker,
             ) as recorder:
-                state, timing = run_steps(
-                    experiment, programs, state, recorder, checkpoints, signals
-                )
+                with open_profiler(
+                    parse_profile(experiment.config.profile), workdir
+                ) as profile:
+                    state, timing = run_steps(
+                        experiment, programs, state, recorder, checkpoints, signals,
+                        profile,
+                    )  # fmt: skip
                 checkpoints.wait_until_finished()
         summary = {
             **results_of(experiment, programs.evaluate, state),
@@ -115,6 +121,8 @@ def _train(
             "seconds": recorder.seconds(),
             "compile_seconds": compile_seconds,
             "compilations": len(traces),
+            "steps_per_call": programs.most_steps,
+            "step_program": "loop" if loops(experiment) else "single",
             "data_digest": data,
             "metrics_digest": text_digest(metrics_text(workdir)),
         }

@@ -12,13 +12,14 @@ from jaxtyping import Array, Float, Int, Int32
 from dropout import Moment
 from dropout.sites import Mode
 from models.norms import RowWeights
+from training.averages import at_average
 from training.data.order import evaluation_batches
 from training.data.reading import evaluation_loader, fetched
 from training.data.splits import Split
 from training.experiment import Experiment
 from training.network import Tree
 from training.objective import Objective, correct_weight, cross_entropy, drop_at
-from training.runtime.devices import over_rows, own_rows, put
+from training.runtime.devices import gathered, over_rows, own_rows, put
 from training.state import State, Totals
 
 EVALUATION_BATCH = 512
@@ -77,7 +78,8 @@ def mean_scores(parts: list[Totals]) -> list[Scores]:
 
 def scores_of(totals: Totals) -> list[Scores]:
     """Return each member's means from its totals; they are NaN without examples."""
-    sums = [np.atleast_1d(part).astype(np.float64) for part in jax.device_get(totals)]
+    whole = jax.device_get(gathered(totals))
+    sums = [np.atleast_1d(part).astype(np.float64) for part in whole]
     with np.errstate(invalid="ignore"):
         means = [part / sums[2] for part in sums[:2]]
     return [Scores(float(loss), float(accuracy)) for loss, accuracy in zip(*means)]
@@ -110,3 +112,19 @@ def scores_on(
         arrays = (*read, counted)
         parts.append(evaluate_batch(state, *put(arrays, sharding)))
     return mean_scores(parts)
+
+
+def average_scores(
+    experiment: Experiment,
+    evaluate_batch: Callable[..., Totals],
+    state: State,
+    split: Split,
+    ids: Int32[np.ndarray, "*members n"],
+) -> list[dict[str, float]]:
+    """Return, by name, the scores of each run's average; empty without an average."""
+    if not state.average:
+        return [{} for _ in experiment.runs]
+    scores = scores_on(experiment, evaluate_batch, at_average(state), split, ids)
+    return [
+        {f"ema_{name}": value for name, value in s._asdict().items()} for s in scores
+    ]

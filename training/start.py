@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
+from training.averages import begun_average
 from training.dropout_parameters import with_learned, with_starts
 from training.experiment import Experiment
 from training.network import Tree
@@ -49,4 +50,7 @@ def state_sharding(experiment: Experiment) -> NamedSharding:
 def _state(experiment: Experiment, params: Tree, stats: Tree) -> State:
     params = with_starts(params, experiment.rows)
     state = initial_state(params, stats, experiment.optimizer)
-    return state._replace(telemetry=empty_sums(experiment.objective.watched))
+    return state._replace(
+        telemetry=empty_sums(experiment.objective.watched),
+        average=begun_average(state.params, state.stats, experiment.config.ema),
+    )

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int, Num
 
 from training.data.augmentation import AugmentationInputs
 from training.network import Tree
+from training.runtime.devices import gathered
 
 
 class Batch(NamedTuple):
@@ -41,6 +42,7 @@ class State(NamedTuple):
         step: the number of completed steps.
         skipped: the number of steps that were not finite and changed nothing else.
         telemetry: sums by site since the last logged line; empty without telemetry.
+        average: the moving average of `params` and `stats`; empty without `--ema`.
     """
 
     step: Int[Array, ""]
@@ -50,6 +52,7 @@ class State(NamedTuple):
     opt_state: Any
     totals: Totals
     telemetry: Tree = {}
+    average: Tree = {}
 
 
 def empty_totals() -> Totals:
@@ -68,4 +71,4 @@ def initial_state(params: Tree, stats: Tree, optimizer) -> State:
 
 def steps_done(state: State) -> int:
     """Return the steps done, which are the same for all members of a population."""
-    return int(np.asarray(state.step).max())
+    return int(np.asarray(gathered(state.step)).max())

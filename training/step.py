@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Key
 
@@ -16,7 +17,9 @@ from training.optimizer import bound_norms
 from training.state import Batch, State, Totals, empty_totals
 from training.telemetry import with_zeros, without_zeros, zeros_of
 
-Metrics = dict[str, Float[Array, "*members"] | Bool[Array, "*members"]]
+AnyArray = Array | np.ndarray
+# Of a step, by member in a population; of a call, with its steps along the first axis.
+Metrics = dict[str, Float[AnyArray, "..."] | Bool[AnyArray, "..."]]
 TrainStep = Callable[[State, Batch, Key[Array, ""]], tuple[State, Metrics]]
 
 

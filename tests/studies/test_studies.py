@@ -354,3 +354,20 @@ def test_a_script_says_in_one_line_what_is_wrong(command, message):
     assert done.returncode == 1
     assert done.stderr.startswith(f"{script}: ") and message in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("runs", "most", "workers", "sizes"),
+    [
+        (80, 64, 1, [64, 16]),
+        (80, 64, 8, [10] * 8),
+        (80, 8, 2, [8] * 10),
+        (81, 8, 4, [7] * 11 + [4]),
+        (3, 64, 8, [1] * 3),
+    ],
+)
+def test_every_worker_has_as_many_tasks_of_one_size(runs, most, workers, sizes):
+    found = trials(parse_arms(BASE, "none", ""), tuple(range(runs)))
+    tasks = group(found, most, workers)
+    assert [len(task.trials) for task in tasks] == sizes
+    assert [trial for task in tasks for trial in task.trials] == found

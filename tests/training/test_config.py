@@ -5,7 +5,8 @@ from dataclasses import fields, replace
 import pytest
 
 from training.canonical import canonical
-from training.config import Config, default_workdir
+from training.config import Config
+from training.default_workdir import default_workdir
 from training.flag_text import differences, flag_lines, parse_flag_lines
 
 

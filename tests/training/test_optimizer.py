@@ -1,5 +1,7 @@
 """Weight decay, max-norm, clipping and learning rates against their formulas."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,8 @@ import optax
 import pytest
 
 from dropout.grammar import Call, parse_call
+from training.config import Config
+from training.experiment import peak_learning_rate
 from training.optimizer import (
     LEARNING_RATES,
     OPTIMIZERS,
@@ -130,3 +134,56 @@ def test_a_warm_up_of_nearly_all_of_a_short_run(steps):
     with jax.numpy_dtype_promotion("standard"):
         rates = [float(schedule(step)) for step in range(steps)]
     assert rates == pytest.approx([step / steps for step in range(steps)])
+
+
+def test_lars_takes_steps_in_proportion_to_each_kernels_norm(params, key):
+    """By the formula of You et al. 2017: trust |w| / |g + decay w| times the step."""
+    gradient = jax.tree.map(
+        lambda leaf: jax.random.normal(key, leaf.shape) - 0.3, params
+    )
+    update = one_update("lars(momentum=0.0, trust=0.02)", params, gradient, 0.5)
+    w, g = (
+        np.asarray(tree["conv1"]["kernel"], np.float64) for tree in (params, gradient)
+    )
+    whole = g + 0.5 * w
+    ratio = 0.02 * np.sqrt((w**2).sum()) / np.sqrt((whole**2).sum())
+    np.testing.assert_allclose(update["kernel"], -0.1 * ratio * whole, rtol=1e-5)
+    np.testing.assert_allclose(
+        update["bias"], -0.1 * gradient["conv1"]["bias"], rtol=1e-6
+    )
+
+
+def test_the_first_step_of_lamb_has_the_norm_of_the_kernel(params, key):
+    """Adam's first step is the sign of the gradient, to which decay w is added."""
+    gradient = jax.tree.map(lambda leaf: jax.random.normal(key, leaf.shape), params)
+    update = one_update("lamb", params, gradient, weight_decay=0.5)
+    w, g = (
+        np.asarray(tree["conv1"]["kernel"], np.float64) for tree in (params, gradient)
+    )
+    step = np.sign(g) + 0.5 * w
+    expected = -0.1 * np.linalg.norm(w) / np.linalg.norm(step) * step
+    np.testing.assert_allclose(update["kernel"], expected, rtol=1e-3)
+    np.testing.assert_allclose(
+        update["bias"], -0.1 * np.sign(gradient["conv1"]["bias"]), rtol=1e-3
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("constant(warmup=0.4)", [0, 0.25, 0.5, 0.75, 1, 1, 1]),
+        ("stepped(at=(0.5,), factor=0.1, warmup=0.2)", [0, 0.5, 1, 1, 1, 0.1, 0.1]),
+    ],
+)
+def test_a_warm_up_rises_from_0_to_the_rate(text, expected):
+    schedule = learning_rate(parse_call(text), 1.0, 10)
+    with jax.numpy_dtype_promotion("standard"):
+        rates = [float(schedule(step)) for step in range(7)]
+    assert rates == pytest.approx(expected)
+
+
+def test_the_rate_is_scaled_to_the_batch():
+    config = Config(learning_rate=0.1, batch_size=1024)
+    assert peak_learning_rate(config) == 0.1
+    scaled = replace(config, learning_rate_batch=256)
+    assert peak_learning_rate(scaled) == pytest.approx(0.4)

@@ -21,7 +21,8 @@ from dropout.grammar import parse_call
 from evaluation.rerun import file_changes
 from studies.report import _plugins
 from training.canonical import canonical
-from training.config import Config, default_workdir
+from training.config import Config
+from training.default_workdir import default_workdir
 from training.own_files import file_digests
 from training.record.same_run import changed_files, write_or_check_files
 

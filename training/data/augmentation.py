@@ -173,7 +173,7 @@ def augmentations_text(calls: tuple[Call, ...]) -> str:
 def augmentation_inputs(
     calls: tuple[Call, ...],
     key: Key[Array, "*members"],
-    epoch: int,
+    epoch: Int[Array, ""] | int,
     examples: Int32[AnyArray, "*rows"],
     train_ids: Int32[AnyArray, "*members train"],
     fetch: Fetch,

@@ -4,7 +4,7 @@ import contextlib
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from training.lines import Line
 from training.record.console import Latest, epoch_line
 from training.record.metrics_log import append_line, metrics_text
 from training.record.progress import numbers_text, progress_bar
-from training.record.trackers import Tracker
+from training.record.trackers import RUN, Tracker
 from training.runtime.checkpoints import Position
 from training.step import Metrics
 
@@ -105,6 +105,10 @@ class Recorder:
         test = self.latest["test"]["accuracy"] if "test" in self.latest else None
         text = numbers_text(loss, accuracy, test)
         self.bar.update(self.task, completed=step + 1, numbers=text)
+
+    def tell_resources(self, step: int, values: Mapping[str, float]) -> None:
+        """Give the tracker what belongs to no split, and to no metrics file."""
+        self.tracker.add_scalars(RUN, values, step)
 
     def tell_frozen(self, number: int, step: int, what: str) -> None:
         """Say once of a member that it stays as it is, and why."""

@@ -19,11 +19,18 @@ from training.record.digests import digest, masks_digest
 from training.record.files import write_atomically
 from training.record.metrics_log import finite
 from training.record.versions import circumstances
+from training.runtime.devices import gathered
 from training.runtime.processes import by_leader
-from training.scoring import Scores, scores_on
+from training.scoring import Scores, average_scores, scores_on
 from training.state import State, Totals
 
 Summary = dict[str, Any]
+
+# Of a population, the results whose means over its members are recorded, too.
+MEANS = (
+    "train_accuracy", "train_loss", "test_accuracy", "test_loss", "test_ema_accuracy",
+    "test_ema_loss",
+)  # fmt: skip
 
 
 def results_of(
@@ -64,11 +71,12 @@ def _run_results(
     loaded = experiment.data
     test_ids = np.arange(loaded.test.size, dtype=np.int32)
     test = scores_on(experiment, evaluate, state, loaded.test, test_ids)
+    average = average_scores(experiment, evaluate, state, loaded.test, test_ids)
     train = [Scores(math.nan, math.nan)] * len(test)
     if experiment.config.evaluate_train:
         ids = experiment.train_ids
         train = scores_on(experiment, evaluate, state, loaded.train, ids)
-    state = jax.device_get(state)
+    state = jax.device_get(gathered(state))
     states = [of_run(experiment, state, i) for i in range(len(experiment.runs))]
     found = [
         {
@@ -76,6 +84,7 @@ def _run_results(
             "train_loss": its_train.loss,
             "test_accuracy": its_test.accuracy,
             "test_loss": its_test.loss,
+            **{f"test_{name}": value for name, value in its_average.items()},
             "steps": int(its_state.step),
             "skipped": int(its_state.skipped),
             "params_digest": digest(its_state.params),
@@ -83,8 +92,8 @@ def _run_results(
             **compression(its_state.params, run.objective.learned),
             **{name: getattr(run.config, name) for name in Member._fields},
         }
-        for run, its_state, its_train, its_test in zip(
-            experiment.runs, states, train, test, strict=True
+        for run, its_state, its_train, its_test, its_average in zip(
+            experiment.runs, states, train, test, average, strict=True
         )
     ]
     return [finite(results) for results in found]
@@ -96,7 +105,8 @@ def _together(members: list[Summary], frozen: set[int]) -> Summary:
     going_on = [member for member in numbered if member["member"] not in frozen]
     means = {
         name: _mean([member[name] for member in going_on])
-        for name in ("train_accuracy", "train_loss", "test_accuracy", "test_loss")
+        for name in MEANS
+        if name in numbered[0]
     }
     return {
         **finite(means),

@@ -20,10 +20,9 @@ from tensorboardX.proto.summary_pb2 import (
 from tensorboardX.record_writer import RecordWriter
 from tensorboardX.summary import scalar, text
 
-from training.record.trackers import Tracker
+from training.record.trackers import RUN, Tracker
 
 FLUSH_SECONDS = 10.0
-RUN = "run"  # TensorBoard's run for what belongs to no split.
 RGB_AND_ALPHA = 4
 
 Write = Callable[[str, int, Any], None]

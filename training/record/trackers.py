@@ -22,6 +22,7 @@ TRACKERS = {
     "mlflow": ("training.record.with_mlflow", "open_mlflow"),
 }
 NONE = "none"
+RUN = "run"  # In the place of a split, for what belongs to none.
 PROJECT = "dropout-laboratory"  # What runs are filed under where several are kept.
 LONGEST_REASON = 200
 

@@ -19,6 +19,7 @@ from jax.sharding import Sharding, SingleDeviceSharding
 
 from training.record.digests import digest
 from training.record.files import Damaged
+from training.runtime.devices import gathered
 from training.runtime.processes import by_leader, leads
 from training.state import State, steps_done
 
@@ -70,7 +71,7 @@ def save(checkpoints: ocp.CheckpointManager, state: State, position: Position) -
     checkpoints.save(
         step,
         args=ocp.args.Composite(
-            state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(record)
+            state=ocp.args.StandardSave(_parts(state)), record=ocp.args.JsonSave(record)
         ),
     )
 
@@ -151,7 +152,7 @@ def _restore(
 ) -> tuple[State, Position]:
     target = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-        like,
+        _parts(like),
     )
     restored = checkpoints.restore(
         step,
@@ -159,17 +160,24 @@ def _restore(
             state=ocp.args.StandardRestore(target), record=ocp.args.JsonRestore()
         ),
     )
-    state, record = restored["state"], restored["record"]
+    state, record = State(**restored["state"]), restored["record"]
     position = Position(**record["position"])
     if _digest(state, position) != record["digest"]:
         raise ValueError("its digest differs from the one saved with it")
     return state, position
 
 
+def _parts(state: State) -> dict[str, Any]:
+    """The parts that are saved; an average only where there is one."""
+    # Checkpoints of earlier versions hold none.
+    parts = state._asdict()
+    return {name: parts[name] for name in parts if name != "average" or parts[name]}
+
+
 def _digest(state: State, position: Position) -> str:
     """Return a digest of all that a checkpoint holds."""
     text = json.dumps(position).encode()
-    return digest((state, np.frombuffer(text, np.uint8)))
+    return digest((gathered(state), np.frombuffer(text, np.uint8)))
 
 
 @by_leader

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 AXES = ("members", "data")
@@ -74,10 +75,12 @@ def resolve_mesh(text: str, members: int = 0) -> str:
     over_members, over_data = parse_mesh(text)
     if max(over_members, over_data) > available:
         raise ValueError(f"--mesh={text}: this machine has {available} device(s).")
-    if jax.process_count() > 1 and (members or over_data < available):
+    axis = "members" if members else "data"
+    if jax.process_count() > 1 and text != f"{axis}:{available}":
         raise ValueError(
-            f"--mesh={text}: expected data:{available} and no --seeds with "
-            f"{jax.process_count()} processes."
+            f"--mesh={text}: {jax.process_count()} processes train on all their "
+            f"devices, {axis}:{available}"
+            f"{', which must divide the number of --seeds' if members else ''}."
         )
     if over_members > 1 and (not members or members % over_members):
         raise ValueError(
@@ -115,8 +118,11 @@ def over_member_rows(mesh: Mesh) -> NamedSharding:
 
 
 def own_rows(mesh: Mesh, rows: int) -> slice:
-    """Return the rows of a batch that the devices of this process hold."""
-    if jax.process_count() == 1:
+    """Return the rows of a batch that the devices of this process hold.
+
+    Over members all of them: each process has the values of all members.
+    """
+    if jax.process_count() == 1 or mesh.shape["data"] == 1:
         return slice(rows)
     index, per_device = jax.process_index(), rows // mesh.size
     own = [k for k, d in enumerate(mesh.devices.flat) if d.process_index == index]
@@ -124,7 +130,10 @@ def own_rows(mesh: Mesh, rows: int) -> slice:
 
 
 def put(tree: Any, sharding: Sharding) -> Any:
-    """Return a tree of arrays on all devices, from each process's own rows of them."""
+    """Return a tree of arrays on all devices, from each process's own rows of them.
+
+    What is spread over members each process gives as a whole.
+    """
     if jax.process_count() == 1:
         return jax.device_put(tree, sharding)
     return jax.tree.map(lambda leaf: _put(leaf, sharding), tree)
@@ -141,4 +150,26 @@ def putting(sharding: Sharding) -> Callable[[Any], Any]:
 def _put(leaf: Any, sharding: Sharding) -> jax.Array:
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return jax.random.wrap_key_data(_put(jax.random.key_data(leaf), sharding))
-    return jax.make_array_from_process_local_data(sharding, np.asarray(leaf))
+    array = np.asarray(leaf)
+    if isinstance(sharding, NamedSharding) and "members" in sharding.spec:
+        return jax.make_array_from_callback(array.shape, sharding, array.__getitem__)
+    return jax.make_array_from_process_local_data(sharding, array)
+
+
+def gathered(tree: Any) -> Any:
+    """Return a tree in which every process has the values of all members.
+
+    With several processes it must be called in all of them at the same point. Arrays
+    that this process holds as a whole stay as they are.
+    """
+    return jax.tree.map(_gathered, tree)
+
+
+def _gathered(leaf: Any) -> Any:
+    if not isinstance(leaf, jax.Array) or leaf.is_fully_replicated:
+        return leaf
+    if leaf.is_fully_addressable:
+        return leaf
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(_gathered(jax.random.key_data(leaf)))
+    return multihost_utils.process_allgather(leaf, tiled=True)

@@ -121,7 +121,7 @@ def test_a_client_that_is_not_installed_is_a_warning(
 
 def test_tensorboard_has_the_configuration_and_the_curves(finished):
     (path,) = (finished[0] / "tensorboard" / "run").iterdir()
-    _, _, flags, curves = events_of(path)
+    _, _, flags, *_, curves = events_of(path)
     assert isinstance(flags, Event) and flags.step == 0 and curves.step == 16
     (text,) = flags.summary.value[0].tensor.string_val
     assert (

@@ -100,6 +100,27 @@ def test_two_processes_are_one_run_and_their_checkpoint_resumes_on_one(
 
 
 @pytest.mark.slow
+def test_a_population_over_two_processes_is_that_of_one(shared, tmp_path):
+    """Averages, a test in the middle and a stop's checkpoint included."""
+    config = replace(
+        shared, model="mlp(widths=(4,))", dropout="*:bernoulli:0.2", seeds="0:4",
+        mesh="members:4", ema=0.9, augment="flip",
+    )  # fmt: skip
+    alone, pair = train(config, tmp_path / "one"), train_pair(config, tmp_path / "two")
+    for mine, its in zip(pair["members"], alone["members"], strict=True):
+        assert mine["masks_digest"] == its["masks_digest"]
+        for name in ("test_loss", "train_loss", "test_ema_loss"):
+            assert mine[name] == pytest.approx(its[name], rel=1e-5)
+    expected = losses(tmp_path / "one")
+    assert len(expected) == 4 * (16 + 4)  # Each step and each epoch's test.
+    np.testing.assert_allclose(losses(tmp_path / "two"), expected, rtol=1e-5)
+    (tmp_path / "two" / "summary.json").unlink()
+    (tmp_path / "two" / "checkpoints" / "16").rename(tmp_path / "16")
+    assert train(config, tmp_path / "two")["steps"] == 16
+    np.testing.assert_allclose(losses(tmp_path / "two"), expected, rtol=1e-5)
+
+
+@pytest.mark.slow
 def test_two_processes_agree_with_one_over_a_hundred_steps(shared, tmp_path):
     config = replace(shared, epochs=25)
     train(config, tmp_path / "alone")
