@@ -6,9 +6,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Bool, Key
 
 from training.freezing import with_frozen
 from training.network import Tree
@@ -17,9 +16,9 @@ from training.optimizer import bound_norms
 from training.state import Batch, State, Totals, empty_totals
 from training.telemetry import with_zeros, without_zeros, zeros_of
 
-AnyArray = Array | np.ndarray
-# Of a step, by member in a population; of a call, with its steps along the first axis.
-Metrics = dict[str, Float[AnyArray, "..."] | Bool[AnyArray, "..."]]
+# Arrays, on the host those of NumPy: of a step, by member in a population; of a call,
+# with its steps along the first axis.
+Metrics = dict[str, Any]
 TrainStep = Callable[[State, Batch, Key[Array, ""]], tuple[State, Metrics]]
 
 

@@ -111,9 +111,17 @@ def test_calls_end_where_an_epoch_or_the_steps_end(programs):
     assert taken == [(0, 3), (3, 1), (4, 3), (7, 1), (8, 2)] == seen
 
 
+class NoRecords:
+    def __len__(self):
+        return 0
+
+    def __getitems__(self, rows):
+        return []
+
+
 def test_data_that_are_streamed_have_one_step_in_a_call(quick):
     experiment = prepare(canonical(replace(quick, steps_per_call=8)))
-    streamed = RecordSplit([], (10, 10, 1), 3)
+    streamed = RecordSplit(NoRecords(), (10, 10, 1), 3)
     experiment = experiment._replace(data=replace(experiment.data, train=streamed))
     with pytest.raises(ValueError, match="--steps_per_call=8.*expected 0 or 1"):
         most_steps(experiment)

@@ -51,7 +51,8 @@ def forward_flops(experiment: Experiment) -> float:
         )[0]
 
     lowered = jax.jit(logits).lower(network.params, network.stats, images)
-    return float(lowered.cost_analysis()["flops"])
+    analysis = lowered.cost_analysis()
+    return float(analysis["flops"]) if analysis else math.nan
 
 
 def compiled_cost(experiment: Experiment) -> list[str]:
