@@ -26,7 +26,7 @@ from training.runtime.checkpoints import save
 from training.runtime.devices import put
 from training.runtime.signals import Stopped
 from training.state import State, steps_done
-from training.step import Metrics
+from training.step import Metrics, Shown
 
 CALLS_IN_FLIGHT = 2
 
@@ -203,7 +203,7 @@ def _tell_resources(
     return now
 
 
-def _at(metrics: dict[str, np.ndarray], index: int) -> dict[str, np.ndarray]:
+def _at(metrics: Shown, index: int) -> Shown:
     """The metrics of one step of a call."""
     return {name: np.asarray(value[index]) for name, value in metrics.items()}
 
