@@ -13,7 +13,6 @@ from functools import lru_cache
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Int
 
 from training.data.resident import (
@@ -119,7 +118,7 @@ def orders(experiment: Experiment, data: Resident) -> Callable[[int], Order]:
         epoch = done // length
         if epoch not in known:
             known.clear()
-            known[epoch] = order_of(data, np.int32(epoch))
+            known[epoch] = order_of(data, epoch)
         return known[epoch]
 
     return order

@@ -9,7 +9,6 @@ from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Int, Int32, Key, Num
 
 from training.data.augmentation import augmentation_inputs
@@ -51,13 +50,13 @@ def resident(experiment: Experiment) -> Resident:
     return Resident(*put(arrays, replicated(experiment.mesh)))
 
 
-def ordering(experiment: Experiment) -> Callable[[Resident, int | np.int32], Order]:
+def ordering(experiment: Experiment) -> Callable[[Resident, int], Order]:
     """Return a function of the data and an epoch: the examples of each of its steps."""
     in_order = partial(epoch_order, batch_size=experiment.config.batch_size)
     if experiment.members:
         in_order = jax.vmap(in_order, (0, None, 0), out_axes=1)
 
-    def order(data: Resident, epoch: Int[Array, ""] | int | np.int32) -> Order:
+    def order(data: Resident, epoch: Int[Array, ""] | int) -> Order:
         return in_order(data.key, epoch, data.train_ids)
 
     return jax.jit(order, out_shardings=replicated(experiment.mesh))
