@@ -118,7 +118,7 @@ def orders(experiment: Experiment, data: Resident) -> Callable[[int], Order]:
         epoch = done // length
         if epoch not in known:
             known.clear()
-            known[epoch] = order_of(data, jnp.int32(epoch))
+            known[epoch] = order_of(data, epoch)
         return known[epoch]
 
     return order

@@ -16,7 +16,7 @@ from dropout import Timeline
 from training.experiment import Experiment
 from training.lines import test_lines, training_lines, validation_lines
 from training.not_finite import check_finite
-from training.options import NEVER_STEPS
+from training.periods import next_stop, periods_of
 from training.programs import Programs
 from training.record.profile import parse_profile
 from training.record.recorder import Recorder
@@ -26,18 +26,9 @@ from training.runtime.checkpoints import save
 from training.runtime.devices import put
 from training.runtime.signals import Stopped
 from training.state import State, steps_done
-from training.step import Metrics
+from training.step import Metrics, Shown
 
 CALLS_IN_FLIGHT = 2
-
-
-class Periods(NamedTuple):
-    """The steps between two events of each kind."""
-
-    log: int
-    validate: int
-    test: int
-    save: int
 
 
 class Timing(NamedTuple):
@@ -96,25 +87,6 @@ def run_steps(
         if signals:
             raise _stopped(recorder, checkpoints, state, signals)
     return state, timing
-
-
-def periods_of(experiment: Experiment) -> Periods:
-    """Return the steps between two events of a run; it validates after each epoch."""
-    config = experiment.config
-    every = (config.log_every, 0, config.test_every, config.save_every)
-    return Periods(*(period_of(steps, experiment.timeline) for steps in every))
-
-
-def period_of(every: int, timeline: Timeline) -> int:
-    """Return the steps between two events: an epoch for 0, the whole run for never."""
-    if every == NEVER_STEPS:
-        return timeline.total
-    return every or timeline.steps_per_epoch
-
-
-def next_stop(periods: Periods, total: int, done: int) -> int:
-    """Return the first step after `done` after which something is due."""
-    return min(total, *((done // every + 1) * every for every in periods))
 
 
 def with_new_sums(state: State) -> State:
@@ -203,7 +175,7 @@ def _tell_resources(
     return now
 
 
-def _at(metrics: dict[str, np.ndarray], index: int) -> dict[str, np.ndarray]:
+def _at(metrics: Shown, index: int) -> Shown:
     """The metrics of one step of a call."""
     return {name: np.asarray(value[index]) for name, value in metrics.items()}
 

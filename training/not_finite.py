@@ -8,7 +8,7 @@ from dropout import rows_at
 from training.data.batches import batch_ids
 from training.experiment import Experiment
 from training.record.recorder import Recorder
-from training.step import Metrics
+from training.step import Shown
 
 
 def check_finite(
@@ -16,7 +16,7 @@ def check_finite(
     recorder: Recorder,
     saved: int | None,
     step: int,
-    metrics: Metrics,
+    metrics: Shown,
 ) -> None:
     """End a run whose step is not finite; for a member, print once that it is frozen.
 

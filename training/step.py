@@ -16,9 +16,10 @@ from training.optimizer import bound_norms
 from training.state import Batch, State, Totals, empty_totals
 from training.telemetry import with_zeros, without_zeros, zeros_of
 
-# Arrays, on the host those of NumPy: of a step, by member in a population; of a call,
-# with its steps along the first axis.
-Metrics = dict[str, Any]
+# Of a step, by member in a population; of a call, with its steps along the first axis.
+Metrics = dict[str, Float[Array, "..."] | Bool[Array, "..."]]
+# The same on the host.
+Shown = dict[str, np.ndarray]
 TrainStep = Callable[[State, Batch, Key[Array, ""]], tuple[State, Metrics]]
 
 

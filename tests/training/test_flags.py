@@ -11,7 +11,7 @@ from small_run import train
 from dropout import Timeline
 from training.config import Config
 from training.flag_text import flag_lines, parse_flag_lines, parse_value
-from training.loop import period_of
+from training.periods import period_of
 from training.record import curves, recorder
 from training.record.metrics_log import read_metrics
 

@@ -18,7 +18,7 @@ from training.record.metrics_log import append_line, metrics_text
 from training.record.progress import numbers_text, progress_bar
 from training.record.trackers import RUN, Tracker
 from training.runtime.checkpoints import Position
-from training.step import Metrics
+from training.step import Shown
 
 SECONDS_BETWEEN_PLOTS = 30.0
 
@@ -93,7 +93,7 @@ class Recorder:
         self.tracker.add_picture(self.workdir / CURVES, step)
         self.plotted = time.monotonic()
 
-    def show(self, step: int, metrics: Metrics) -> None:
+    def show(self, step: int, metrics: Shown) -> None:
         """Move the bar to a step, with the means over the runs that are finite."""
         losses, accuracies, finite = (
             np.atleast_1d(metrics[name]) for name in ("loss", "accuracy", "finite")

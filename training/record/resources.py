@@ -7,7 +7,7 @@ import resource
 import sys
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 
 from dropout.grammar import parse_call
 from training.experiment import Experiment, peak_learning_rate
@@ -41,7 +41,7 @@ def learning_rates(experiment: Experiment, step: int) -> dict[str, float]:
         member = f"member{number}/" if experiment.members else ""
         with jax.numpy_dtype_promotion("standard"):
             rate = learning_rate(schedule, peak, run.timeline.total)(step)
-        found[f"{member}learning_rate"] = np.asarray(rate).item()
+        found[f"{member}learning_rate"] = float(jnp.asarray(rate))
     return found
 
 
