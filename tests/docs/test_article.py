@@ -147,6 +147,7 @@ def test_dropout_before_max_pooling_is_not_scaled_by_the_rate(key):
     assert abs(inverted - window.max()) > 0.4 and abs(exact - keep * window.max()) > 0.3
 
 
+@pytest.mark.slow
 def test_logits_and_not_probabilities_enter_the_loss():
     """Section 4.1 ends in a softmax; a second one in the loss flattens the gradient."""
     logits = jnp.array([[4.0, 0.0, -2.0]])

@@ -80,6 +80,7 @@ def check(function, *arguments):
         return None
 
 
+@pytest.mark.slow
 @FUZZ
 @given(st.one_of(texts, plans))
 def test_a_plan_is_refused_in_one_line_or_its_text_reads_back(text):

@@ -180,6 +180,7 @@ def test_a_direct_convolution_is_that_of_xla(case, stride, key):
     assert_close([program.compile()(x, kernel)], [expected])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "case", sampled(["winograd, odd", "one channel", "5x5, padded"], ["winograd, odd"])
 )

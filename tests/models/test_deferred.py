@@ -122,6 +122,7 @@ def test_a_drop_of_a_user_gets_arrays_alone(text):
     assert tuple(called) == names
 
 
+@pytest.mark.slow
 def test_outside_of_jit_everything_is_an_array():
     model, _ = network(NETWORKS[0])
     assert isinstance(model.conv1(images(), dropper(NETWORKS[0], "none")), jax.Array)

@@ -122,7 +122,7 @@ NETWORKS = {
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize(
-    "text", sampled(NETWORKS, ["wrn(depth=10, width=2, norm='none')"])
+    "text", sampled(NETWORKS, ["shake_shake(depth=8, width=4, norm='none')"])
 )
 def test_a_forward_pass_is_that_of_numpy(text, size, key):
     if "imagenet" in text:
@@ -143,6 +143,7 @@ def kernels(params, path=()):
             yield "/".join(path), value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", NETWORKS)
 def test_kernels_start_with_the_variance_of_he(text):
     """2 / fan-out (He et al. 2015, eq. 14): within five standard errors."""

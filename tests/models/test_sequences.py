@@ -218,6 +218,7 @@ def test_masks_follow_the_example_through_the_network(key, text, plan):
     assert (np.abs(whole - model(x)) > 1e-4).any()
 
 
+@pytest.mark.slow
 def test_vit_equals_its_formula_written_out(key):
     model, x = network(VIT), images(key)
     params = weights(model)

@@ -10,12 +10,14 @@ from training.canonical import canonical
 from training.flag_text import parse_flag_lines
 
 CONFIGS = sorted((ROOT / "configs").glob("*.flags"))
-FAST = [str(path) for path in CONFIGS if not path.stem.startswith("resnet")]
+SLOW = ("resnet", "vit_small")
+FAST = [str(path) for path in CONFIGS if not path.stem.startswith(SLOW)]
 IMAGES = {
     "digits": (28, 28, 1),
     "mnist": (28, 28, 1),
     "cifar10": (32, 32, 3),
     "alice": (64, 61, 1),
+    "imagenet2012": (224, 224, 3),
 }
 
 

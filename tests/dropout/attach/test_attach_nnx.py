@@ -85,6 +85,7 @@ def network(kind):
     return kind(nnx.Rngs(0)), jax.random.normal(jax.random.key(1), shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind", [MNIST, pytest.param(Transformer, marks=pytest.mark.slow)]
 )

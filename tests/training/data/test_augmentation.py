@@ -148,6 +148,7 @@ def test_the_box_of_cutmix_has_the_images_proportions_and_a_uniform_centre():
     assert abs(share - 0.5) < 4 * np.sqrt(0.25 / 2000) + 1 / side
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", sampled(TEXTS, ["cutmix"]))
 def test_an_example_is_augmented_alike_in_any_batch(text):
     order = np.random.default_rng(1).permutation(24)
