@@ -1,4 +1,4 @@
-"""Every flagfile in configs/ parses, and its plan fits its model."""
+"""Every flagfile in configs/ and configs/recipes/ parses, and its plan fits its model."""
 
 import pytest
 from model_cases import site_names
@@ -9,7 +9,8 @@ from dropout import parse, resolve
 from training.canonical import canonical
 from training.flag_text import parse_flag_lines
 
-CONFIGS = sorted((ROOT / "configs").glob("*.flags"))
+FOLDERS = ROOT / "configs", ROOT / "configs" / "recipes"
+CONFIGS = sorted(path for folder in FOLDERS for path in folder.glob("*.flags"))
 SLOW = ("resnet", "vit_small")
 FAST = [str(path) for path in CONFIGS if not path.stem.startswith(SLOW)]
 IMAGES = {
