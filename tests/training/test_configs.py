@@ -1,4 +1,4 @@
-"""Every flagfile in configs/ and configs/recipes/ parses, and its plan fits its model."""
+"""Every flagfile in configs/ and its recipes parses, and its plan fits its model."""
 
 import pytest
 from model_cases import site_names

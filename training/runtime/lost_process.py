@@ -12,11 +12,15 @@ import sys
 from collections.abc import Iterable, Iterator
 
 OURS = "train.py: "
-RUNTIME = ("coordination_service", "preemption_sync_manager", "client.h:")
-FATAL = "the JAX distributed service detected fatal errors"
+RUNTIME = ("coordination_service", "preemption_sync_manager", "client.h:", "gloo::")
+FATAL = (
+    "the JAX distributed service detected fatal errors",
+    # The collectives of CPUs abort where a message of the lost process was cut short.
+    "terminate called after throwing an instance of 'gloo::",
+)
 LOST = (
-    f"{OURS}another process is lost, or has not come within --host_timeout; rerun "
-    "all commands to resume from the last saved step.\n"
+    f"{OURS}another process is lost, or has not come within --host_timeout; the same "
+    "commands go on from the last saved step.\n"
 )
 
 
@@ -43,7 +47,8 @@ def clear(lines: Iterable[str]) -> Iterator[str]:
         else:
             held.append(line)
     if not ours:
-        yield from [LOST] if any(FATAL in line for line in held) else held
+        lost = any(text in line for line in held for text in FATAL)
+        yield from [LOST] if lost else held
 
 
 if __name__ == "__main__":

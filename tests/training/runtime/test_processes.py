@@ -163,16 +163,17 @@ def test_a_process_that_nobody_joins_ends_clearly(shared, tmp_path, present):
     pair[1 - present].communicate()
 
 
-def test_of_what_the_runtime_says_of_a_loss_one_line_remains():
+@pytest.mark.parametrize("fatal", FATAL)
+def test_of_what_the_runtime_says_of_a_loss_one_line_remains(fatal):
     before = [
         "a warning of XLA\n",
         "E1125 coordination_service.cc:1] unhealthy\n",
         "1\n",
     ]
-    fatal = [f"F1125 client.h:80] Terminating process because {FATAL}\n", "@ 0x7f\n"]
+    end = [f"F1125 client.h:80] Terminating process because {fatal}\n", "@ 0x7f\n"]
     ours = "train.py: a reason (process 0)\n"
-    assert list(clear([*before, *fatal])) == [before[0], LOST]
-    assert list(clear([*before, ours, *fatal])) == [before[0], ours]
+    assert list(clear([*before, *end])) == [before[0], LOST]
+    assert list(clear([*before, ours, *end])) == [before[0], ours]
     # A process that is not ended so loses no line.
     assert list(clear(before)) == before
 
