@@ -325,14 +325,14 @@ def test_damaged_records(name, content, words, files, capsys):
         ),
         pytest.param(
             dict(
-                train_images=np.ones((1, 10, 10, 1)),
-                train_labels=np.array([0]),
-                test_labels=np.zeros(6, int),
+                train_images=np.ones((2, 10, 10, 1)),
+                train_labels=np.array([0, 1]),
+                test_labels=np.arange(6) % 2,
             ),
             marks=pytest.mark.slow,
         ),
     ],
-    ids=["not square", "seven channels", "one example"],
+    ids=["not square", "seven channels", "an example of each class"],
 )
 def test_unusual_data_sets_that_work(changes, tmp_path, capsys):
     np.savez(tmp_path / "mine.npz", **arrays(**changes))
