@@ -1,7 +1,8 @@
 # make train   trains on the embedded data set      make test    runs the tests
 # make lint    format, lint and types               make train ARGS='--epochs=5'
-# make test-slow     what mostly compiles           make test-parity   other libraries anew
-# make test-gpu      a GPU beside the CPU           make docs          builds the site in site/
+# make test-slow     what mostly compiles           make test-long     what takes minutes each
+# make test-parity   other libraries anew           make test-gpu      a GPU beside the CPU
+# make docs          builds the site in site/
 # make package       sdist and wheel in dist/       make serve-docs    shows it while one writes
 # make constraints   pins the newest versions for every Python
 # make evidence CLAIM=NAME   tests a claim of configs/claims/
@@ -15,7 +16,7 @@ VENV := .venv
 QUICK_COMPILE := 1
 RUN := $(VENV)/bin/python
 
-.PHONY: train test test-slow test-parity test-gpu lint install
+.PHONY: train test test-slow test-long test-parity test-gpu lint install
 .PHONY: docs serve-docs package constraints mutants evidence
 .DEFAULT_GOAL := train
 
@@ -26,7 +27,10 @@ test: install
 	JAX_DISABLE_MOST_OPTIMIZATIONS=$(QUICK_COMPILE) $(RUN) -m pytest $(ARGS)
 
 test-slow: install
-	$(RUN) -m pytest -m 'slow and not parity and not gpu' $(ARGS)
+	$(RUN) -m pytest -m 'slow and not long and not parity and not gpu' $(ARGS)
+
+test-long: install
+	$(RUN) -m pytest -m long $(ARGS)
 
 test-parity: install
 	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[parity]'

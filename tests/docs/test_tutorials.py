@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 from paths import ROOT
+from sampling import sampled
 
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
+SHORTER = [str(path) for path in TUTORIALS if path.stem != "bring_a_network"]
 PRODUCES = {
     "bring_a_network": ("runs/mine/evaluation.md", "runs/mine-compared/table.md"),
     "own_network": (),
@@ -38,7 +40,9 @@ def test_there_are_the_tutorials_that_the_site_lists():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sampled(TUTORIALS, SHORTER, pytest.mark.long), ids=lambda path: path.stem
+)
 def test_every_block_runs(path, tmp_path):
     environment = arranged(tmp_path)
     programs = {"python": [sys.executable, "-c"], "bash": ["bash", "-ec"]}

@@ -98,7 +98,7 @@ def test_dropout_at_every_site_has_a_gradient(text):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("text", sampled(TINY, ["mlp(widths=(6, 5))"]))
+@pytest.mark.parametrize("text", sampled(TINY, UNLIKE, pytest.mark.long))
 def test_members_train_rematerialised_on_four_devices(text):
     """Each with masks and statistics of its own, and as it does alone on one."""
     network, images, keys = start(text)

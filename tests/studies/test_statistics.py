@@ -276,7 +276,7 @@ def tiny(small):
     return prepare(canonical(config))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_5_percent_of_null_studies_of_networks_are_significant(tiny):
     """400 studies of two arms of one plan, the key of their masks changed.
 

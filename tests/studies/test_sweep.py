@@ -12,6 +12,7 @@ import optuna
 import polars as pl
 import pytest
 from paths import ROOT
+from sampling import sampled
 
 from studies.families import arm_of, families, points_of
 from studies.search import ask, completed, open_search, record_points, tell
@@ -182,7 +183,9 @@ def arms_of(workdir):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sampler", ["grid", "random", "sobol"])
+@pytest.mark.parametrize(
+    "sampler", sampled(["grid", "random", "sobol"], ["sobol"], pytest.mark.long)
+)
 def test_every_arm_is_tuned_alike_and_tested_once(small, sampler, tmp_path):
     """Rates and learning rates are traced: one program for each of two plans."""
     space = "--space=rate=0.1..0.4/2; learning_rate=log(0.01..0.1)/2"
