@@ -80,10 +80,17 @@ def _inner_programs(equation: Any) -> Iterator[tuple[Jaxpr, set | None]]:
             if isinstance(item, ClosedJaxpr | Jaxpr):
                 inner = item.jaxpr if isinstance(item, ClosedJaxpr) else item
                 if equation.primitive.name == "scan":
-                    counts = params["num_consts"], params["num_carry"]
-                    yield inner, _changing(inner, *counts)
+                    yield inner, _changing(inner, *_constants_and_carried(params))
                 else:
                     yield inner, None
+
+
+def _constants_and_carried(scan: dict[str, Any]) -> tuple[int, int]:
+    """Return how many inputs of a scan are constants, and how many are carried."""
+    if "num_consts" in scan:  # Before JAX 0.12.
+        return scan["num_consts"], scan["num_carry"]
+    constants, carried, _ = scan["ft_in"].unpack()
+    return len(list(constants)), len(list(carried))
 
 
 def _changing(body: Jaxpr, constants: int, carried: int) -> set:
