@@ -98,7 +98,7 @@ def test_every_variant_acts_in_some_network_that_has_sites_of_its_kind():
     assert not [name for name in left if kinds & set(VARIANTS[name].kinds)]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_gradients_with_every_variant_are_finite_under_jit():
     for text, plan in plans()[0].items():
 

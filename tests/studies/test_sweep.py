@@ -213,7 +213,7 @@ def test_every_arm_is_tuned_alike_and_tested_once(small, sampler, tmp_path):
     assert sum(len(completed(open_search(workdir, p))) for p in plans) == tuned
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_parts_of_a_sweep_choose_when_all_are_trained(small, tmp_path):
     words = ["--space=rate=0.1..0.4/2", "--epochs=1", "--members=2"]
     found = [

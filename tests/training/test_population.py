@@ -192,7 +192,7 @@ def test_a_member_of_a_real_network_is_its_solo_run(small, model, tmp_path):
             assert abs(its[accuracy] - solo[accuracy]) <= 1e-3
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_variance_shifts_of_a_member_are_those_of_its_solo_run(small, tmp_path):
     config = replace(
         small, model="resnet(depth=8, width=2)", dropout="*/branch:bernoulli:0.3",

@@ -120,7 +120,7 @@ def test_a_population_over_two_processes_is_that_of_one(shared, tmp_path):
     np.testing.assert_allclose(losses(tmp_path / "two"), expected, rtol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_agree_with_one_over_a_hundred_steps(shared, tmp_path):
     config = replace(shared, epochs=25)
     train(config, tmp_path / "alone")
