@@ -45,15 +45,22 @@ def open_profiler(
     """Yield a function of the steps done, which begins and ends the trace.
 
     The trace is in `plugins/profile/` in the workdir, where TensorBoard looks for it,
-    with a `perfetto_trace.json.gz`. Of several processes the first one writes it.
+    with a `perfetto_trace.json.gz`. It shows the device and the runtime of JAX, no
+    functions of Python. Of several processes the first one writes it.
     """
     running = False
+    options = jax.profiler.ProfileOptions()
+    # JAX's tracer of Python hooks into every thread, which slows the host and has
+    # crashed a process whose other threads came and went.
+    options.python_tracer_level = 0
 
     def profile(done: int) -> None:
         nonlocal running
         wanted = window is not None and window.start <= done < window.stop and leads()
         if wanted and not running:
-            jax.profiler.start_trace(workdir, create_perfetto_trace=True)
+            jax.profiler.start_trace(
+                workdir, create_perfetto_trace=True, profiler_options=options
+            )
         elif running and not wanted:
             jax.profiler.stop_trace()
         running = wanted
