@@ -25,6 +25,7 @@ class InferenceRequest(NamedTuple):
         samples: the number of Monte-Carlo samples.
         examples: the number of test images; 0 for all.
         repeats: how often each time is measured; the shortest counts.
+        rule: the inference rule: `mc` or `shared_mc`.
     """
 
     dataset: str
@@ -34,6 +35,7 @@ class InferenceRequest(NamedTuple):
     samples: int
     examples: int
     repeats: int
+    rule: str
 
 
 def inference_times(request: InferenceRequest) -> list[str]:
@@ -64,7 +66,8 @@ def times_of(request: InferenceRequest, run: Run) -> tuple[str, str, str]:
     """Return the seconds of the plain network and of the samples, and their ratio."""
     test = held_out(run, "test", request.examples)
     plain, sampled = (
-        shortest_time(request, run, inference, test) for inference in ("plain", "mc")
+        shortest_time(request, run, inference, test)
+        for inference in ("plain", request.rule)
     )
     return f"{plain:.3f}", f"{sampled:.3f}", f"{sampled / plain:.2f}"
 

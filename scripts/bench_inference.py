@@ -2,6 +2,7 @@
 
     python scripts/bench_inference.py --dataset=mnist --data_dir=DIR --sites=fc
     python scripts/bench_inference.py --examples=512 --repeats=1
+    python scripts/bench_inference.py --rule=shared_mc --sites=conv2/kernel
 
 The network is untrained, which does not change its time. For each site, the script
 prints the seconds of the plain network and of `--samples` samples with `bernoulli`
@@ -29,6 +30,12 @@ EXAMPLES = flags.DEFINE_integer(
 REPEATS = flags.DEFINE_integer(
     "repeats", 3, "number of timings, of which the shortest counts", lower_bound=1
 )
+RULE = flags.DEFINE_enum(
+    "rule",
+    "mc",
+    ["mc", "shared_mc"],
+    "whether each example has masks of its own or all share those of a sample",
+)
 
 
 def main(arguments: list[str]) -> None:
@@ -42,6 +49,7 @@ def main(arguments: list[str]) -> None:
         samples=SAMPLES.value,
         examples=EXAMPLES.value,
         repeats=REPEATS.value,
+        rule=RULE.value,
     )
     set_up(configuration(request, "none"), Launch())
     print("\n".join(inference_times(request)))

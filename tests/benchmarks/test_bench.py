@@ -106,7 +106,7 @@ def test_sizes_are_whole_numbers_above_0(text):
 
 @pytest.mark.slow
 def test_a_site_that_the_network_lacks_is_refused():
-    request = InferenceRequest("digits", "", "mlp", ("nosuch",), 1, 1, 1)
+    request = InferenceRequest("digits", "", "mlp", ("nosuch",), 1, 1, 1, "mc")
     with pytest.raises(ValueError, match="nosuch"):
         sites_to_time(request)
 
