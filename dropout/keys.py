@@ -24,6 +24,8 @@ class JaxBits:
 AnyKey = Key[Array, "..."] | JaxBits
 KeyLike = TypeVar("KeyLike", bound=Key[Array, "..."] | JaxBits)
 
+TYPED_KEY = "expected a typed key, as jax.random.key(seed) makes it."
+
 
 def check_key(key: Any) -> None:
     """Raise ValueError for what is not a typed key, or a key of another generator.
@@ -32,10 +34,11 @@ def check_key(key: Any) -> None:
     batch.
     """
     leaf = key.key if isinstance(key, JaxBits) else key
-    if not jnp.issubdtype(jnp.asarray(leaf).dtype, jax.dtypes.prng_key):
+    if not hasattr(leaf, "dtype"):
+        raise ValueError(f"key of type {type(leaf).__name__}: {TYPED_KEY}")
+    if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         raise ValueError(
-            f"key of shape {jnp.shape(leaf)} and dtype {jnp.asarray(leaf).dtype}: "
-            "expected a typed key, as jax.random.key(seed) makes it."
+            f"key of shape {leaf.shape} and dtype {leaf.dtype}: {TYPED_KEY}"
         )
     if "rbg" in str(jax.random.key_impl(leaf)):
         raise ValueError(

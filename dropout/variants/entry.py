@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any, Literal, cast
 
 import jax.numpy as jnp
@@ -188,10 +189,11 @@ class Variant:
 
         Only the shape of a traced rate is known.
         """
-        if np.shape(rate) != () or not np.isrealobj(rate):
+        if np.shape(rate) != () or not _is_number(rate):
             raise ValueError(
-                f"{self.name}: rate of shape {np.shape(rate)}; expected one real "
-                "number (jax.vmap over the rows gives each of them a rate)."
+                f"{self.name}: rate of shape {np.shape(rate)} and type "
+                f"{type(rate).__name__}; expected one real number (jax.vmap over the "
+                "rows gives each of them a rate)."
             )
         if isinstance(rate, Tracer):
             return
@@ -201,3 +203,11 @@ class Variant:
         below = number <= high if self.domain.endswith("]") else number < high
         if not (above and below):  # as NaN is
             raise ValueError(f"{self.name}: rate {number!r} is outside {self.domain}.")
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value, which may be traced, is real; True and "0.5" are not."""
+    if hasattr(value, "dtype"):
+        kinds = jnp.floating, jnp.integer
+        return any(jnp.issubdtype(value.dtype, kind) for kind in kinds)
+    return isinstance(value, Real) and not isinstance(value, bool)

@@ -58,6 +58,25 @@ def test_arrays_of_rates(rate):
     refused(lambda: unchecked(VARIANTS["bernoulli"])(KEY, X, rate), "one real number")
 
 
+@pytest.mark.parametrize(
+    "rate", ["0.5", None, True, np.bool_(True), jnp.array(False), 0.5j, [0.5]]
+)
+def test_rates_that_are_no_number(rate):
+    refused(lambda: unchecked(VARIANTS["bernoulli"])(KEY, X, rate), "one real number")
+
+
+@pytest.mark.parametrize("rate", [np.float16(0.5), np.float64(0.5), jnp.bfloat16(0.5)])
+def test_every_real_number_is_a_rate(rate):
+    y = unchecked(VARIANTS["bernoulli"])(KEY, X, rate)
+    assert set(np.unique(y)) == {0.0, 2.0}
+
+
+@pytest.mark.parametrize("key", [0, None, "key", 0.5])
+def test_what_is_no_key(key):
+    draw = unchecked(VARIANTS["bernoulli"])
+    refused(lambda: draw(key, X, 0.3), f"type {type(key).__name__}.*jax.random.key")
+
+
 @pytest.mark.parametrize("rows", [2, 4])
 def test_keys_of_the_old_kind_and_of_other_generators(rows):
     draw, old = unchecked(VARIANTS["bernoulli"]), jax.random.PRNGKey(0)
