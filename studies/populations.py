@@ -172,6 +172,7 @@ def member_of(config: Config) -> Member:
         factor,
         config.learning_rate,
         config.weight_decay,
+        config.subset_seed,
         config.init_seed,
         config.data_seed,
         config.mask_seed,

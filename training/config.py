@@ -230,6 +230,7 @@ class Config:
     seed: int = option(
         0, "optimisation", "seed for parameters, data order and masks", (0, 2**32 - 1)
     )
+    subset_seed: int = own_seed("choice of the training and the held-out examples")
     init_seed: int = own_seed("initial parameters")
     data_seed: int = own_seed("order and augmentation of the examples")
     mask_seed: int = own_seed("masks of dropout")
@@ -247,6 +248,7 @@ class Config:
     weight_decays: str = option(
         "", "optimisation", "with --seeds: one --weight_decay per member"
     )
+    subset_seeds: str = own_seeds("subset_seed")
     init_seeds: str = own_seeds("init_seed")
     data_seeds: str = own_seeds("data_seed")
     mask_seeds: str = own_seeds("mask_seed")

@@ -134,8 +134,7 @@ def assemble(config: Config, loaded: DataSet, network: Network) -> Experiment:
     train_ids, validation_ids = map(
         np.asarray,
         subsets(
-            # Which examples there are does not follow --data_seed, but --seed alone.
-            _key(config.seed, "data"),
+            _key(own_seed(config, "subset_seed"), "data"),
             loaded.train.size,
             config.train_examples,
             config.validation_examples,

@@ -22,12 +22,13 @@ class Member(NamedTuple):
     rate_factor: float
     learning_rate: float
     weight_decay: float
+    subset_seed: int = SAME_SEED
     init_seed: int = SAME_SEED
     data_seed: int = SAME_SEED
     mask_seed: int = SAME_SEED
 
 
-OWN_SEEDS = ("init_seed", "data_seed", "mask_seed")
+OWN_SEEDS = ("subset_seed", "init_seed", "data_seed", "mask_seed")
 
 
 def members_of(config: Config) -> tuple[Member, ...]:

@@ -225,7 +225,7 @@ def test_scripts_take_the_directories_of_a_moved_run(
 
 
 USUAL = {"dropout": "fc:bernoulli:0.5", "model": "mlp", "rate_factor": 1.0}
-OWN = {"init_seed": -1, "data_seed": -1, "mask_seed": -1}
+OWN = {"subset_seed": -1, "init_seed": -1, "data_seed": -1, "mask_seed": -1}
 
 
 def record(seed, accuracy, **flags):

@@ -1,4 +1,4 @@
-"""Seeds of their own for the parameters, the order of the data, and the masks."""
+"""Seeds of their own for the subset, the parameters, the data's order, the masks."""
 
 import zlib
 from dataclasses import replace
@@ -15,7 +15,7 @@ from training.data.batches import epoch_ids
 from training.experiment import mask_key, prepare
 from training.members import Member, members_of
 
-OWN = ("init_seed", "data_seed", "mask_seed")
+OWN = ("subset_seed", "init_seed", "data_seed", "mask_seed")
 
 
 def prepared(small, **changes):
@@ -45,7 +45,7 @@ def parts(experiment):
             jax.random.key_data(experiment.keys["data"]),
         ],
         "mask_seed": jax.random.key_data(mask_key(experiment)),
-        "subset": [experiment.train_ids, experiment.validation_ids],
+        "subset_seed": [experiment.train_ids, experiment.validation_ids],
     }
 
 
@@ -56,15 +56,17 @@ def same(first, second):
 @pytest.mark.parametrize("name", OWN)
 def test_a_seed_of_its_own_changes_one_thing(usual, small, name):
     before, after = parts(usual), parts(prepared(small, **{name: 6}))
-    assert [part for part in before if not same(before[part], after[part])] == [name]
+    changed = [part for part in before if not same(before[part], after[part])]
+    # An epoch visits the examples that there are: the subset decides their order too.
+    assert changed == (["data_seed", name] if name == "subset_seed" else [name])
 
 
-def test_the_subset_and_the_validation_split_stay_with_the_seed(usual, small):
-    own = dict.fromkeys(OWN, 5)
+def test_what_has_no_seed_of_its_own_stays_with_the_seed(usual, small):
+    own = dict.fromkeys(OWN[1:], 5)
     before, after = parts(usual), parts(prepared(small, seed=6, **own))
     assert same(before["mask_seed"], after["mask_seed"])
     assert same(before["init_seed"], after["init_seed"])
-    assert not same(before["subset"], after["subset"])
+    assert not same(before["subset_seed"], after["subset_seed"])
 
 
 def test_seeds_that_are_not_given_are_the_seed(usual, small):
@@ -88,7 +90,7 @@ def test_the_members_of_a_population_vary_their_masks_alone(small):
 def test_lists_of_seeds_are_read_and_written(small):
     given = canonical(replace(small, seeds="0:3", init_seeds="4,4,9", data_seed=2))
     assert members_of(given) == tuple(
-        Member(seed, 1.0, 0.01, 0.0, init, 2, -1)
+        Member(seed, 1.0, 0.01, 0.0, -1, init, 2, -1)
         for seed, init in zip(range(3), (4, 4, 9))
     )
     assert canonical(given) == given
