@@ -86,8 +86,9 @@ def rotate(image: Picture, strength: float, sign: int) -> Picture:
 
 
 def posterize(image: Picture, strength: float, sign: int) -> Picture:
-    """Keep the first 4 bits of each value, or fewer; none at strength 1."""
-    return ImageOps.posterize(image, 4 - int(4 * strength))
+    """Keep the first 4 bits of each value, or fewer, but at least one."""
+    # At strength 1 timm keeps none, and the image is black.
+    return ImageOps.posterize(image, max(1, 4 - int(4 * strength)))
 
 
 def solarize(image: Picture, strength: float, sign: int) -> Picture:
@@ -125,22 +126,24 @@ def sharpness(image: Picture, strength: float, sign: int) -> Picture:
 
 def shear_x(image: Picture, strength: float, sign: int) -> Picture:
     """Shift each row in proportion to its number, by up to 0.3 pixels per row."""
-    return _mapped(image, (1, sign * 0.3 * strength, 0, 0, 1, 0))
+    return _mapped(image, (1.0, sign * 0.3 * strength, 0.0, 0.0, 1.0, 0.0))
 
 
 def shear_y(image: Picture, strength: float, sign: int) -> Picture:
     """Shift each column in proportion to its number, by up to 0.3 pixels per column."""
-    return _mapped(image, (1, 0, 0, sign * 0.3 * strength, 1, 0))
+    return _mapped(image, (1.0, 0.0, 0.0, sign * 0.3 * strength, 1.0, 0.0))
 
 
 def translate_x(image: Picture, strength: float, sign: int) -> Picture:
     """Shift by up to 45 % of the width, to the left if positive."""
-    return _mapped(image, (1, 0, sign * 0.45 * strength * image.width, 0, 1, 0))
+    pixels = sign * 0.45 * strength * image.width
+    return _mapped(image, (1.0, 0.0, pixels, 0.0, 1.0, 0.0))
 
 
 def translate_y(image: Picture, strength: float, sign: int) -> Picture:
     """Shift by up to 45 % of the height, upwards if positive."""
-    return _mapped(image, (1, 0, 0, 0, 1, sign * 0.45 * strength * image.height))
+    pixels = sign * 0.45 * strength * image.height
+    return _mapped(image, (1.0, 0.0, 0.0, 0.0, 1.0, pixels))
 
 
 # What an example's words draw depends on this order.
