@@ -18,12 +18,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Int32, Key, Num
-from PIL.Image import Image as Picture
 
 from dropout.grammar import Call, check_options, lookup, parse_call, split_outside
 from dropout.keys import example_keys, fold, named_key
 from training.data.color_jitter import color_jitter
-from training.data.crops import Distortion, ResizedCrop, resized_crop
+from training.data.crops import Distortion, Picture, ResizedCrop, resized_crop
 from training.data.device_augmentations import (
     Image,
     Share,

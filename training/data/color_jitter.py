@@ -5,9 +5,8 @@ from typing import Annotated
 from PIL import Image, ImageEnhance
 
 from dropout.grammar import Interval
-from training.data.crops import Words, generator
+from training.data.crops import Picture, Words, generator
 
-Picture = Image.Image
 Reach = Annotated[float, Interval("[0, 1]")]
 Turn = Annotated[float, Interval("[0, 0.5]")]
 

@@ -21,7 +21,8 @@ Range = tuple[float, ...]
 Words = UInt32[np.ndarray, "2"]
 Stored = bytes | Num[np.ndarray, "h w c"]
 Box = tuple[int, int, int, int]  # Left, upper, right, lower, in pixels.
-Distortion = Callable[[Words, Image.Image], Image.Image]
+Picture = Image.Image
+Distortion = Callable[[Words, Picture], Picture]
 
 
 class ResizedCrop(NamedTuple):
@@ -82,14 +83,15 @@ def decode(
             distorted.
         distortions: what changes the cropped image, in their order.
     """
-    changes = () if words is None else distortions
-    if crop is None and not changes and isinstance(stored, np.ndarray):
+    distorts = words is not None and bool(distortions)
+    if crop is None and not distorts and isinstance(stored, np.ndarray):
         return stored
     image = _opened(stored).convert(MODES[channels])
     if crop is not None:
         image = _cropped(image, crop, words)
-    for distort in changes:
-        image = distort(words, image)
+    if words is not None:
+        for distort in distortions:
+            image = distort(words, image)
     return np.asarray(image).reshape(image.height, image.width, channels)
 
 
@@ -126,8 +128,8 @@ def generator(words: Words, name: str = "") -> np.random.Generator:
 
     Args:
         words: two words from the example's key.
-        name: that of a distortion, so that each draws its own numbers; the crop has
-            none, whose checksum is 0.
+        name: that of a distortion, so that each draws its own numbers; none for the
+            crop.
     """
     key = zlib.crc32(name.encode()) << 64 | int(words[0]) << 32 | int(words[1])
     return np.random.Generator(np.random.Philox(key=key))
@@ -138,7 +140,7 @@ def _centred(extent: tuple[int, int], wide: int, tall: int) -> Box:
     return left, upper, left + wide, upper + tall
 
 
-def _cropped(image: Image.Image, crop: ResizedCrop, words: Words | None) -> Image.Image:
+def _cropped(image: Picture, crop: ResizedCrop, words: Words | None) -> Picture:
     box = central_box(image.size, crop)
     if words is not None:
         box = drawn_box(image.size, crop, words)
@@ -151,7 +153,7 @@ def _between(ends: Range, share: float) -> float:
     return ends[0] + share * (ends[1] - ends[0])
 
 
-def _opened(stored: Stored) -> Image.Image:
+def _opened(stored: Stored) -> Picture:
     if isinstance(stored, np.ndarray):
         return Image.fromarray(stored[..., 0] if stored.shape[-1] == 1 else stored)
     return Image.open(io.BytesIO(stored))

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 from dropout.grammar import Interval
-from training.data.crops import Words, generator
+from training.data.crops import Picture, Words, generator
 
 LARGEST = 10  # The magnitude at which the strength of an operation is 1.
 FILL = 128  # The gray of pixels from outside the image.
@@ -21,7 +21,6 @@ Count = Annotated[int, Interval("[1, 16]")]
 Magnitude = Annotated[float, Interval("[0, 10]")]
 Deviation = Annotated[float, Interval("[0, 10]")]
 Probability = Annotated[float, Interval("[0, 1]")]
-Picture = Image.Image
 Operation = Callable[[Picture, float, int], Picture]
 
 
@@ -126,24 +125,24 @@ def sharpness(image: Picture, strength: float, sign: int) -> Picture:
 
 def shear_x(image: Picture, strength: float, sign: int) -> Picture:
     """Shift each row in proportion to its number, by up to 0.3 pixels per row."""
-    return _mapped(image, (1.0, sign * 0.3 * strength, 0.0, 0.0, 1.0, 0.0))
+    return _affine(image, (1.0, sign * 0.3 * strength, 0.0, 0.0, 1.0, 0.0))
 
 
 def shear_y(image: Picture, strength: float, sign: int) -> Picture:
     """Shift each column in proportion to its number, by up to 0.3 pixels per column."""
-    return _mapped(image, (1.0, 0.0, 0.0, sign * 0.3 * strength, 1.0, 0.0))
+    return _affine(image, (1.0, 0.0, 0.0, sign * 0.3 * strength, 1.0, 0.0))
 
 
 def translate_x(image: Picture, strength: float, sign: int) -> Picture:
     """Shift by up to 45 % of the width, to the left if positive."""
     pixels = sign * 0.45 * strength * image.width
-    return _mapped(image, (1.0, 0.0, pixels, 0.0, 1.0, 0.0))
+    return _affine(image, (1.0, 0.0, pixels, 0.0, 1.0, 0.0))
 
 
 def translate_y(image: Picture, strength: float, sign: int) -> Picture:
     """Shift by up to 45 % of the height, upwards if positive."""
     pixels = sign * 0.45 * strength * image.height
-    return _mapped(image, (1.0, 0.0, 0.0, 0.0, 1.0, pixels))
+    return _affine(image, (1.0, 0.0, 0.0, 0.0, 1.0, pixels))
 
 
 # What an example's words draw depends on this order.
@@ -165,7 +164,7 @@ def _fill(image: Picture) -> tuple[int, ...]:
     return (FILL,) * len(image.getbands())
 
 
-def _mapped(image: Picture, source: tuple[float, ...]) -> Picture:
+def _affine(image: Picture, source: tuple[float, ...]) -> Picture:
     """Return the image whose pixel (x, y) is read at (a x + b y + c, d x + e y + f)."""
     return image.transform(
         image.size, Image.Transform.AFFINE, source, Image.Resampling.BILINEAR,
