@@ -146,18 +146,24 @@ def test_magnitude_0_leaves_an_image_as_it_is_where_it_can(channels):
     assert unchanged - {"autocontrast"} == WEAKEST_IS_IDENTITY
 
 
-def test_operations_strengths_and_signs_are_drawn_as_stated(monkeypatch):
-    drawn = []
+@pytest.fixture
+def drawn(monkeypatch):
+    """Operations that only record what they are called with."""
+    calls = []
 
     def recorder(name):
         def operation(image, strength, sign):
-            drawn.append((name, strength, sign))
+            calls.append((name, strength, sign))
             return image
 
         return operation
 
     for name in list(OPERATIONS):
         monkeypatch.setitem(OPERATIONS, name, recorder(name))
+    return calls
+
+
+def test_operations_strengths_and_signs_are_drawn_as_stated(drawn):
     options = {"count": 3, "magnitude": 5.0, "magnitude_std": 0.5, "probability": 0.7}
     for words in words_of(1000):
         randaugment(words, picture(noise(1)), **options)
@@ -170,11 +176,27 @@ def test_operations_strengths_and_signs_are_drawn_as_stated(monkeypatch):
     assert abs(sum(signs)) < 4 * np.sqrt(len(signs))
 
 
-def test_magnitudes_are_clipped_and_all_of_it_can_be_switched_off():
+def test_magnitudes_are_clipped(drawn):
+    for words in words_of(50):
+        randaugment(words, picture(noise(1)), magnitude_std=10.0, probability=1.0)
+    _, strengths, _ = zip(*drawn)
+    assert min(strengths) == 0 and max(strengths) == 1
+
+
+def test_operations_are_drawn_by_the_words_and_the_name(drawn):
+    """The generator, written out; a run repeats an older one only if it stays."""
+    randaugment(np.array([7, 9], np.uint32), picture(noise(1)), probability=1.0)
+    key = zlib.crc32(b"randaugment") << 64 | 7 << 32 | 9
+    numbers = np.random.Generator(np.random.Philox(key=key)).random((2, 3))
+    names = [list(OPERATIONS)[int(15 * number)] for number in numbers[:, 0]]
+    signs = [1 if number < 0.5 else -1 for number in numbers[:, 2]]
+    assert drawn == [(name, 0.9, sign) for name, sign in zip(names, signs)]
+
+
+def test_a_probability_of_0_leaves_an_image_as_it_is():
     image = picture(noise(3))
     for words in words_of(30):
         assert randaugment(words, image, probability=0.0) is image
-        randaugment(words, image, count=4, magnitude_std=10.0, probability=1.0)
 
 
 # --- Color jitter
