@@ -121,7 +121,8 @@ class Config:
         "none",
         "data",
         "augmentations of training images, e.g. 'pad_crop(padding=4) flip "
-        "mixup(alpha=0.2)', or 'resized_crop(size=224) flip' for images of many sizes",
+        "mixup(alpha=0.2)', or 'resized_crop(size=224) randaugment flip' for images of "
+        "many sizes",
     )
     epochs: int = option(
         20, "optimisation", "number of passes over the training data", (0, 10**9)

@@ -25,7 +25,13 @@ from training.config import Config
 from training.consistency import draws_of
 from training.convolution_choice import with_algorithm
 from training.data import sources
-from training.data.augmentation import crop_of, on_device, parse_augmentations
+from training.data.augmentation import (
+    crop_of,
+    distortions_of,
+    on_device,
+    parse_augmentations,
+)
+from training.data.mapped import distorted
 from training.data.order import subsets
 from training.data.splits import DataSet
 from training.data.standardisation import standardise
@@ -108,11 +114,16 @@ def load_data(config: Config) -> DataSet:
         ValueError: they cannot be read, or do not fit the augmentations.
     """
     splits = config.train_split, config.test_split
-    crop = crop_of(parse_augmentations(config.augment))
-    return sources.load(
+    calls = parse_augmentations(config.augment)
+    data = sources.load(
         config.dataset, config.data_dir, config.cache_dir, config.in_memory_bytes,
-        splits, crop,
+        splits, crop_of(calls),
     )  # fmt: skip
+    distortions = distortions_of(calls)
+    if not distortions:
+        return data
+    train = distorted(data.name, data.train, data.classes, distortions)
+    return replace(data, train=train)
 
 
 def gather(config: Config, members: tuple[Experiment, ...]) -> Experiment:

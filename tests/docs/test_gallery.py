@@ -25,7 +25,7 @@ def test_every_variant_is_plotted_once_in_its_family():
 
 
 def test_pictures_are_small_enough_for_a_page():
-    for name in ("variants", "schedules", "strip", "convolution"):
+    for name in ("variants", "schedules", "strip", "convolution", "augmentations"):
         path = ROOT / "docs" / "images" / f"{name}.png"
         assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
         assert path.stat().st_size < 2**20

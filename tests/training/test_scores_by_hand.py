@@ -13,7 +13,8 @@ import pytest
 
 from dropout import VARIANTS, Timeline, learned_rows, parse, record_sites, resolve
 from evaluation.inference import make_predict_samples
-from training.data.augmentation import augment, flip, parse_augmentations
+from training.data.augmentation import augment, parse_augmentations
+from training.data.device_augmentations import flip
 from training.objective import Objective, mean_penalty
 from training.scoring import make_evaluate_batch
 from training.scoring import test_logits as logits_at_test

@@ -2,38 +2,38 @@
 
 --augment='pad_crop(padding=4) flip mixup(alpha=0.2)'
 
-They act on standardised images, in which 0 is the mean of each channel, in the order in
-which they are named; one that mixes two images comes last. `resized_crop` comes first:
-it acts on the host, while an image is read (`training.data.crops`). Cutout is the rule
-`input:cutout:...` of --dropout. To add one, write a function and put its name into a
-registry.
+They act in the order in which they are named. First come those that act on the host, on
+the bytes of an image while it is read: `resized_crop` (`training.data.crops`), and then
+distortions. The others act on standardised images, on the device
+(`training.data.device_augmentations`); one that mixes two images comes last. Cutout is
+the rule `input:cutout:...` of --dropout. To add an augmentation, write a function and
+put its name into a registry.
 """
 
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Int32, Key, Num
 
-from dropout.grammar import (
-    Call,
-    Interval,
-    check_options,
-    lookup,
-    parse_call,
-    split_outside,
-)
+from dropout.grammar import Call, check_options, lookup, parse_call, split_outside
 from dropout.keys import example_keys, fold, named_key
-from training.data.crops import ResizedCrop, resized_crop
+from training.data.color_jitter import color_jitter
+from training.data.crops import Distortion, Picture, ResizedCrop, resized_crop
+from training.data.device_augmentations import (
+    Image,
+    Share,
+    cutmix,
+    flip,
+    mixup,
+    pad_crop,
+)
+from training.data.randaugment import randaugment
 
 AnyArray = Array | np.ndarray
-Image = Float[Array, "h w c"]
-Share = Float[Array, ""]
-PadWidth = Annotated[int, Interval("[0, 4096]")]
-Alpha = Annotated[float, Interval("(0, 1e6]")]
 Fetch = Callable[[Any], tuple[AnyArray, AnyArray]]
 
 
@@ -51,73 +51,18 @@ class AugmentationInputs(NamedTuple):
     partners: Partners | None
 
 
-def pad_crop(key: Key[Array, ""], image: Image, *, padding: PadWidth = 4) -> Image:
-    """Shift by up to `padding` pixels in each direction and fill up with zeros.
-
-    Source: He et al. 2016, "Deep Residual Learning for Image Recognition", section 4.2.
-
-    Raises:
-        ValueError: a negative padding.
-    """
-    if padding < 0:
-        raise ValueError(f"pad_crop(padding={padding}): expected 0 or more.")
-    height, width, _ = image.shape
-    rows, columns = jax.random.randint(key, (2,), 0, 2 * padding + 1)
-    padded = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)))
-    down = jax.lax.dynamic_slice_in_dim(padded, rows, height, 0)
-    return jax.lax.dynamic_slice_in_dim(down, columns, width, 1)
-
-
-def flip(key: Key[Array, ""], image: Image) -> Image:
-    """Mirror left and right with probability 1/2."""
-    return jnp.where(jax.random.bernoulli(key), image[:, ::-1], image)
-
-
-def mixup(
-    key: Key[Array, ""], image: Image, partner: Image, *, alpha: Alpha = 0.2
-) -> tuple[Image, Share]:
-    """Mix two images, and their labels alike: s image + (1 - s) partner.
-
-    s ~ Beta(alpha, alpha) for each example.
-    Source: Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization", ICLR.
-
-    Raises:
-        ValueError: `alpha` is not positive.
-    """
-    share = _beta("mixup", key, alpha)
-    return share * image + (1 - share) * partner, share
-
-
-def cutmix(
-    key: Key[Array, ""], image: Image, partner: Image, *, alpha: Alpha = 1.0
-) -> tuple[Image, Share]:
-    """Put a box of the partner into the image; labels are shared by area.
-
-    The box has the image's proportions and the area 1 - s, s ~ Beta(alpha, alpha), a
-    uniform centre, and is cut off at the border.
-    Source: Yun et al. 2019, "CutMix: Regularization Strategy to Train Strong
-        Classifiers with Localizable Features", ICCV.
-
-    Raises:
-        ValueError: `alpha` is not positive.
-    """
-    side = jnp.sqrt(1 - _beta("cutmix", named_key(key, "area"), alpha))
-    centre = jax.random.uniform(named_key(key, "centre"), (2,))
-    inside = [
-        _interval(length, middle, side) for length, middle in zip(image.shape, centre)
-    ]
-    box = inside[0][:, None] & inside[1][None]
-    share = 1 - box.mean(dtype=jnp.float32)
-    return jnp.where(box[..., None], partner, image), share
-
-
 SINGLE: dict[str, Callable[..., Image]] = {"pad_crop": pad_crop, "flip": flip}
 MIXING: dict[str, Callable[..., tuple[Image, Share]]] = {
     "mixup": mixup,
     "cutmix": cutmix,
 }
-ON_HOST: dict[str, Callable[..., ResizedCrop]] = {"resized_crop": resized_crop}
-AUGMENTATIONS = {**SINGLE, **MIXING, **ON_HOST}
+CROPS: dict[str, Callable[..., ResizedCrop]] = {"resized_crop": resized_crop}
+DISTORTIONS: dict[str, Callable[..., Picture]] = {
+    "randaugment": randaugment,
+    "color_jitter": color_jitter,
+}
+ON_HOST = {**CROPS, **DISTORTIONS}
+AUGMENTATIONS = {**ON_HOST, **SINGLE, **MIXING}
 
 
 def parse_augmentations(text: str) -> tuple[Call, ...]:
@@ -125,7 +70,7 @@ def parse_augmentations(text: str) -> tuple[Call, ...]:
 
     Raises:
         ValueError: an unknown name or option, one that mixes and is not the last, or
-            one that acts on the host and is not the first.
+            one that acts on the host after one that does not.
     """
     if text.strip() in ("", "none"):
         return ()
@@ -139,10 +84,11 @@ def parse_augmentations(text: str) -> tuple[Call, ...]:
             f"--augment={text}: expected each augmentation once, and one of "
             f"{', '.join(MIXING)} last."
         )
-    if any(name in ON_HOST for name in names[1:]):
+    order = [0 if name in CROPS else 1 if name in DISTORTIONS else 2 for name in names]
+    if order != sorted(order):
         raise ValueError(
-            f"--augment={text}: expected {', '.join(ON_HOST)} first: images are "
-            "cropped as they are read."
+            f"--augment={text}: expected {', '.join(CROPS)} first, and then "
+            f"{', '.join(DISTORTIONS)}: they act on images as they are read."
         )
     crop_of(calls)
     return calls
@@ -150,9 +96,18 @@ def parse_augmentations(text: str) -> tuple[Call, ...]:
 
 def crop_of(calls: tuple[Call, ...]) -> ResizedCrop | None:
     """Return how images are cropped while they are read, if augmentations say so."""
-    if not calls or calls[0].name not in ON_HOST:
+    if not calls or calls[0].name not in CROPS:
         return None
-    return ON_HOST[calls[0].name](**dict(calls[0].options))
+    return CROPS[calls[0].name](**dict(calls[0].options))
+
+
+def distortions_of(calls: tuple[Call, ...]) -> tuple[Distortion, ...]:
+    """Return what distorts the images that training reads."""
+    return tuple(
+        partial(DISTORTIONS[call.name], **dict(call.options))
+        for call in calls
+        if call.name in DISTORTIONS
+    )
 
 
 def on_device(calls: tuple[Call, ...]) -> tuple[Call, ...]:
@@ -244,17 +199,3 @@ def _augment_one(calls: list[Call], key: Key[Array, ""], image: Image) -> Image:
         function = SINGLE[call.name]
         image = function(named_key(key, call.name), image, **dict(call.options))
     return image
-
-
-def _beta(name: str, key: Key[Array, ""], alpha: float) -> Share:
-    if not alpha > 0:
-        raise ValueError(f"{name}(alpha={alpha}): expected more than 0.")
-    return jax.random.beta(key, alpha, alpha, dtype=jnp.float32)
-
-
-def _interval(length: int, middle: Share, side: Share) -> Array:
-    """Return which pixels lie in an interval of `side` times the length."""
-    size = (length * side).astype(jnp.int32)
-    first = (length * middle).astype(jnp.int32) - size // 2
-    pixels = jnp.arange(length)
-    return (pixels >= first) & (pixels < first + size)

@@ -2,10 +2,12 @@
 
 import io
 import math
+import zlib
+from collections.abc import Callable
 from typing import Annotated, NamedTuple
 
 import numpy as np
-from jaxtyping import Float64, Num, UInt32
+from jaxtyping import Num, UInt32
 from PIL import Image
 
 from dropout.grammar import Interval
@@ -19,6 +21,8 @@ Range = tuple[float, ...]
 Words = UInt32[np.ndarray, "2"]
 Stored = bytes | Num[np.ndarray, "h w c"]
 Box = tuple[int, int, int, int]  # Left, upper, right, lower, in pixels.
+Picture = Image.Image
+Distortion = Callable[[Words, Picture], Picture]
 
 
 class ResizedCrop(NamedTuple):
@@ -62,7 +66,11 @@ def resized_crop(
 
 
 def decode(
-    stored: Stored, channels: int, crop: ResizedCrop | None, words: Words | None
+    stored: Stored,
+    channels: int,
+    crop: ResizedCrop | None,
+    words: Words | None,
+    distortions: tuple[Distortion, ...] = (),
 ) -> np.ndarray:
     """Return an image as an array (height, width, channels).
 
@@ -70,19 +78,20 @@ def decode(
         stored: an encoded image, or one that is an array already.
         channels: their number in the result.
         crop: how the image is brought to one size; None leaves its size as it is.
-        words: two words from the example's key, which draw the crop; without them it
-            is the central one.
+        words: two words from the example's key, which draw the crop and decide what
+            distortions do; without them the crop is the central one, and nothing is
+            distorted.
+        distortions: what changes the cropped image, in their order.
     """
-    if crop is None and isinstance(stored, np.ndarray):
+    distorts = words is not None and bool(distortions)
+    if crop is None and not distorts and isinstance(stored, np.ndarray):
         return stored
     image = _opened(stored).convert(MODES[channels])
     if crop is not None:
-        box = central_box(image.size, crop)
-        if words is not None:
-            box = drawn_box(image.size, crop, words)
-        # `resize` with a box would mix in pixels from outside of it.
-        shape = (crop.size, crop.size)
-        image = image.crop(box).resize(shape, Image.Resampling.BILINEAR)
+        image = _cropped(image, crop, words)
+    if words is not None:
+        for distort in distortions:
+            image = distort(words, image)
     return np.asarray(image).reshape(image.height, image.width, channels)
 
 
@@ -100,7 +109,7 @@ def drawn_box(extent: tuple[int, int], crop: ResizedCrop, words: Words) -> Box:
     times; after that it is the largest central box with an allowed aspect ratio.
     """
     width, height = extent
-    for draws in _uniform(words):
+    for draws in generator(words).random((ATTEMPTS, 4)):
         area = width * height * _between(crop.scale, draws[0])
         low, high = map(math.log, crop.ratio)
         ratio = math.exp(_between((low, high), draws[1]))
@@ -114,22 +123,37 @@ def drawn_box(extent: tuple[int, int], crop: ResizedCrop, words: Words) -> Box:
     return _centred(extent, max(1, round(wide)), max(1, round(tall)))
 
 
+def generator(words: Words, name: str = "") -> np.random.Generator:
+    """Return a generator of random numbers, the same on every machine.
+
+    Args:
+        words: two words from the example's key.
+        name: that of a distortion, so that each draws its own numbers; none for the
+            crop.
+    """
+    key = zlib.crc32(name.encode()) << 64 | int(words[0]) << 32 | int(words[1])
+    return np.random.Generator(np.random.Philox(key=key))
+
+
 def _centred(extent: tuple[int, int], wide: int, tall: int) -> Box:
     left, upper = (extent[0] - wide) // 2, (extent[1] - tall) // 2
     return left, upper, left + wide, upper + tall
 
 
-def _uniform(words: Words) -> Float64[np.ndarray, "attempts 4"]:
-    """Return uniform numbers, the same on every machine; no state is shared."""
-    key = int(words[0]) << 32 | int(words[1])
-    return np.random.Generator(np.random.Philox(key=key)).random((ATTEMPTS, 4))
+def _cropped(image: Picture, crop: ResizedCrop, words: Words | None) -> Picture:
+    box = central_box(image.size, crop)
+    if words is not None:
+        box = drawn_box(image.size, crop, words)
+    # `resize` with a box would mix in pixels from outside of it.
+    shape = (crop.size, crop.size)
+    return image.crop(box).resize(shape, Image.Resampling.BILINEAR)
 
 
 def _between(ends: Range, share: float) -> float:
     return ends[0] + share * (ends[1] - ends[0])
 
 
-def _opened(stored: Stored) -> Image.Image:
+def _opened(stored: Stored) -> Picture:
     if isinstance(stored, np.ndarray):
         return Image.fromarray(stored[..., 0] if stored.shape[-1] == 1 else stored)
     return Image.open(io.BytesIO(stored))

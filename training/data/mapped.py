@@ -2,17 +2,19 @@
 
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from training.data.crops import MODES, ResizedCrop
+from training.data.crops import MODES, Distortion, ResizedCrop
 from training.data.npz import ARRAYS, array_split, check_same_shape
-from training.data.splits import ArraySplit, RecordSplit
+from training.data.splits import ArraySplit, RecordSplit, Split
 
 # A local header of a zip archive ends with the lengths of a name and of extra fields.
 HEADER_BYTES, LENGTHS_AT = 30, 26
+DISTORTED = (1, 3)  # Numbers of channels: Pillow equalizes no others.
 
 
 class Rows(NamedTuple):
@@ -79,6 +81,28 @@ def streamed(
         shape = (crop.size, crop.size, shape[-1])
     kind = np.uint8 if images.dtype == np.uint8 else np.float32
     return RecordSplit(Rows(images, labels), shape, classes, kind, crop)
+
+
+def distorted(
+    name: str, split: Split, classes: int, distortions: tuple[Distortion, ...]
+) -> RecordSplit:
+    """Return a split whose images are distorted on the host when training reads them.
+
+    Raises:
+        ValueError: images that distortions cannot act on.
+    """
+    if split.shapes(1)[1].shape[1:]:
+        raise ValueError("--augment acts on images, and --dataset is text.")
+    if isinstance(split, ArraySplit):
+        split = streamed(name, split, classes, None)
+    channels = split.image_shape[-1]
+    if split.dtype != np.uint8 or channels not in DISTORTED:
+        raise ValueError(
+            f"--augment: {name} has {np.dtype(split.dtype)} images of {channels} "
+            "channels; randaugment and color_jitter expect uint8 with "
+            f"{' or '.join(map(str, DISTORTED))} channels."
+        )
+    return replace(split, distortions=distortions)
 
 
 def _mapped(path: str | Path, member: str) -> np.ndarray:

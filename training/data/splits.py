@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float32, Int32, Num, UInt32
 
-from training.data.crops import ResizedCrop, decode
+from training.data.crops import Distortion, ResizedCrop, decode
 
 CHUNK = 1000  # Images that are decoded, or summed over, at a time.
 CHUNK_PIXELS = 2**23  # Their values together: sums need eight bytes for each of them.
@@ -79,6 +79,7 @@ class RecordSplit:
 
     A pytree without leaves. Every label is below `classes`. Images are `dtype`, of
     `image_shape`; where those of the files have other sizes, `crop` makes them so.
+    In training, `distortions` change them on the host.
     """
 
     records: Records
@@ -86,6 +87,7 @@ class RecordSplit:
     classes: int
     dtype: type = np.uint8
     crop: ResizedCrop | None = None
+    distortions: tuple[Distortion, ...] = ()
 
     @property
     def size(self) -> int:
@@ -104,8 +106,8 @@ class RecordSplit:
 
         Args:
             ids: rows of the split.
-            words: what draws the crop of each image, as in training; without them
-                each is cropped as at test.
+            words: what draws the crop of each image and decides its distortions, as in
+                training; without them each is read as at test.
 
         Raises:
             ValueError: a record is damaged, or holds something else.
@@ -140,7 +142,8 @@ class RecordSplit:
             yield self.fetch(ids[start : start + chunk].astype(np.int32))[0]
 
     def _decoded(self, stored: Any, words: Any) -> np.ndarray:
-        image = decode(stored, self.image_shape[-1], self.crop, words)
+        channels = self.image_shape[-1]
+        image = decode(stored, channels, self.crop, words, self.distortions)
         with np.errstate(over="ignore"):  # What float32 cannot hold is infinite.
             return image.astype(self.dtype, copy=False)
 

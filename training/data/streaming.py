@@ -87,7 +87,8 @@ def _begun(experiment: Experiment, group: list[EpochIds], loader: Loader) -> Ste
     ids, words = map(np.concatenate, zip(*asked))
     split = experiment.data.train
     assert isinstance(split, RecordSplit)
-    requests = Requests(split, ids, words if split.crop else None)
+    drawn = split.crop is not None or split.distortions
+    requests = Requests(split, ids, words if drawn else None)
     return Steps(numbers, examples, weights, read_ahead(requests, loader))
 
 
@@ -141,5 +142,6 @@ def _of_run(
 
 
 def _words(keys: Key[Array, "*rows"]) -> UInt32[np.ndarray, "*rows 2"]:
-    """Return two words of each example's key, from which its crop is drawn."""
+    """Return two words of each example's key, from which all on the host is drawn."""
+    # The name is that of the first one that there was: another would move its crops.
     return np.asarray(jax.random.key_data(named_key(keys, "resized_crop")))

@@ -19,13 +19,10 @@ from training.data.augmentation import (
     ON_HOST,
     augmentation_inputs,
     augmentations_text,
-    cutmix,
-    flip,
-    mixup,
-    pad_crop,
     parse_augmentations,
 )
 from training.data.batches import batches_from
+from training.data.device_augmentations import cutmix, flip, mixup, pad_crop
 from training.experiment import prepare
 from training.objective import Objective, examples_of
 from training.runtime.devices import make_mesh, over_rows
@@ -243,7 +240,7 @@ def test_what_a_batch_is_augmented_by_depends_on_its_step_alone(small):
 
 def test_every_augmentation_is_in_a_text_here():
     calls = {call.name for text in TEXTS for call in parse_augmentations(text)}
-    # What acts on the host has its laws in test_streaming.
+    # What acts on the host has its laws in test_streaming and test_distortions.
     assert calls == set(AUGMENTATIONS) - set(ON_HOST)
 
 
