@@ -45,8 +45,13 @@ class ArraySplit:
         """Return the shapes and types of what `fetch` gives for a number of ids."""
         return _shape_of(self.images, count), _shape_of(self.labels, count)
 
-    def fetch(self, ids: ShapedIds) -> tuple[Array, Array]:
-        """Return images and labels of `ids`, gathered on the device that holds them."""
+    def fetch(
+        self, ids: ShapedIds
+    ) -> tuple[Array, Array] | tuple[np.ndarray, np.ndarray]:
+        """Return images and labels of `ids`, gathered where they are."""
+        if isinstance(self.images, np.ndarray):
+            rows = np.asarray(ids)
+            return self.images[rows], np.asarray(self.labels)[rows]
         return _gather(self.images, self.labels, ids)
 
     def image_chunks(self) -> Iterator[np.ndarray]:
