@@ -67,6 +67,7 @@ class EvaluationRequest(NamedTuple):
         corruptions: the names of the corruptions, which may be none.
         corrupted_examples: how many test examples are corrupted.
         corrupted_sets: patterns of prepared data sets of corrupted images.
+        weights: the last parameters or their average, one of `WEIGHTS`.
     """
 
     inferences: list[str]
@@ -76,6 +77,7 @@ class EvaluationRequest(NamedTuple):
     corruptions: list[str]
     corrupted_examples: int
     corrupted_sets: tuple[str, ...] = ()
+    weights: str = "last"
 
 
 class InferenceResult(NamedTuple):
@@ -136,6 +138,7 @@ def run_identity(run: Run, member: int | None) -> Record:
         "seed": config.seed,
         "member": member,
         "step": steps_done(run.state),
+        "weights": run.weights,
         "configuration": {
             name: getattr(config, name)
             for name, item in FIELDS.items()
@@ -256,7 +259,8 @@ def page(path: Path, run: Run, record: Record) -> str:
     """Return the page of an evaluation without its pictures."""
     return "\n".join(
         [
-            f"# Evaluation of {literal(path.name)}, step {record['step']:,}",
+            f"# Evaluation of {literal(path.name)}, step {record['step']:,}, "
+            f"{record['weights']} weights",
             fenced(plan_table(run.experiment)),
             fenced([*table(record["rules"]), *set_lines(record["corrupted_sets"])]),
         ]
