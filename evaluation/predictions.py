@@ -15,6 +15,7 @@ from evaluation.inference import (
     compile_predict,
 )
 from evaluation.measures import Labels, Samples
+from evaluation.streamed_images import Images, StoredImages, images_and_labels
 from training.averages import at_average
 from training.data import sources
 from training.data.reading import evaluation_loader, fetch_all
@@ -24,8 +25,6 @@ from training.runtime.devices import make_mesh, replicated
 from training.state import State
 
 WEIGHTS = ("last", "average")
-
-StoredImages = Num[np.ndarray, "n height width channels"]
 
 
 class Run(NamedTuple):
@@ -51,7 +50,7 @@ class Part(NamedTuple):
     """
 
     name: str
-    images: StoredImages
+    images: Images
     labels: Labels
     ids: Int[np.ndarray, " n"]
     files: tuple[str, ...] = ()
@@ -69,7 +68,7 @@ class Part(NamedTuple):
 class Predictions(NamedTuple):
     """Labelled images, and the predictions of each inference rule for them."""
 
-    images: StoredImages
+    images: Images
     labels: Labels
     by_inference: dict[str, Samples]
 
@@ -126,8 +125,7 @@ def held_out(run: Run, split: str, most: int) -> Part:
     if split == "validation":
         source, ids = experiment.data.train, experiment.validation_ids
     ids = ids[: most or None]
-    loader = evaluation_loader(experiment.config)
-    return Part(split, *fetch_all(source, ids, loader), ids)
+    return Part(split, *images_and_labels(source, ids, experiment.config), ids)
 
 
 def check_split(run: Run, split: str) -> None:

@@ -137,6 +137,12 @@ class RecordSplit:
             ) from error
         return images.reshape(*ids.shape, *self.image_shape), labels.reshape(ids.shape)
 
+    def labels_of(self, ids: Int32[np.ndarray, " n"]) -> Int32[np.ndarray, " n"]:
+        """Return the labels of `ids`; no image is decoded."""
+        parts = [ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK)]
+        found = [self.records.__getitems__(part.tolist()) for part in parts]
+        return np.array([each["label"] for part in found for each in part], np.int32)
+
     def image_chunks(self) -> Iterator[np.ndarray]:
         """Yield `SAMPLE` evenly spaced images, or all, a chunk at a time."""
         count, chunk = min(self.size, SAMPLE), chunk_of(self.image_shape)
