@@ -203,18 +203,16 @@ def plot_rotation(run: Run, test: Part, inference: str) -> Figure:
         test.images[int(np.argmax(test.labels == ROTATED_CLASS))], jnp.float32
     )
     turned = jax.vmap(rotate, (None, 0))(image, jnp.asarray(ANGLES, jnp.float32))
-    count = len(ANGLES)
+    count, images = len(ANGLES), np.asarray(turned).astype(test.images.dtype)
     part = Part(
         "rotation",
-        np.asarray(turned).astype(test.images.dtype),
+        images,
         np.full(count, ROTATED_CLASS, np.int32),
         np.arange(count, dtype=np.int32),
     )
     predict = prepare_inference(run, inference, ROTATION_SAMPLES, count)
     samples = predict_part(run, predict, part)
-    return example_pictures.plot_rotated(
-        part.images.astype(np.float32), ANGLES, samples
-    )
+    return example_pictures.plot_rotated(images.astype(np.float32), ANGLES, samples)
 
 
 def write_record(path: Path, run: Run, record: Record) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from math import gcd
-from typing import Literal
+from typing import Literal, cast
 
 import jax
 import jax.numpy as jnp
@@ -93,8 +93,9 @@ def _over_batch(
     moved_by = share * shift, share * (variance - norm.var[...])
     norm.mean[...] += jax.lax.stop_gradient(moved_by[0])
     norm.var[...] += jax.lax.stop_gradient(moved_by[1])
-    scale = jax.lax.rsqrt(variance + norm.epsilon) * norm.scale[...]
-    bias = norm.bias[...] - shift * scale
+    scale, bias = (cast(nnx.Param, each)[...] for each in (norm.scale, norm.bias))
+    scale = jax.lax.rsqrt(variance + norm.epsilon) * scale
+    bias = bias - shift * scale
     # Repeated for each row as one array, so that the backward pass, too, sums over the
     # batch once: devices that share a batch wait for one another at each such sum.
     factors = jnp.broadcast_to(jnp.stack([scale, bias]), (len(x), 2, x.shape[-1]))

@@ -3,6 +3,8 @@
 The devices together hold them once, and a compiled step gathers its batch from all.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,7 +27,7 @@ def spread_images(
         return put(images, replicated(mesh))
     rows = -(-len(images) // devices)
 
-    def part(index: tuple[slice, ...]) -> np.ndarray:
+    def part(index: Any) -> np.ndarray:
         found = np.asarray(images[index[0]])
         zeros = np.zeros((rows - len(found), *images.shape[1:]), images.dtype)
         return np.concatenate((found, zeros))
