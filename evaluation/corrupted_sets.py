@@ -13,10 +13,10 @@ from evaluation.inference import Predict
 from evaluation.measures import averaged
 from evaluation.predictions import Part, Run, image_shape, predict_part
 from evaluation.scores import SCORES, ScoresByName
+from evaluation.streamed_images import images_and_labels
 from evaluation.tables import table
 from training.data.augmentation import crop_of, parse_augmentations
 from training.data.prepared import open_prepared, prepared_names
-from training.data.reading import evaluation_loader, fetch_all
 
 SetScores = dict[str, ScoresByName]  # By the name of the data set.
 
@@ -58,7 +58,7 @@ def corrupted_part(run: Run, dataset: str, most: int) -> Part:
             f"{data.classes}."
         )
     ids = np.arange(min(found.test.size, most or found.test.size), dtype=np.int32)
-    return Part("test", *fetch_all(found.test, ids, evaluation_loader(config)), ids)
+    return Part("test", *images_and_labels(found.test, ids, config), ids)
 
 
 def score_sets(run: Run, predict: Predict, names: list[str], most: int) -> SetScores:

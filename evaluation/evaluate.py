@@ -67,6 +67,7 @@ class EvaluationRequest(NamedTuple):
         corruptions: the names of the corruptions, which may be none.
         corrupted_examples: how many test examples are corrupted.
         corrupted_sets: patterns of prepared data sets of corrupted images.
+        weights: the last parameters or their average, one of `WEIGHTS`.
     """
 
     inferences: list[str]
@@ -76,6 +77,7 @@ class EvaluationRequest(NamedTuple):
     corruptions: list[str]
     corrupted_examples: int
     corrupted_sets: tuple[str, ...] = ()
+    weights: str = "last"
 
 
 class InferenceResult(NamedTuple):
@@ -136,6 +138,7 @@ def run_identity(run: Run, member: int | None) -> Record:
         "seed": config.seed,
         "member": member,
         "step": steps_done(run.state),
+        "weights": run.weights,
         "configuration": {
             name: getattr(config, name)
             for name, item in FIELDS.items()
@@ -200,18 +203,16 @@ def plot_rotation(run: Run, test: Part, inference: str) -> Figure:
         test.images[int(np.argmax(test.labels == ROTATED_CLASS))], jnp.float32
     )
     turned = jax.vmap(rotate, (None, 0))(image, jnp.asarray(ANGLES, jnp.float32))
-    count = len(ANGLES)
+    count, images = len(ANGLES), np.asarray(turned).astype(test.images.dtype)
     part = Part(
         "rotation",
-        np.asarray(turned).astype(test.images.dtype),
+        images,
         np.full(count, ROTATED_CLASS, np.int32),
         np.arange(count, dtype=np.int32),
     )
     predict = prepare_inference(run, inference, ROTATION_SAMPLES, count)
     samples = predict_part(run, predict, part)
-    return example_pictures.plot_rotated(
-        part.images.astype(np.float32), ANGLES, samples
-    )
+    return example_pictures.plot_rotated(images.astype(np.float32), ANGLES, samples)
 
 
 def write_record(path: Path, run: Run, record: Record) -> None:
@@ -256,7 +257,8 @@ def page(path: Path, run: Run, record: Record) -> str:
     """Return the page of an evaluation without its pictures."""
     return "\n".join(
         [
-            f"# Evaluation of {literal(path.name)}, step {record['step']:,}",
+            f"# Evaluation of {literal(path.name)}, step {record['step']:,}, "
+            f"{record['weights']} weights",
             fenced(plan_table(run.experiment)),
             fenced([*table(record["rules"]), *set_lines(record["corrupted_sets"])]),
         ]

@@ -23,6 +23,7 @@ from jaxtyping import Array, Float, Int, Key, Num
 from dropout import VARIANTS, Moment, Row, kind_of
 from dropout.sites import Mode
 from evaluation.measures import Samples
+from evaluation.streamed_images import chunks_of
 from training.experiment import Experiment
 from training.objective import Objective
 from training.record.progress import steps_shown
@@ -146,9 +147,10 @@ def compile_in_chunks(
     def predict(state, key, images, examples) -> Samples:
         key, parts = jax.device_put(key, replicated(mesh)), []
         starts = range(0, len(examples), size)
+        chunks = chunks_of(images, size)
         for start in steps_shown(starts, f"{description}, {len(examples)} images"):
-            chunk = images[start : start + size], examples[start : start + size]
-            padded = [_padded(np.asarray(array), size) for array in chunk]
+            chunk = next(chunks), np.asarray(examples[start : start + size])
+            padded = [_padded(array, size) for array in chunk]
             found = program(state, key, *jax.device_put(padded, rows))
             parts.append(np.asarray(found)[:, : len(chunk[1])])
         return np.concatenate(parts, axis=1)

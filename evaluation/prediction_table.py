@@ -42,6 +42,7 @@ class PredictionRequest(NamedTuple):
         examples: how many examples of each source are used; 0 for all.
         sources: what is predicted: test, validation, folders of images, data sets.
         plans: further plans to predict under, beside the run's own.
+        weights: the last parameters or their average, one of `WEIGHTS`.
     """
 
     inferences: list[str]
@@ -49,6 +50,7 @@ class PredictionRequest(NamedTuple):
     examples: int
     sources: list[str]
     plans: list[Plan]
+    weights: str = "last"
 
 
 def check_file(path: str) -> None:
@@ -135,12 +137,13 @@ def part_of(run: Run, source: str, most: int) -> Part:
 def _predict_workdir(
     workdir: str, request: PredictionRequest, data_dir: str, cache_dir: str
 ) -> Iterator[pl.DataFrame]:
-    runs = load_runs(workdir, data_dir, cache_dir)
+    runs = load_runs(workdir, data_dir, cache_dir, request.weights)
     use_compilation_cache(runs[0].experiment.config.cache_dir)
     for member, run in enumerate(runs):
         for other in by_plan(run, request.plans):
             plan = other.experiment.config.dropout
             head = {"workdir": workdir, "member": member, "dropout": plan}
+            head["weights"] = run.weights
             for columns in _predict_run(other, request):
                 yield pl.DataFrame({**head, **columns})
 

@@ -15,6 +15,8 @@ from evaluation.inference import (
     compile_predict,
 )
 from evaluation.measures import Labels, Samples
+from evaluation.streamed_images import Images, StoredImages, images_and_labels
+from training.averages import at_average
 from training.data import sources
 from training.data.reading import evaluation_loader, fetch_all
 from training.experiment import Experiment, of_run
@@ -22,14 +24,19 @@ from training.restore import restore
 from training.runtime.devices import make_mesh, replicated
 from training.state import State
 
-StoredImages = Num[np.ndarray, "n height width channels"]
+WEIGHTS = ("last", "average")
 
 
 class Run(NamedTuple):
-    """A trained network: the experiment of its run, and its newest state."""
+    """A trained network: the experiment of its run, and its newest state.
+
+    `weights`, one of `WEIGHTS`, says whether the state has the parameters after the
+    last step or their moving average.
+    """
 
     experiment: Experiment
     state: State
+    weights: str = "last"
 
 
 class Part(NamedTuple):
@@ -43,7 +50,7 @@ class Part(NamedTuple):
     """
 
     name: str
-    images: StoredImages
+    images: Images
     labels: Labels
     ids: Int[np.ndarray, " n"]
     files: tuple[str, ...] = ()
@@ -61,35 +68,53 @@ class Part(NamedTuple):
 class Predictions(NamedTuple):
     """Labelled images, and the predictions of each inference rule for them."""
 
-    images: StoredImages
+    images: Images
     labels: Labels
     by_inference: dict[str, Samples]
 
 
-def load_runs(workdir: str, data_dir: str = "", cache_dir: str = "") -> list[Run]:
+def load_runs(
+    workdir: str, data_dir: str = "", cache_dir: str = "", weights: str = "last"
+) -> list[Run]:
     """Return the newest state of a run, or of every member of a population.
 
     Args:
         workdir: the directory of the run.
         data_dir: the directory of the data now; if empty, the recorded one.
         cache_dir: the directory of decoded data; if empty, the user's cache.
+        weights: which of `WEIGHTS` the state gets.
 
     Raises:
-        ValueError: there is no run, checkpoint or data, or the run is on text.
+        ValueError: there is no run, checkpoint, data or average, or the run is on text.
     """
     experiment, state = restore(workdir, data_dir, cache_dir)
+    state = with_weights(workdir, state, weights)
     if np.ndim(experiment.data.test.fetch(np.zeros(1, np.int32))[1]) > 1:
         raise ValueError(f"{workdir}: a run on text; expected one on images.")
     if not experiment.members:
-        return [Run(experiment, state)]
+        return [Run(experiment, state, weights)]
     mesh = make_mesh("data:1")
     return [
         Run(
             member._replace(mesh=mesh),
             jax.device_put(of_run(experiment, state, number), replicated(mesh)),
+            weights,
         )
         for number, member in enumerate(experiment.members)
     ]
+
+
+def with_weights(workdir: str, state: State, weights: str) -> State:
+    """Return the state of a run with its last parameters, or with their average.
+
+    Raises:
+        ValueError: `weights` is none of `WEIGHTS`, or the run has no average.
+    """
+    allowed = WEIGHTS if state.average else WEIGHTS[:1]
+    if weights not in allowed:
+        why = "" if state.average else f"; {workdir} was trained without --ema"
+        raise ValueError(f"--weights={weights}: expected {' or '.join(allowed)}{why}.")
+    return at_average(state) if weights == "average" else state
 
 
 def held_out(run: Run, split: str, most: int) -> Part:
@@ -100,8 +125,7 @@ def held_out(run: Run, split: str, most: int) -> Part:
     if split == "validation":
         source, ids = experiment.data.train, experiment.validation_ids
     ids = ids[: most or None]
-    loader = evaluation_loader(experiment.config)
-    return Part(split, *fetch_all(source, ids, loader), ids)
+    return Part(split, *images_and_labels(source, ids, experiment.config), ids)
 
 
 def check_split(run: Run, split: str) -> None:

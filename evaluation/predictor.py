@@ -53,6 +53,7 @@ def load(
     member: int = 0,
     data_dir: str = "",
     cache_dir: str = "",
+    weights: str = "last",
 ) -> Callable[..., Prediction]:
     """Return the newest state of a run as a function `(images, ids=None, samples=50)`.
 
@@ -67,12 +68,13 @@ def load(
         member: the number of the member, for a population.
         data_dir: the directory of the data now; if empty, the recorded one.
         cache_dir: the directory of decoded data; if empty, the user's cache.
+        weights: `last`, or `average` for the moving average of a run with `--ema`.
 
     Raises:
-        ValueError: there is no run or no such member, or the rule does not fit its
+        ValueError: there is no run, member or average, or the rule does not fit its
             plan; from the function, images of another shape or type than the run's.
     """
-    run = load_member(workdir, member, data_dir, cache_dir)
+    run = load_member(workdir, member, data_dir, cache_dir, weights)
     check_inference_rule(rule, run.experiment.rows)
     use_compilation_cache(run.experiment.config.cache_dir)
 
@@ -96,14 +98,18 @@ def load(
 
 
 def load_member(
-    workdir: str, member: int, data_dir: str = "", cache_dir: str = ""
+    workdir: str,
+    member: int,
+    data_dir: str = "",
+    cache_dir: str = "",
+    weights: str = "last",
 ) -> Run:
     """Return a run, or the member of a population of that number.
 
     Raises:
-        ValueError: there is no run, or no such member.
+        ValueError: there is no run, no such member, or no average.
     """
-    runs = load_runs(workdir, data_dir, cache_dir)
+    runs = load_runs(workdir, data_dir, cache_dir, weights)
     if not 0 <= member < len(runs):
         raise ValueError(
             f"member {member} of {workdir}: expected a number from 0 to "

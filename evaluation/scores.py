@@ -117,11 +117,12 @@ def _corrupted_samples(
     run: Run, predict: Predict, part: Part, name: str
 ) -> list[Samples]:
     key = named_key(run.experiment.keys["data"], "corruptions")
-    limits = (float(part.images.min()), float(part.images.max()))
+    clean = part.images[:]  # Read once, where they are streamed.
+    limits = (float(clean.min()), float(clean.max()))
     ids = jnp.asarray(part.ids)
     samples = []
     for severity in SEVERITIES:
-        images = corrupt(name, severity, key, part.images, ids, *limits)
+        images = corrupt(name, severity, key, clean, ids, *limits)
         corrupted = part._replace(images=np.asarray(images))
         samples.append(predict_part(run, predict, corrupted))
     return samples

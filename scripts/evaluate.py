@@ -5,6 +5,7 @@
     python scripts/evaluate.py WORKDIR --corrupted='cifar10_corrupted/*'
     python scripts/evaluate.py WORKDIR --dropout='fc:bernoulli:0.2' --fit_rate
     python scripts/evaluate.py WORKDIR --predictions=FILE.parquet
+    python scripts/evaluate.py WORKDIR --weights=average
 
 It prints a table and writes into each workdir `evaluation.json`, `evaluation.md`, and
 the pictures `evaluation-*.png`. For several runs, such as the seeds of one
@@ -34,6 +35,7 @@ from evaluation.prediction_table import (
     predict_workdirs,
     write_predictions,
 )
+from evaluation.predictions import WEIGHTS
 from evaluation.scores import parse_corruptions
 from studies.evaluated_runs import evaluate_workdirs
 from studies.other_plans import compare_plans
@@ -77,6 +79,13 @@ FIT_RATE = flags.DEFINE_bool(
     False,
     "fit a factor on the rates of each plan to the validation split (default: no)",
 )
+WHICH = flags.DEFINE_enum(
+    "weights",
+    "last",
+    WEIGHTS,
+    "parameters to evaluate: those after the last step, or their moving average "
+    "(--ema in training)",
+)
 PREDICTIONS = flags.DEFINE_string(
     "predictions", "", "file for predictions: .parquet, .csv or .npz (default: none)"
 )
@@ -103,6 +112,7 @@ def main(arguments: list[str]) -> None:
         parse_corruptions(CORRUPTIONS.value),
         CORRUPTED.value,
         tuple(CORRUPTED_SETS.value),
+        WHICH.value,
     )
     directories = DATA_DIR.value, CACHE_DIR.value
     if PLANS.value or FIT_RATE.value:
@@ -125,6 +135,7 @@ def predict(workdirs: list[str], path: str) -> None:
         EXAMPLES.value,
         PREDICTIONS_FOR.value,
         parse_plans(PLANS.value),
+        WHICH.value,
     )
     table = predict_workdirs(workdirs, request, DATA_DIR.value, CACHE_DIR.value)
     write_predictions(Path(path), table)

@@ -19,6 +19,7 @@ import jax
 from absl import flags
 
 from evaluation.export import export_run
+from evaluation.predictions import WEIGHTS
 from evaluation.predictor import load_member
 from training.flags import define_moved_flags
 from training.record.files import replacing
@@ -32,6 +33,13 @@ SAMPLES = flags.DEFINE_integer(
 MEMBER = flags.DEFINE_integer(
     "member", 0, "number of the member to export, for a population", 0
 )
+WHICH = flags.DEFINE_enum(
+    "weights",
+    "last",
+    WEIGHTS,
+    "parameters to export: those after the last step, or their moving average (--ema "
+    "in training)",
+)
 DATA_DIR, CACHE_DIR = define_moved_flags()
 
 
@@ -41,7 +49,8 @@ def main(arguments: list[str]) -> None:
         raise ValueError("expected one argument, the workdir of a run.")
     # Without it the file holds the paths of this checkout, for tracebacks.
     jax.config.update("jax_traceback_in_locations_limit", 0)
-    run = load_member(arguments[0], MEMBER.value, DATA_DIR.value, CACHE_DIR.value)
+    directories = DATA_DIR.value, CACHE_DIR.value
+    run = load_member(arguments[0], MEMBER.value, *directories, WHICH.value)
     program = export_run(run, RULE.value, SAMPLES.value)
     with replacing(Path(OUT.value)) as temporary:
         temporary.write_bytes(program)

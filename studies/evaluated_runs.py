@@ -97,7 +97,8 @@ def evaluate_workdir(
 
     A population also gets a page with the table over its members.
     """
-    runs, records, paths = load_runs(workdir, data_dir, cache_dir), [], []
+    runs = load_runs(workdir, data_dir, cache_dir, request.weights)
+    records, paths = [], []
     check_no_links(Path(workdir))
     use_compilation_cache(runs[0].experiment.config.cache_dir)
     for number, (run, path) in enumerate(runs_with_paths(workdir, runs)):

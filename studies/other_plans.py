@@ -37,7 +37,10 @@ def compare_plans(
             a plan, or a rate is to be fitted to a run without validation data.
     """
     plans = parse_plans(texts)
-    runs = {workdir: load_runs(workdir, data_dir, cache_dir) for workdir in workdirs}
+    runs = {
+        workdir: load_runs(workdir, data_dir, cache_dir, request.weights)
+        for workdir in workdirs
+    }
     if fit_rate:
         for run in (run for found in runs.values() for run in found):
             check_split(run, "validation")

@@ -1,10 +1,14 @@
 """Normalisation: its formulas, and statistics of the rows that count alone."""
 
+import re
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.sharding import NamedSharding, PartitionSpec
 from test_step import batch_of
 from variant_cases import QUICK
 
@@ -77,11 +81,15 @@ def test_norms_equal_their_formulas(key, kind, groups):
 
 @pytest.mark.parametrize("kind", NORMS)
 def test_norms_keep_the_dtype_and_their_parameters_in_float32(kind):
-    norm = NORMS[kind](CHANNELS)
+    def after(x, row_weights):
+        norm = NORMS[kind](CHANNELS)
+        return normalise(norm, x, row_weights), nnx.state(norm)
+
     x = jnp.ones((2, 3, 3, CHANNELS), jnp.bfloat16)
     for row_weights in (None, jnp.ones(2)):
-        assert normalise(norm, x, row_weights).dtype == jnp.bfloat16
-    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(nnx.state(norm)))
+        found, state = jax.eval_shape(after, x, row_weights)
+        assert found.dtype == jnp.bfloat16
+        assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(state))
 
 
 @pytest.mark.parametrize("channels", [1, 3, 16, 64, 160, 2048])
@@ -102,6 +110,57 @@ def test_statistics_are_those_of_the_rows_that_count(devices):
     alone, _ = statistics(batch_of(ids))
     np.testing.assert_allclose(gradient, alone, rtol=1e-4, atol=1e-6)
     assert np.abs(alone[ids]).max() > 1e-3
+
+
+def all_reduces(norms):
+    """The sums over two devices that share a batch, in a gradient through norms."""
+    split = [nnx.split(NORMS["batch"](CHANNELS)) for _ in range(norms)]
+    graphs, variables = zip(*split)
+
+    def loss(variables, x, weights):
+        for graph, each in zip(graphs, variables):
+            x = jnp.tanh(normalise(nnx.merge(graph, each, copy=True), x, weights))
+        return jnp.square(x).sum()
+
+    mesh = make_mesh("data:2")
+    rows = NamedSharding(mesh, PartitionSpec("data"))
+    placed = jax.device_put(
+        (variables, jnp.ones((4, 3, 3, CHANNELS)), jnp.ones(4)),
+        (replicated(mesh), rows, rows),
+    )
+    program = jax.jit(jax.grad(loss, (0, 1)), compiler_options=QUICK).lower(*placed)
+    return len(re.findall(r" all-reduce\(", program.compile().as_text()))
+
+
+def test_devices_sum_once_for_a_norm_and_once_for_its_gradient():
+    assert all_reduces(3) - all_reduces(1) == 4
+
+
+@partial(jax.jit, compiler_options=QUICK)
+def after_a_batch(x, start):
+    """Normalised values and running statistics, of which the mean began at `start`."""
+    norm = NORMS["batch"](CHANNELS)
+    norm.mean[...] = jnp.full(CHANNELS, start)
+    found = normalise(norm, x, jnp.ones(len(x)))
+    return found, norm.mean[...], norm.var[...]
+
+
+@pytest.mark.parametrize("start", [1000.0, 990.0, 0.0])
+@pytest.mark.parametrize("dims", [(), (5, 7)])
+def test_statistics_of_a_large_mean_are_within_their_bound(dims, start):
+    """Float64 NumPy is the reference; digits are lost in proportion to mean^2."""
+    values = np.random.default_rng(0).normal(1000, 1, (33, *dims, CHANNELS))
+    x = values.astype(np.float32)
+    found = [np.asarray(each, np.float64) for each in after_a_batch(x, start)]
+    rows = x.astype(np.float64).reshape(-1, CHANNELS)
+    mean, var = rows.mean(0), rows.var(0)
+    # The running variance itself is rounded to 6e-8, a tenth of which is the batch's.
+    bound = 5e-7 * (var + (mean - start) ** 2) + 6e-7
+    assert (np.abs((found[2] - 0.9) / 0.1 - var) <= bound).all()
+    np.testing.assert_allclose(found[1], 0.9 * start + 0.1 * mean, rtol=1e-6)
+    if start:  # The relative error of a variance is then at most 5e-5.
+        expected = (rows - mean) / np.sqrt(var + 1e-5)
+        np.testing.assert_allclose(found[0].reshape(rows.shape), expected, atol=3e-4)
 
 
 def test_what_padded_rows_hold_changes_no_other_row(key):

@@ -1,6 +1,7 @@
 """Data that fit in memory: they lie on the devices, where a step gathers its batch.
 
-A batch then costs the host no call of its own. It is the same as `make_batch` gives.
+Devices that share a batch share the images, too, and each has all labels. A batch costs
+the host no call of its own, and is the same as `make_batch` gives.
 """
 
 from collections.abc import Callable
@@ -14,22 +15,23 @@ from jaxtyping import Array, Int, Int32, Key, Num
 from training.data.augmentation import augmentation_inputs
 from training.data.order import epoch_order
 from training.data.splits import ArraySplit
+from training.data.spread import gather_images, spread_images
 from training.experiment import Experiment
 from training.runtime.devices import over_member_rows, over_rows, put, replicated
 from training.state import Batch
 
 
 class Resident(NamedTuple):
-    """What batches are gathered from, the same on every device.
+    """What batches are gathered from, the same on every device except the images.
 
     Attributes:
-        images: of the train split.
-        labels: likewise.
+        images: of the train split, spread as `spread_images` does.
+        labels: of the train split.
         key: of the order and the augmentation.
         train_ids: the examples that are trained on.
     """
 
-    images: Num[Array, "n h w c"]
+    images: Num[Array, "padded h w c"]
     labels: Int32[Array, "n *positions"]
     key: Key[Array, "*members"]
     train_ids: Int32[Array, "*members n"]
@@ -44,10 +46,11 @@ def is_resident(experiment: Experiment) -> bool:
 
 
 def resident(experiment: Experiment) -> Resident:
-    """Return the training examples on every device of the mesh."""
-    split = cast(ArraySplit, experiment.data.train)
-    arrays = split.images, split.labels, experiment.keys["data"], experiment.train_ids
-    return Resident(*put(arrays, replicated(experiment.mesh)))
+    """Return the training examples on the devices of the mesh."""
+    split, mesh = cast(ArraySplit, experiment.data.train), experiment.mesh
+    arrays = split.labels, experiment.keys["data"], experiment.train_ids
+    images = spread_images(mesh, split.images)
+    return Resident(images, *put(arrays, replicated(mesh)))
 
 
 def ordering(experiment: Experiment) -> Callable[[Resident, int], Order]:
@@ -69,17 +72,21 @@ def gather_batch(
     epoch: Int[Array, ""],
 ) -> Batch:
     """Return a batch in micro-batches, within a compiled step; see `make_batch`."""
+    mesh = experiment.mesh
     parts = ids.reshape(*ids.shape[:-1], experiment.config.microbatches, -1)
-    padding = -parts.shape[-1] % experiment.mesh.shape["data"]
-    spread = over_member_rows if experiment.members else over_rows
-    place = partial(jax.lax.with_sharding_constraint, shardings=spread(experiment.mesh))
-    examples = place(_padded(parts, padding))
+    padding = -parts.shape[-1] % mesh.shape["data"]
+    examples = _padded(parts, padding)
     weights = _padded(jnp.ones(parts.shape, jnp.float32), padding)
-    fetch = ArraySplit(data.images, data.labels).fetch
+
+    def fetch(ids: Int32[Array, "*rows"]) -> tuple[Array, Array]:
+        return gather_images(mesh, data.images, ids), data.labels[ids]
+
     calls = experiment.objective.augmentations
     augmentation = augmentation_inputs(
         calls, data.key, epoch, examples, data.train_ids, fetch
     )
+    spread = over_member_rows if experiment.members else over_rows
+    place = partial(jax.lax.with_sharding_constraint, shardings=spread(mesh))
     # Written to memory before it is used, the batch leads to the same step as any other
     # of these values: fused with the gathering, a step would be rounded otherwise.
     return jax.lax.optimization_barrier(

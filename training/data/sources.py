@@ -29,7 +29,7 @@ def load(
     splits: tuple[str, str] = SPLITS,
     crop: ResizedCrop | None = None,
 ) -> DataSet:
-    """Return the data set called `dataset`, its arrays on the default device.
+    """Return the data set called `dataset`, its arrays on the device if it is alone.
 
     Args:
         dataset: "digits", "alice", a path that ends in .npz or .txt, or else a
@@ -52,14 +52,19 @@ def load(
         if crop is not None:
             raise ValueError("--augment acts on images, and --dataset is text.")
         path = ALICE if dataset == "alice" else dataset
-        return jax.device_put(read_text(dataset, path))
+        return _placed(read_text(dataset, path))
     if _is_arrays(dataset):
         found = _arrays(dataset, data_dir, in_memory_bytes, crop)
     else:
         found = _prepared(dataset, data_dir, cache_dir, in_memory_bytes, splits, crop)
     train, test, classes = found
     mean, std = kept_statistics(train, Path(cache_dir))
-    return jax.device_put(DataSet(dataset, classes, train, test, mean, std))
+    return _placed(DataSet(dataset, classes, train, test, mean, std))
+
+
+def _placed(data: DataSet) -> DataSet:
+    """Return the data on the only device, or on the host, where several share them."""
+    return jax.device_put(data) if jax.device_count() == 1 else data
 
 
 def _is_text(dataset: str) -> bool:

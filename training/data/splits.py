@@ -45,8 +45,13 @@ class ArraySplit:
         """Return the shapes and types of what `fetch` gives for a number of ids."""
         return _shape_of(self.images, count), _shape_of(self.labels, count)
 
-    def fetch(self, ids: ShapedIds) -> tuple[Array, Array]:
-        """Return images and labels of `ids`, gathered on the device that holds them."""
+    def fetch(
+        self, ids: ShapedIds
+    ) -> tuple[Array, Array] | tuple[np.ndarray, np.ndarray]:
+        """Return images and labels of `ids`, gathered where they are."""
+        if isinstance(self.images, np.ndarray):
+            rows = np.asarray(ids)
+            return self.images[rows], np.asarray(self.labels)[rows]
         return _gather(self.images, self.labels, ids)
 
     def image_chunks(self) -> Iterator[np.ndarray]:
@@ -133,6 +138,12 @@ class RecordSplit:
                 f"images of {self.image_shape}, labels 0 to {self.classes - 1}."
             ) from error
         return images.reshape(*ids.shape, *self.image_shape), labels.reshape(ids.shape)
+
+    def labels_of(self, ids: Int32[np.ndarray, " n"]) -> Int32[np.ndarray, " n"]:
+        """Return the labels of `ids`; no image is decoded."""
+        parts = [ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK)]
+        found = [self.records.__getitems__(part.tolist()) for part in parts]
+        return np.array([each["label"] for part in found for each in part], np.int32)
 
     def image_chunks(self) -> Iterator[np.ndarray]:
         """Yield `SAMPLE` evenly spaced images, or all, a chunk at a time."""
