@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from variant_cases import draw
 
-from dropout.variants.regions import rectangles
+from dropout.variants.regions import random_erasing_mean, rectangles
 
 KEY = jax.random.key(34)
 IMAGES = jnp.ones((4096, 32, 24, 2))
@@ -57,6 +57,16 @@ def test_random_erasing():
     top = np.asarray(y[..., 0] == 0).any(2).argmax(1)[erased]
     position = (top + 0.5) / (32 - heights[erased] + 1)
     assert abs(position.mean() - 0.5) < 5 / np.sqrt(12 * erased.sum())
+
+
+def test_the_mean_of_random_erasing_is_the_product_of_two_trapezoids():
+    """A square of 2 x 2 in 4 x 6 pixels, at one of 3 x 5 corners; rate 0.5."""
+    y = random_erasing_mean(
+        -jnp.ones((1, 4, 6, 2)), 0.5, smallest=1 / 6, largest=1 / 6, aspect=1.0
+    )
+    rows, columns = np.divide([1, 2, 2, 1], 3), np.divide([1, 2, 2, 2, 2, 1], 5)
+    expected = 0.5 * np.outer(rows, columns)[None, :, :, None] - 1
+    np.testing.assert_allclose(y, np.repeat(expected, 2, -1), rtol=1e-6)
 
 
 def test_random_erasing_can_fill_with_noise():
