@@ -43,10 +43,11 @@ def test_cutout(length):
 def test_random_erasing():
     """Rectangles as in the table, erased with the nominal probability, where the top
     is uniform among those that fit; within 5 standard errors."""
-    y = draw("random_erasing", KEY, IMAGES, 0.5)
+    rate, y = 0.8, draw("random_erasing", KEY, IMAGES, 0.8)
     heights, widths = boxes(y)
     erased = heights > 0
-    assert abs(erased.mean() - 0.5) < 5 * 0.5 / np.sqrt(len(erased))
+    error = np.sqrt(rate * (1 - rate) / len(erased))
+    assert abs(erased.mean() - rate) < 5 * error
     sides = rectangles(32, 24, 0.02, 0.4, 0.3)
     found = set(zip(heights[erased], widths[erased], strict=True))
     assert found <= set(map(tuple, sides))
