@@ -15,7 +15,6 @@ PLANS: dict[str, str] = {
     "unidrop": ("tokens:word:0.1 block*/mlp:bernoulli:0.1 block*/branch:layerdrop:0.1"),
     "gaussian_dropout": "fc:gaussian:0.5",
     "uout": "fc:uniform:0.1",
-    "continuous_dropout": "fc:uniform:1.0",
     "alpha_dropout": "fc:alpha:0.1",
     "feature_alpha_dropout": "conv*:feature_alpha:0.1",
     # Channels, positions, blocks.
@@ -85,7 +84,6 @@ PLANS: dict[str, str] = {
     "attention_dropout": "block*/attention/weights:attention:0.1",
     "head_dropout": "block*/attention/weights:drophead:0.2",
     "key_dropout": "block*/attention/logits:dropkey:0.1",
-    "drop_attention": "block*/attention/logits:dropkey:0.1",
     # Rates that change, or are learned.
     "linear_scheduled_dropout": "fc:bernoulli:0.5@linear",
     "annealed_dropout": "fc:bernoulli:0.5@annealed",
@@ -145,7 +143,8 @@ LEFT_OUT: dict[str, str] = {
     **dict.fromkeys(
         (
             "beta_dropout", "biased_dropout", "blockout", "bridgeout",
-            "checkerboard_dropout", "controlled_dropout", "dropcluster", "dropin",
+            "checkerboard_dropout", "continuous_dropout", "controlled_dropout",
+            "drop_attention", "dropcluster", "dropin",
             "drop_neuron", "edropout", "energy_based_dropout", "evolutional_dropout",
             "explicit_dropout", "frequency_dropout", "groupwise_dropout",
             "guided_dropout", "hybrid_pooling_dropout", "ising_dropout", "localdrop",
