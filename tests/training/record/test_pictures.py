@@ -33,6 +33,8 @@ def test_a_switch_within_an_epoch_is_a_step_at_its_place():
     figure = plot_curves(lines(20, 2), [curve], "title")
     names = [axes.get_ylabel() for axes in figure.axes]
     assert names == ["loss", "accuracy", "dropout rate"]
+    legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert legend == ["train (with dropout)", "test"]
     (drawn,) = figure.axes[2].lines
     assert drawn.get_drawstyle() == "steps-post"
 
