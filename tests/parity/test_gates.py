@@ -47,11 +47,11 @@ def test_masksembles():
 
 def test_l0_gate():
     """One distribution, with as many zeros and ones, and one penalty."""
-    ours = draw("l0_gate", KEY, jnp.ones((6144, 1)), GATE_RATE)
+    ours = draw("l0_gate", KEY, jnp.ones((65536, 1)), GATE_RATE)
     others = theirs("l0_gate")
     assert same_distribution(ours, others["gates"]) > ALPHA
     for gates in (np.asarray(ours), others["gates"]):
-        assert abs((gates == 0).mean() - GATE_RATE) < 5 * np.sqrt(0.21 / 6144)
+        assert abs((gates == 0).mean() - GATE_RATE) < 5 * np.sqrt(0.21 / gates.size)
     parameters = l0_init(jnp.float32(GATE_RATE), jnp.ones((1, 1)))
     penalty = l0_penalty(parameters, jnp.ones((1, 1)), 1)
     np.testing.assert_allclose(penalty, others["open"], rtol=1e-5)

@@ -29,7 +29,7 @@ BLOCKS = {
 PICTURE = (32, 24)
 REGION_RATE = 0.6
 RECTANGLE = {"rectangle": (11, 6), "stripe": (32, 5)}
-CELLS, GRID_RATE = (8, 6), 0.4  # rows and columns of cells of 4 x 4
+CELLS, GRID_RATE = (8, 6), 0.9  # rows and columns of cells of 4 x 4
 
 ENSEMBLE = {"c": 240, "n": 4, "scale": 2.0}  # which keeps 128 channels in each mask
 GATE_RATE = 0.3
