@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from variant_cases import draw
 
-from dropout.variants.regions import random_erasing_mean, rectangles
+from dropout.variants.regions import erased_sides, random_erasing_mean, rectangles
 
 KEY = jax.random.key(34)
 IMAGES = jnp.ones((4096, 32, 24, 2))
@@ -84,6 +84,15 @@ def test_options_that_make_no_sense_are_errors():
         draw("random_erasing", KEY, IMAGES[:, :1], 0.5)
     with pytest.raises(ValueError, match="length=0"):
         draw("cutout", KEY, IMAGES, 0.5, length=0)
+
+
+def test_the_sides_of_a_rectangle_are_rounded_and_at_least_one_pixel():
+    assert erased_sides((4, 32, 24, 2), 1 / 3, 0.25) == (11, 6)
+    assert erased_sides((4, 32, 24, 2), 0.01, 1.0) == (1, 24)
+    assert erased_sides((4, 32, 24, 2), 1.0, 0.01) == (32, 1)
+    for height, width in ((1.1, 0.5), (0.5, 0.0), (0.5, 1.1)):
+        with pytest.raises(ValueError, match="expected shares in"):
+            erased_sides((4, 32, 24, 2), height, width)
 
 
 def test_erase():
