@@ -4,6 +4,7 @@
 """
 
 import functools
+import re
 from dataclasses import dataclass
 from typing import get_args
 
@@ -21,6 +22,7 @@ from dropout.variants import VARIANTS
 from dropout.variants.entry import MaskUnit
 
 CONSTANT = Call("constant")
+HYPHENATED = re.compile(r"[A-Za-z]\w*(-\w+)+")
 
 
 @dataclass(frozen=True)
@@ -77,13 +79,18 @@ def _parse_rule(text: str, default: Call) -> Rule:
         )
     rule = Rule(
         parts[0],
-        parse_call(parts[1]),
+        _parse_variant(parts[1]),
         _parse_rate(parts[2]),
         parse_call(schedules[0]) if schedules else default,
     )
     check_schedule(rule.schedule)
     check_variant(rule)
     return rule
+
+
+def _parse_variant(text: str) -> Call:
+    """A variant's call; a name as papers write it, `R-Drop` say, is an unknown one."""
+    return Call(text) if HYPHENATED.fullmatch(text) else parse_call(text)
 
 
 def _parse_rate(text: str) -> float | Span | tuple[float, ...]:

@@ -67,15 +67,21 @@ def variants_page() -> str:
         lines += [*table(COLUMNS, (cells_of(v, costs) for v in variants)), ""]
     lines += ["## Exempt laws", "", LAWS, "", *table(EXEMPT_COLUMNS, exemptions())]
     lines += ["", "## Other names", "", NAMES, "", *table(NAME_COLUMNS, plans())]
-    reasons = ((f"`{name}`", why) for name, why in LEFT_OUT.items())
-    lines += ["", "## Left out", "", MISSING, "", *table(LEFT_OUT_COLUMNS, reasons)]
+    lines += ["", "## Left out", "", MISSING, "", *table(LEFT_OUT_COLUMNS, left_out())]
     return "\n".join(lines) + "\n"
 
 
 def plans() -> Iterator[tuple[str, str]]:
-    """Yield every published name with its plan."""
+    """Yield the published names with their plans."""
     for name, plan in PLANS.items():
         yield f"`{name}`", f"`{plan}`"
+
+
+def left_out() -> Iterator[tuple[str, str]]:
+    """Yield the names that are left out for one reason, and the reason."""
+    for reason in dict.fromkeys(LEFT_OUT.values()):
+        names = (f"`{name}`" for name, why in LEFT_OUT.items() if why == reason)
+        yield ", ".join(names), reason
 
 
 def cells_of(entry: Variant, costs: dict[str, float]) -> tuple[str, ...]:

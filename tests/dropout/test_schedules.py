@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dropout import SCHEDULES, Timeline, factor_at
+from dropout.factors import cyclic
 from dropout.grammar import Call, parse_call
 from dropout.schedules import check_schedule
 
@@ -97,6 +98,18 @@ def test_cut_offs_are_whole_steps_whatever_the_length_of_the_run():
             steps = jnp.arange(max(cut - 2, 0), min(cut + 2, total))
             factors = jax.vmap(lambda s, c=call, t=timeline: factor_at(c, s, t))(steps)
             np.testing.assert_array_equal(factors, steps < cut)
+
+
+def test_a_period_rises_from_0_and_falls_to_0():
+    rates = [float(cyclic(step, 99, period=4)) for step in range(6)]
+    assert rates == [0, 0.5, 1, 0.5, 0, 0.5]
+
+
+def test_a_ramp_ends_at_its_start_or_after_it():
+    """One that ends where it starts is a step; one that ends before it is an error."""
+    check_schedule(parse_call("linear(start=0.5, end=0.5)"))
+    with pytest.raises(ValueError, match="start that is no later than the end"):
+        check_schedule(parse_call("linear(start=0.5, end=0.4)"))
 
 
 @pytest.mark.parametrize(

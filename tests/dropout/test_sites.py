@@ -252,3 +252,11 @@ def test_an_unknown_mode_or_generator_is_refused(key, wrong):
     function = inspect.unwrap(bind)
     with pytest.raises(ValueError, match=f"{name}='{value}'.*expected one of"):
         function((), Moment(key, jnp.arange(3), 0, 0), **wrong)
+
+
+def test_a_learned_variant_uses_the_parameters_of_its_site():
+    """L0 gates that are shut and open, whatever the rate of the plan."""
+    rows = resolve(parse("fc:l0_gate:0.5"), ("fc",))
+    params = {"fc": {"log_alpha": jnp.float32([-9, 9])}}
+    drop = bind(rows, None, "eval", params=params)
+    np.testing.assert_array_equal(drop("fc", jnp.full((3, 2), 5.0)), [[0, 5]] * 3)

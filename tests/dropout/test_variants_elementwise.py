@@ -9,6 +9,7 @@ from variant_cases import draw, pull
 
 from dropout import JaxBits
 from dropout.bits import normal, row_seeds
+from dropout.variants.elementwise import alpha_mean
 
 KEY = jax.random.key(31)
 ONES = jnp.ones((64, 4096))
@@ -95,6 +96,15 @@ def test_alpha(name, rate):
     assert abs(np.float64(y**2).mean() - 1) < 5 * np.sqrt((fourth - 1) / independent)
     if name == "feature_alpha":
         assert ((multiplier == 0) == (multiplier[:, :1] == 0)).all()
+
+
+@pytest.mark.parametrize("rate", ALPHA)
+def test_the_mean_of_alpha(rate):
+    """Of what is kept and what is dropped, weighed by their chances."""
+    scale, shift, dropped = ALPHA[rate]
+    x = np.float32([[-2.0, 0.0, 0.5, 3.0]])
+    expected = (1 - rate) * (scale * x + shift) + rate * dropped
+    np.testing.assert_allclose(alpha_mean(jnp.asarray(x), rate), expected, atol=1e-5)
 
 
 def test_max_dropout_keeps_what_is_small():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from variant_cases import draw
 
-from dropout.variants.regions import rectangles
+from dropout.variants.regions import erased_sides, random_erasing_mean, rectangles
 
 KEY = jax.random.key(34)
 IMAGES = jnp.ones((4096, 32, 24, 2))
@@ -43,10 +43,11 @@ def test_cutout(length):
 def test_random_erasing():
     """Rectangles as in the table, erased with the nominal probability, where the top
     is uniform among those that fit; within 5 standard errors."""
-    y = draw("random_erasing", KEY, IMAGES, 0.5)
+    rate, y = 0.8, draw("random_erasing", KEY, IMAGES, 0.8)
     heights, widths = boxes(y)
     erased = heights > 0
-    assert abs(erased.mean() - 0.5) < 5 * 0.5 / np.sqrt(len(erased))
+    error = np.sqrt(rate * (1 - rate) / len(erased))
+    assert abs(erased.mean() - rate) < 5 * error
     sides = rectangles(32, 24, 0.02, 0.4, 0.3)
     found = set(zip(heights[erased], widths[erased], strict=True))
     assert found <= set(map(tuple, sides))
@@ -57,6 +58,16 @@ def test_random_erasing():
     top = np.asarray(y[..., 0] == 0).any(2).argmax(1)[erased]
     position = (top + 0.5) / (32 - heights[erased] + 1)
     assert abs(position.mean() - 0.5) < 5 / np.sqrt(12 * erased.sum())
+
+
+def test_the_mean_of_random_erasing_is_the_product_of_two_trapezoids():
+    """A square of 2 x 2 in 4 x 6 pixels, at one of 3 x 5 corners; rate 0.5."""
+    y = random_erasing_mean(
+        -jnp.ones((1, 4, 6, 2)), 0.5, smallest=1 / 6, largest=1 / 6, aspect=1.0
+    )
+    rows, columns = np.divide([1, 2, 2, 1], 3), np.divide([1, 2, 2, 2, 2, 1], 5)
+    expected = 0.5 * np.outer(rows, columns)[None, :, :, None] - 1
+    np.testing.assert_allclose(y, np.repeat(expected, 2, -1), rtol=1e-6)
 
 
 def test_random_erasing_can_fill_with_noise():
@@ -73,6 +84,15 @@ def test_options_that_make_no_sense_are_errors():
         draw("random_erasing", KEY, IMAGES[:, :1], 0.5)
     with pytest.raises(ValueError, match="length=0"):
         draw("cutout", KEY, IMAGES, 0.5, length=0)
+
+
+def test_the_sides_of_a_rectangle_are_rounded_and_at_least_one_pixel():
+    assert erased_sides((4, 32, 24, 2), 1 / 3, 0.25) == (11, 6)
+    assert erased_sides((4, 32, 24, 2), 0.01, 1.0) == (1, 24)
+    assert erased_sides((4, 32, 24, 2), 1.0, 0.01) == (32, 1)
+    for height, width in ((1.1, 0.5), (0.5, 0.0), (0.5, 1.1)):
+        with pytest.raises(ValueError, match="expected shares in"):
+            erased_sides((4, 32, 24, 2), height, width)
 
 
 def test_erase():

@@ -7,11 +7,20 @@ from parity.networks import IMAGES
 from parity.peers import peer
 from parity.recorded import recorded
 
-for library in ("torch", "torchvision", "timm", "keras", "equinox"):
+LIBRARIES = (
+    "torch", "torchvision", "timm", "keras", "equinox", "albumentations",
+    "torch_uncertainty", "l0",
+)  # fmt: skip
+for library in LIBRARIES:
     peer(library)
 
-# Both need them.
-from parity import other_variants, torch_networks  # noqa: E402
+# They need them.
+from parity import (  # noqa: E402
+    other_gates,
+    other_regions,
+    other_variants,
+    torch_networks,
+)
 
 pytestmark = pytest.mark.parity
 
@@ -30,6 +39,12 @@ def test_networks(text):
     check(torch_networks.results(text), recorded("networks", text))
 
 
-@pytest.mark.parametrize("case", other_variants.RESULTS)
-def test_variants(case):
-    check(other_variants.results(case), recorded("variants", case))
+MODULES = {"variants": other_variants, "regions": other_regions, "gates": other_gates}
+
+
+@pytest.mark.parametrize(
+    ("group", "case"),
+    [(group, case) for group in MODULES for case in MODULES[group].RESULTS],
+)
+def test_variants(group, case):
+    check(MODULES[group].results(case), recorded(group, case))

@@ -24,3 +24,27 @@ BLOCKS = {
     (8, 5, 0.3): {"timm": 0.572, "torchvision": 0.251},
     (7, 7, 0.1): {"timm": 0.939, "torchvision": 0.100},
 }
+
+# Regions of images: of one channel, erased at a rate. The sides of `erase` in pixels.
+PICTURE = (32, 24)
+REGION_RATE = 0.6
+RECTANGLE = {"rectangle": (11, 6), "stripe": (32, 5)}
+CELLS, GRID_RATE = (8, 6), 0.9  # rows and columns of cells of 4 x 4
+
+ENSEMBLE = {"c": 240, "n": 4, "scale": 2.0}  # which keeps 128 channels in each mask
+GATE_RATE = 0.3
+SLOPES = (0.125, 1 / 3)
+POINTS = np.linspace(-3, 3, 13, dtype=np.float32)
+MAPS = np.random.default_rng(1).normal(size=(2, 6, 6, 3)).astype(np.float32)
+
+
+def boxes(erased):
+    """Height, width, top and left of the box that is True in each image, or zeros."""
+    rows, columns = erased.any(2), erased.any(1)
+    assert (erased == rows[:, :, None] & columns[:, None]).all()
+    sides = [marks.sum(1) for marks in (rows, columns)]
+    starts = [marks.argmax(1) for marks in (rows, columns)]
+    for marks, side, start in zip((rows, columns), sides, starts):
+        position = np.arange(marks.shape[1]) - start[:, None]
+        assert (marks == (position >= 0) & (position < side[:, None])).all()
+    return np.stack([*sides, *starts], 1).astype(np.int16)

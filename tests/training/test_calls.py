@@ -42,7 +42,8 @@ def assert_equal(first, second):
 @pytest.mark.parametrize(
     "changes",
     [
-        {},
+        pytest.param({}, marks=pytest.mark.slow),
+        {"mesh": "data:5"},  # of whose 25 rows one is padding
         pytest.param(
             {"mesh": "data:3", "microbatches": 4, "augment": "flip cutmix"},
             marks=pytest.mark.slow,

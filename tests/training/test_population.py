@@ -10,12 +10,14 @@ from small_run import PLAN, train
 
 from training.canonical import canonical
 from training.data.batches import batches_from
-from training.experiment import prepare
+from training.experiment import Experiment, prepare
+from training.lines import frozen_members
 from training.members import Member, members_of
 from training.record.metrics_log import read_metrics
 from training.restore import restore
 from training.run import train_population
 from training.runtime.devices import resolve_mesh
+from training.state import State, empty_totals
 
 MEMBERS = (
     Member(seed=0, rate_factor=1.0, learning_rate=0.01, weight_decay=0.0),
@@ -96,6 +98,18 @@ def wild(quick, tmp_path_factory):
     """A finished population one of whose members is frozen."""
     workdir = tmp_path_factory.mktemp("populations") / "wild"
     return workdir, train_population(quick, WILD, workdir)
+
+
+@pytest.mark.parametrize(
+    ("on_nan", "members", "frozen"),
+    [("stop", 3, {1}), ("skip", 3, set()), ("stop", 0, set())],
+)
+def test_who_is_frozen(small, on_nan, members, frozen):
+    """Members that have skipped a step, if a run would have stopped there."""
+    run = Experiment(replace(small, on_nan=on_nan), *[None] * 10)
+    skipped = np.int32([0, 2, 0]) if members else np.int32(2)
+    state = State(jax.numpy.int32(4), skipped, {}, {}, (), empty_totals())
+    assert frozen_members(run._replace(members=(run,) * members), state) == frozen
 
 
 @pytest.mark.slow

@@ -16,9 +16,9 @@ from evaluation.inference import make_predict_samples
 from training.data.augmentation import augment, parse_augmentations
 from training.data.device_augmentations import flip
 from training.objective import Objective, mean_penalty
-from training.scoring import make_evaluate_batch
+from training.scoring import make_evaluate_batch, mean_scores, scores_of
 from training.scoring import test_logits as logits_at_test
-from training.state import State, empty_totals
+from training.state import State, Totals, empty_totals
 
 KEY, ROWS, CLASSES = jax.random.key(4), 6, 40
 
@@ -55,6 +55,15 @@ def test_evaluation_has_no_label_smoothing():
     own = log_softmax(x.reshape(ROWS, -1))[np.arange(ROWS), labels]
     assert float(totals.loss) == pytest.approx(-float((own * weights).sum()), rel=1e-5)
     assert float(totals.examples) == 4
+
+
+def test_scores_are_sums_over_all_examples_divided_by_their_weight():
+    """Two members and two batches: (6 + 2) / (12 + 4), not the mean of 6/12 and 2/4."""
+    first = Totals(jnp.float32([6, 1]), jnp.float32([9, 2]), jnp.float32([12, 4]))
+    second = Totals(jnp.float32([2, 2]), jnp.float32([3, 4]), jnp.float32([4, 4]))
+    assert scores_of(first) == [(0.5, 0.75), (0.25, 0.5)]
+    assert mean_scores([first, second]) == [(0.5, 0.75), (0.375, 0.75)]
+    assert np.isnan(scores_of(empty_totals())).all()
 
 
 @pytest.mark.parametrize(("steps", "rate"), [(1, 0.0), (6, 0.4), (10, 0.72)])

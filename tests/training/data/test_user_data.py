@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from test_bad_input import arrays
 
-from training.data.description import data_lines
+from training.data.description import data_lines, reading_line
 from training.data.npz import ARRAYS, shortened
+from training.data.reading import Loader
 from training.data.sources import load
-from training.data.splits import ArraySplit
+from training.data.splits import ArraySplit, RecordSplit
 from training.data.standardisation import standardise, statistics
 
 
@@ -53,6 +54,30 @@ def test_the_description_says_how_images_and_classes_are_read(tmp_path):
         "to train and 6 to test",
         "each class has 8 to 8 training examples",
     ]
+
+
+class NoRecords:
+    def __len__(self):
+        return 0
+
+    def __getitems__(self, rows):
+        return []
+
+
+@pytest.mark.parametrize(
+    ("loader", "read_by"),
+    [
+        (Loader(threads=1, processes=0), "1 thread"),
+        (Loader(threads=4, processes=2), "2 processes of 4 threads"),
+    ],
+)
+def test_a_streamed_split_says_what_a_step_takes(loader, read_by):
+    """128 images of 256 x 256 x 3 bytes are 24 MiB, and 10 steps read 240."""
+    split = RecordSplit(NoRecords(), (256, 256, 3), 10)
+    assert reading_line(loader, 128, split) == (
+        f"streamed by {read_by}: a step takes 128 images, 24.0 MiB decoded, so that "
+        "10 steps a second need 240 MiB/s"
+    )
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,10 @@ def test_a_switch_within_an_epoch_is_a_step_at_its_place():
     np.testing.assert_allclose(curve.high, [0.3] * 8 + [0.0] * 33, rtol=1e-6)
     np.testing.assert_allclose(curve.epochs[[0, 8, 40]], [0, 0.4, 2])
     figure = plot_curves(lines(20, 2), [curve], "title")
+    names = [axes.get_ylabel() for axes in figure.axes]
+    assert names == ["loss", "accuracy", "dropout rate"]
+    legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert legend == ["train (with dropout)", "test"]
     (drawn,) = figure.axes[2].lines
     assert drawn.get_drawstyle() == "steps-post"
 
@@ -79,6 +83,7 @@ def test_many_sites_leave_room_for_the_curves(count):
 
 def test_numbers_of_a_logarithmic_axis_are_plain():
     figure = plot_curves(lines(10, 2), [], "title")
+    assert len(figure.axes) == 2  # There are no rates.
     figure.draw_without_rendering()
     axis = figure.axes[0].yaxis
     texts = [

@@ -2,8 +2,11 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+
+from training.runtime.devices import keep_freed_memory
 
 # Prints the pages that were cleared for nine arrays, after twenty of the same size.
 FAULTS = """
@@ -38,3 +41,15 @@ def faults(*what):
 @pytest.mark.parametrize(("maker", "share"), [("numpy", 0.1), ("jax", 0.5)])
 def test_freed_memory_is_kept_for_the_next_step(maker, share):
     assert faults("keep", maker) < share * faults("return", maker)
+
+
+def test_glibc_is_told_by_the_numbers_of_its_header(monkeypatch):
+    """M_MMAP_MAX is -4, M_TRIM_THRESHOLD -1 and M_TOP_PAD -2."""
+    told, updates = [], []
+    library = SimpleNamespace(mallopt=lambda *pair: told.append(pair))
+    monkeypatch.setattr("ctypes.CDLL", lambda name: library)
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setattr("jax.config.update", lambda *pair: updates.append(pair))
+    keep_freed_memory()
+    assert dict(told) == {-4: 0, -1: -1, -2: 2**28}
+    assert updates == [("jax_cpu_enable_async_dispatch", False)]

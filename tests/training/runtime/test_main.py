@@ -1,8 +1,15 @@
 """How scripts end: the status tells a stopped run from an error, the line is short."""
 
+import sys
+
 import pytest
 
-from training.runtime.main import LONGEST_MESSAGE, brief, with_errors_in_one_line
+from training.runtime.main import (
+    LONGEST_MESSAGE,
+    brief,
+    run_main,
+    with_errors_in_one_line,
+)
 from training.runtime.signals import Stopped
 
 
@@ -21,6 +28,18 @@ def test_a_stopped_run_has_a_status_of_its_own(capsys):
     """EX_TEMPFAIL of sysexits.h, so that a scheduler's script can start it again."""
     assert ends(Stopped("stopped by SIGTERM")) == 75
     assert capsys.readouterr().err == "train.py: stopped by SIGTERM\n"
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_is_no_error(flag, monkeypatch, capsys):
+    def main(arguments):
+        raise AssertionError("main was called")
+
+    monkeypatch.setattr(sys, "argv", ["train.py", "--seed=1", flag])
+    with pytest.raises(SystemExit) as ended:
+        run_main(main)
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith("How scripts end:")
 
 
 def test_an_error_has_status_1_and_its_line():
