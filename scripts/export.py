@@ -29,6 +29,9 @@ RULE = flags.DEFINE_string("rule", "mc", "inference rule")
 SAMPLES = flags.DEFINE_integer(
     "samples", 50, "number of samples per example, for inference rules that sample", 1
 )
+IMAGES = flags.DEFINE_integer(
+    "images", 0, "number of images that the program takes at once (0: any number)", 0
+)
 MEMBER = flags.DEFINE_integer(
     "member", 0, "number of the member to export, for a population", 0
 )
@@ -42,7 +45,7 @@ def main(arguments: list[str]) -> None:
     # Without it the file holds the paths of this checkout, for tracebacks.
     jax.config.update("jax_traceback_in_locations_limit", 0)
     run = load_member(arguments[0], MEMBER.value, DATA_DIR.value, CACHE_DIR.value)
-    program = export_run(run, RULE.value, SAMPLES.value)
+    program = export_run(run, RULE.value, SAMPLES.value, IMAGES.value)
     with replacing(Path(OUT.value)) as temporary:
         temporary.write_bytes(program)
     print(f"{len(program):,} bytes in {OUT.value}")
