@@ -177,10 +177,13 @@ def _with_caller(key: Key[Array, ""], caller: Any) -> Key[Array, ""]:
 def _record(carried: Carried, notes: Notes, name: str, value: Array) -> None:
     site = name.rpartition("#")[0]
     notes.shapes[site], notes.owners[site] = value.shape, carried.path
-    mark(jnp.sum(value), f"{ACTED} {name}")
+    acted = jnp.sum(value)
     if carried.key is None:
-        return
-    mark(_scalar(carried.key), f"{OWN} {name}")
+        return mark(acted, f"{ACTED} {name}")
+    own = _scalar(carried.key)
+    # With the axes of the key, as a value that no input reaches lacks that of examples.
+    mark(acted + own.astype(acted.dtype), f"{ACTED} {name}")
+    mark(own, f"{OWN} {name}")
     if carried.caller is not None:
         mark(_scalar(_with_caller(carried.key, carried.caller)), f"{CALLED} {name}")
 

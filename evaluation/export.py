@@ -11,6 +11,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax import export
+from jax.errors import InconclusiveDimensionOperation
 from jaxtyping import Array, Float, Int32, Num
 
 from dropout import named_key
@@ -23,19 +24,26 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 Exported = Callable[..., Float[Array, "samples n classes"]]
 
 
-def export_run(run: Run, inference: str, samples: int) -> bytes:
+def export_run(run: Run, inference: str, samples: int, images: int = 0) -> bytes:
     """Return a run's newest state under an inference rule, as a serialised program.
 
-    The program takes images in the shape and type of the run's, of any number, their
-    ids (int32) and a seed (int32), and returns the log-probabilities of each sample,
-    (samples, n, classes). With the seed of the run, ids 0, 1, ... and the images of its
-    test split they are what `scripts/evaluate.py` computes, with the same masks.
+    The program takes images in the shape and type of the run's, their ids (int32) and a
+    seed (int32), and returns the log-probabilities of each sample, (samples, n,
+    classes). With the seed of the run, ids 0, 1, ... and the images of its test split
+    they are what `scripts/evaluate.py` computes, with the same masks.
+
+    Args:
+        run: the trained network.
+        inference: the inference rule.
+        samples: the number of samples per image, for inference rules that sample.
+        images: the number of images that the program takes; 0 is any number.
 
     Raises:
-        ValueError: the inference rule does not fit the run's plan.
+        ValueError: the inference rule does not fit the run's plan, or the network
+            cannot be traced for any number of images.
     """
     check_inference_rule(inference, run.experiment.rows)
-    (count,) = export.symbolic_shape("n")
+    count = images or export.symbolic_shape("n")[0]
     arguments = (
         jax.ShapeDtypeStruct((count, *image_shape(run)), pixel_type(run)),
         jax.ShapeDtypeStruct((count,), jnp.int32),
@@ -43,7 +51,15 @@ def export_run(run: Run, inference: str, samples: int) -> bytes:
     )
     program = jax.jit(make_exported(run, inference, samples))
     with plain_operations():
-        exported = export.export(program, platforms=PLATFORMS)(*arguments)
+        try:
+            exported = export.export(program, platforms=PLATFORMS)(*arguments)
+        # The run has called the network with numbers, so it is the symbol that fails.
+        except (TypeError, InconclusiveDimensionOperation) as error:
+            raise ValueError(
+                f"--model={run.experiment.config.model} needs the number of images as "
+                "an integer; expected x.shape[0] in place of len(x) in its code, or "
+                "--images=N for a program that takes N images."
+            ) from error
     return bytes(exported.serialize())
 
 

@@ -1,8 +1,9 @@
 """Names and layouts that other libraries give to the parameters of our networks.
 
-torchvision's residual networks are `resnet_imagenet`; timm's vision transformers with
-`class_token=False, global_pool='avg', fc_norm=False` are `vit`, `vit_tiny` and
-`vit_small`, whose GELU is exact there (`gelu='erf'` here).
+torchvision's residual networks are `resnet_imagenet`. timm's vision transformers are
+`vit`, `vit_tiny` and `vit_small` with `class_token=True`, or without it if they have
+`class_token=False, global_pool='avg', fc_norm=False`. Their GELU is exact (`gelu='erf'`
+here).
 """
 
 import re
@@ -24,6 +25,7 @@ RESNET = (
     (r"(.*)/shortcut/norm", r"\1/downsample/1"),
     (r"(.*)/shortcut", r"\1/downsample/0"),
 )
+TOKENS = {"positions": "pos_embed", "class_token": "cls_token"}
 VIT = (
     (r"out", r"head"),
     (r"patches", r"patch_embed/proj"),
@@ -46,8 +48,8 @@ def torchvision_resnet(path: str, names: Iterable[str]) -> str:
 
 def timm_vit(path: str, names: Iterable[str]) -> str:
     """Return what timm calls an array of ours."""
-    if path == "positions":
-        return "pos_embed"
+    if path in TOKENS:
+        return TOKENS[path]
     first, slash, rest = path.partition("/")
     if first.startswith("block"):
         first = f"blocks/{int(first.removeprefix('block')) - 1}"

@@ -1,4 +1,4 @@
-"""Vision transformers: pre-normalised blocks over patches, mean pooling."""
+"""Vision transformers: pre-normalised blocks over patches."""
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +17,10 @@ POSITIONS = jax.nn.initializers.normal(0.02)
 class ViT(nnx.Module):
     """A vision transformer on square patches (Dosovitskiy et al. 2021).
 
-    There is no class token, so that every token may be dropped; the logits are computed
-    from the mean over tokens. The class token and its position would be 2 * width
-    further parameters.
+    The logits are computed from the mean over the patches' tokens or, with
+    `class_token`, from a further token that comes first, whose start and position are
+    2 * width further parameters. The site `tokens` has the patches alone, so that what
+    drops tokens there leaves the class token; all sites of the blocks have it too.
 
     Raises:
         ValueError: `patch` does not divide the image, or `heads` the width.
@@ -36,16 +37,20 @@ class ViT(nnx.Module):
         depth: Depth = 4,
         heads: Size = 4,
         gelu: Gelu = "tanh",
+        class_token: bool = False,
     ):
         require_widths("vit", (patch, width, depth, heads), 4)
         require_divisors(image, patch, width, heads)
         self.patch = patch
-        count = (image[0] // patch) * (image[1] // patch)
+        self.prefix = int(class_token)
+        count = self.prefix + (image[0] // patch) * (image[1] // patch)
         self.patches = Dense("patches", (patch * patch * image[2], width), key=key)
         positions = POSITIONS(
             named_key(key, "positions"), (1, count, width), jnp.float32
         )
         self.positions = nnx.Param(positions)
+        if self.prefix:
+            self.class_token = nnx.Param(jnp.zeros((1, 1, width)))
         self.names = tuple(f"block{number}" for number in range(1, depth + 1))
         for name in self.names:
             setattr(self, name, TransformerBlock(name, width, heads, key, gelu))
@@ -57,10 +62,16 @@ class ViT(nnx.Module):
     ) -> Float[Array, "n classes"]:
         """Map images (n, h, w, c) to logits (n, classes)."""
         x = self.patches(cut(drop("input", images), self.patch), drop)
-        x = drop("tokens", x + self.positions[...].astype(x.dtype))
+        positions = self.positions[...].astype(x.dtype)
+        x = drop("tokens", x + positions[:, self.prefix :])
+        if self.prefix:
+            token = self.class_token[...].astype(x.dtype) + positions[:, :1]
+            token = jnp.broadcast_to(token, (x.shape[0], 1, x.shape[2]))
+            x = jnp.concatenate([token, x], 1)
         for name in self.names:
             x = getattr(self, name)(x, drop)
-        x = normalise(self.norm, x, None).mean(1)
+        x = normalise(self.norm, x, None)
+        x = x[:, 0] if self.prefix else x.mean(1)
         return self.out(drop("features", x), drop)
 
 
@@ -92,13 +103,15 @@ def vit_tiny(
     patch: Size = 4,
     depth: Depth = 12,
     gelu: Gelu = "tanh",
+    class_token: bool = False,
 ) -> ViT:
     """Return ViT-Ti (Touvron et al. 2021): width 192 and three heads.
 
     With patches of 16x16 and images of 224x224 there are 5.7 M parameters.
     """
     return ViT(
-        image, classes, key, patch=patch, width=192, depth=depth, heads=3, gelu=gelu
+        image, classes, key, patch=patch, width=192, depth=depth, heads=3, gelu=gelu,
+        class_token=class_token,
     )  # fmt: skip
 
 
@@ -110,11 +123,13 @@ def vit_small(
     patch: Size = 4,
     depth: Depth = 12,
     gelu: Gelu = "tanh",
+    class_token: bool = False,
 ) -> ViT:
     """Return ViT-S (Touvron et al. 2021): width 384 and six heads.
 
     With patches of 16x16 and images of 224x224 there are 22 M parameters.
     """
     return ViT(
-        image, classes, key, patch=patch, width=384, depth=depth, heads=6, gelu=gelu
+        image, classes, key, patch=patch, width=384, depth=depth, heads=6, gelu=gelu,
+        class_token=class_token,
     )  # fmt: skip

@@ -30,6 +30,9 @@ RULE = flags.DEFINE_string("rule", "mc", "inference rule")
 SAMPLES = flags.DEFINE_integer(
     "samples", 50, "number of samples per example, for inference rules that sample", 1
 )
+IMAGES = flags.DEFINE_integer(
+    "images", 0, "number of images that the program takes at once (0: any number)", 0
+)
 MEMBER = flags.DEFINE_integer(
     "member", 0, "number of the member to export, for a population", 0
 )
@@ -51,7 +54,7 @@ def main(arguments: list[str]) -> None:
     jax.config.update("jax_traceback_in_locations_limit", 0)
     directories = DATA_DIR.value, CACHE_DIR.value
     run = load_member(arguments[0], MEMBER.value, *directories, WHICH.value)
-    program = export_run(run, RULE.value, SAMPLES.value)
+    program = export_run(run, RULE.value, SAMPLES.value, IMAGES.value)
     with replacing(Path(OUT.value)) as temporary:
         temporary.write_bytes(program)
     print(f"{len(program):,} bytes in {OUT.value}")

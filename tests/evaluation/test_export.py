@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 from jax import export
+from model_cases import TINY
 from paths import ROOT
 
 from dropout import identity, parse
@@ -47,6 +48,13 @@ for name, plan in json.loads(sys.argv[3]).items():
     program = export_run(changed, rule, int(sys.argv[4]))
     Path(sys.argv[2], name).write_bytes(program)
 """
+# Of unlike kinds; the last one takes the length of its batch.
+UNLIKE = (
+    "lstm(units=5)", "resnet_imagenet(depth=14, width=4)",
+    "vit_tiny(patch=4, depth=1)", "wrn(depth=10, width=1)", "own_cases:Nested",
+)  # fmt: skip
+# A text model gives logits at each position, and no prediction of an image.
+OTHERS = tuple(text for text in TINY if text not in UNLIKE and text != "char_rnn")
 # JAX, NumPy and what reads the file: no directory, variable or link leads to us.
 ELSEWHERE = """
 import importlib.util, sys
@@ -145,6 +153,43 @@ def test_the_file_gives_the_same_bits_where_only_jax_is(finished, run, tmp_path)
     np.testing.assert_array_equal(elsewhere, here)
     ours = predict_part(run, prepare_inference(run, "mc", 4), test)
     np.testing.assert_allclose(elsewhere, ours, rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "models", [UNLIKE, pytest.param(OTHERS, marks=pytest.mark.long)], ids=len
+)
+def test_every_network_can_be_exported(models, tmp_path):
+    write_pictures(tmp_path / "pictures.npz")
+    command = [
+        sys.executable, "tests/evaluation/exported_models.py",
+        tmp_path / "pictures.npz", tmp_path / "found.npz", *models,
+    ]  # fmt: skip
+    path = os.pathsep.join(map(str, (ROOT, ROOT / "tests" / "models")))
+    environment = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    refused = "expected x.shape[0] in place of len(x) in its code, or --images=N"
+    assert done.stdout.count(refused) == ("own_cases:Nested" in models)
+    with np.load(tmp_path / "found.npz") as found:
+        assert set(found) == set(models)
+        for exported, ours in found.values():
+            scale = max(1, np.abs(ours).max())
+            np.testing.assert_allclose(exported, ours, rtol=0, atol=1e-5 * scale)
+            assert np.abs(ours[0] - ours[1]).max() > 1e-3
+
+
+def write_pictures(path):
+    """Noise, large enough for every network."""
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (12, 16, 16, 1), np.uint8)
+    labels = np.arange(12) % 3
+    np.savez(
+        path, train_images=images, train_labels=labels, test_images=images,
+        test_labels=labels,
+    )  # fmt: skip
 
 
 def test_a_rule_that_does_not_fit_is_refused(run):

@@ -256,6 +256,27 @@ def test_vit_equals_its_formula_written_out(key):
     np.testing.assert_allclose(model(x), expected, atol=1e-4)
 
 
+@pytest.mark.slow
+def test_a_class_token_is_no_token_that_a_site_drops(key):
+    model, x = (
+        network("vit(patch=3, width=4, depth=1, heads=1, class_token=True)"),
+        images(key),
+    )
+    seen = {}
+
+    def blind(site, x, *rest):
+        seen[site] = x.shape
+        return identity(site, x * float(site != "tokens"), *rest)
+
+    logits = model(x, blind)
+    assert seen["tokens"] == (ROWS, 6, 4)
+    assert seen["block1/attention"] == (ROWS, 7, 4)
+    # The class token is all that is left, and is the same for all images.
+    np.testing.assert_array_equal(logits, logits[:1].repeat(ROWS, 0))
+    model.class_token[...] = jnp.arange(4.0).reshape(1, 1, 4)
+    assert (jnp.abs(model(x, blind) - logits) > 1e-3).any()
+
+
 def test_patches_are_cut_in_reading_order(key):
     x = images(key)
     patches = cut(x, 3).reshape(ROWS, 2, 3, 3, 3, 2)

@@ -13,11 +13,14 @@ resnets = peer("torchvision.models").resnet
 timm_transformer = peer("timm.models.vision_transformer")
 
 
-def transformer(image, patch, width, depth, heads, activation="gelu"):
+MEAN = {"class_token": False, "global_pool": "avg", "fc_norm": False}
+
+
+def transformer(image, patch, width, depth, heads, activation="gelu", pooling=MEAN):
     return timm_transformer.VisionTransformer(
         img_size=image[:2], in_chans=image[2], patch_size=patch, embed_dim=width,
         depth=depth, num_heads=heads, num_classes=CLASSES, act_layer=activation,
-        class_token=False, global_pool="avg", fc_norm=False,
+        **pooling,
     )  # fmt: skip
 
 
@@ -29,17 +32,28 @@ def by_depth(depth, image):
     return getattr(resnets, f"resnet{depth}")(num_classes=CLASSES)
 
 
-def tiny_tokens(image):
-    return transformer(image, 4, 8, 2, 2)
+def by_name(name, image):
+    """With a class token, as timm makes the networks whose weights it serves."""
+    return peer("timm").create_model(
+        name, img_size=image[:2], num_classes=CLASSES, pretrained=False
+    )
 
+
+tiny_tokens = partial(transformer, patch=4, width=8, depth=2, heads=2)
 
 NETWORKS = {
     "resnet_imagenet(depth=10)": partial(of_blocks, resnets.BasicBlock, [1, 1, 1, 1]),
     "vit(patch=4, width=8, depth=2, heads=2, gelu='erf')": tiny_tokens,
+    "vit(patch=4, width=8, depth=2, heads=2, gelu='erf', class_token=True)": partial(
+        tiny_tokens, pooling={}
+    ),
     **{
         f"resnet_imagenet(depth={depth})": partial(by_depth, depth)
         for depth in (18, 34, 50, 101, 152)
     },
+    "vit_tiny(patch=16, gelu='erf', class_token=True)": partial(
+        by_name, "vit_tiny_patch16_224"
+    ),
     "vit_tiny(patch=16, gelu='erf')": partial(
         transformer, patch=16, width=192, depth=12, heads=3
     ),

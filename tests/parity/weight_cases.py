@@ -15,11 +15,13 @@ LARGE = (64, 96, 3)
 RECORDED = {
     "resnet_imagenet(depth=10)": (32, 40, 3),
     "vit(patch=4, width=8, depth=2, heads=2, gelu='erf')": (8, 12, 3),
+    "vit(patch=4, width=8, depth=2, heads=2, gelu='erf', class_token=True)": (8, 12, 3),
 }
 IMAGES = {
     **RECORDED,
     **{f"resnet_imagenet(depth={depth})": LARGE for depth in (18, 34, 50, 101, 152)},
     "vit_tiny(patch=16, gelu='erf')": LARGE,
+    "vit_tiny(patch=16, gelu='erf', class_token=True)": LARGE,
     "vit_small(patch=16)": LARGE,
 }
 
