@@ -10,6 +10,7 @@ from variant_cases import QUICK
 
 from training.data import sources
 from training.data.spread import gather_images, spread_images
+from training.record.digests import data_digest
 from training.runtime.devices import make_mesh, replicated
 
 MESH = make_mesh("data:3")
@@ -38,6 +39,7 @@ def test_one_device_holds_the_data_and_several_leave_them_on_the_host(monkeypatc
     alone = sources.load("digits", "", "")
     assert isinstance(several.train.images, np.ndarray)
     assert isinstance(alone.train.images, jax.Array)
+    assert data_digest(several) == data_digest(alone)  # A resumed run compares it.
     ids = np.array([[7, 1], [1, 0]], np.int32)
     for one, other in zip(several.train.fetch(ids), alone.train.fetch(ids)):
         np.testing.assert_array_equal(one, other)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -67,7 +68,7 @@ def test_characters_are_not_standardised(tmp_path):
         canonical(Config("alice", model="char_rnn", dropout="none", mesh="data:1"))
     )
     images, _ = experiment.data.test.fetch(np.arange(2, dtype=np.int32))
-    seen = experiment.objective.standardise(images)
+    seen = experiment.objective.standardise(jnp.asarray(images))
     np.testing.assert_array_equal(seen, images > 0)
 
 
