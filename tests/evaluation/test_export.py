@@ -50,8 +50,7 @@ for name, plan in json.loads(sys.argv[3]).items():
 """
 # Of unlike kinds; the last one takes the length of its batch.
 UNLIKE = (
-    "lstm(units=5)", "resnet_imagenet(depth=14, width=4)",
-    "vit_tiny(patch=4, depth=1)", "wrn(depth=10, width=1)", "own_cases:Nested",
+    "lstm(units=5)", "wrn(depth=10, width=1)", "own_cases:Nested",
 )  # fmt: skip
 # A text model gives logits at each position, and no prediction of an image.
 OTHERS = tuple(text for text in TINY if text not in UNLIKE and text != "char_rnn")
