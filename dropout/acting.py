@@ -41,9 +41,6 @@ def act(carried: Carried, site: str, x: Array, *others: Any) -> Array:
         site: the site.
         x: what is passed to `drop`.
         *others: what else is passed to it.
-
-    Raises:
-        ValueError: a stacked layer outside of a loop over its stack.
     """
     call = carried.counts.next(site) if carried.counts is not None else 0
     if carried.notes is not None:
@@ -160,11 +157,6 @@ def _bound(carried: Carried, site: str, call: int) -> Callable[..., Array]:
 def _key_of_call(
     carried: Carried, key: Key[Array, "..."], site: str, call: int
 ) -> Key[Array, ""]:
-    if key.shape:
-        raise ValueError(
-            f"{site!r}: is called without the number of its layer; expected a call "
-            "inside a loop over the stacked layers."
-        )
     if site in carried.numbered:
         key = fold(key, call)
     return _with_caller(key, carried.caller) if site in carried.called else key
@@ -180,6 +172,8 @@ def _record(carried: Carried, notes: Notes, name: str, value: Array) -> None:
     acted = jnp.sum(value)
     if carried.key is None:
         return mark(acted, f"{ACTED} {name}")
+    if carried.key.shape:
+        notes.outside.add(site)
     own = _scalar(carried.key)
     # With the axes of the key, as a value that no input reaches lacks that of examples.
     mark(acted + own.astype(acted.dtype), f"{ACTED} {name}")

@@ -47,12 +47,23 @@ class Notes:
         owners: the path of the module that calls each site.
         layers: at each Dropout layer its rate, and the axes that share a mask.
         leaves: the shapes of the arrays of each module, where it is called.
+        outside: the sites of stacked layers that are called outside of their loop.
     """
 
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     owners: dict[str, str] = field(default_factory=dict)
     layers: dict[str, tuple[float, Sharing]] = field(default_factory=dict)
     leaves: dict[str, list[tuple[int, ...]]] = field(default_factory=dict)
+    outside: set[str] = field(default_factory=set)
+
+    def note_leaves(self, path: str, shapes: list[tuple[int, ...]]) -> None:
+        """Keep the shapes of a module's arrays, those inside of a loop if it has any.
+
+        There they have lost an axis, which a call outside of the loop does not show.
+        """
+        before = self.leaves.setdefault(path, shapes)
+        if sum(map(len, shapes)) < sum(map(len, before)):
+            self.leaves[path] = shapes
 
 
 def static(default: Any) -> Any:

@@ -192,7 +192,7 @@ def _acting(plain: type) -> type:
     def __call__(self: Any, *arguments: Any, **options: Any) -> Any:
         carried = self.dropout_carried
         if carried.notes is not None:
-            carried.notes.leaves[carried.path] = _shapes(self)
+            carried.notes.note_leaves(carried.path, _shapes(self))
         return _act(self, plain, carried, arguments, options)
 
     body = {

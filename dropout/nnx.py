@@ -141,7 +141,7 @@ def _acting(plain: type) -> type:
     def __call__(self: Any, *arguments: Any, **options: Any) -> Any:
         carried = self.dropout_carrier.get_value()
         if carried.notes is not None:
-            carried.notes.leaves[carried.path] = _shapes(self)
+            carried.notes.note_leaves(carried.path, _shapes(self))
         return _act(self, plain, carried, arguments, options)
 
     body = {"__call__": __call__, "__annotations__": {}}

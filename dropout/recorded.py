@@ -93,6 +93,7 @@ def _digest(
         refused={
             **{_site(name): _alike(name) for name in unclear if name not in helped},
             **{_site(name): _repeated(name) for name in again},
+            **{site: _outside(site) for site in notes.outside},
         },
     )
 
@@ -114,6 +115,13 @@ def _alike(name: str) -> str:
         f"{_site(name)!r} is called in a loop or a vmap in which all its calls would "
         "share a mask; expected the layers stacked along axis 0 as its input (Linen: "
         "split_rngs={'params': True}), or another site."
+    )
+
+
+def _outside(site: str) -> str:
+    return (
+        f"{site!r} is called without the number of its layer; expected calls inside a "
+        "loop over the stacked layers alone."
     )
 
 

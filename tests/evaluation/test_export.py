@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import flatbuffers
 import jax
@@ -16,6 +17,7 @@ from model_cases import TINY
 from paths import ROOT
 
 from dropout import identity, parse
+from evaluation import predictions
 from evaluation.export import export_run
 from evaluation.other_plans import with_plan
 from evaluation.predictions import (
@@ -37,7 +39,9 @@ SAMPLES = 3
 EXPORT = """
 import json, sys
 from pathlib import Path
+from types import SimpleNamespace
 from dropout import parse
+from evaluation import predictions
 from evaluation.export import export_run
 from evaluation.other_plans import with_plan
 from evaluation.predictions import load_runs
@@ -50,8 +54,7 @@ for name, plan in json.loads(sys.argv[3]).items():
 """
 # Of unlike kinds; the last one takes the length of its batch.
 UNLIKE = (
-    "lstm(units=5)", "resnet_imagenet(depth=14, width=4)",
-    "vit_tiny(patch=4, depth=1)", "wrn(depth=10, width=1)", "own_cases:Nested",
+    "lstm(units=5)", "wrn(depth=10, width=1)", "own_cases:Nested",
 )  # fmt: skip
 # A text model gives logits at each position, and no prediction of an image.
 OTHERS = tuple(text for text in TINY if text not in UNLIKE and text != "char_rnn")
@@ -195,3 +198,14 @@ def write_pictures(path):
 def test_a_rule_that_does_not_fit_is_refused(run):
     with pytest.raises(ValueError, match="--rule=gaussian: the run's plan has no"):
         export_run(run, "gaussian", 2)
+
+
+def test_a_run_on_text_is_refused(monkeypatch):
+    """It has a label at each position."""
+    texts = SimpleNamespace(
+        fetch=lambda ids: (np.zeros((1, 9, 9, 1)), np.zeros((1, 9)))
+    )
+    experiment = SimpleNamespace(data=SimpleNamespace(test=texts))
+    monkeypatch.setattr(predictions, "restore", lambda *_: (experiment, None))
+    with pytest.raises(ValueError, match="runs/alice: a run on text; expected one on"):
+        predictions.load_runs("runs/alice")
