@@ -16,7 +16,7 @@ from small_run import train
 
 from training.record.metrics_log import read_metrics
 from training.runtime.lost_process import FATAL, LOST, clear
-from training.runtime.processes import Launch, join, launched_processes
+from training.runtime.processes import Launch, join, launched_processes, leave
 
 TIMEOUT = 20
 
@@ -199,6 +199,12 @@ def test_processes_with_different_flags_are_refused(shared, tmp_path):
 def test_flags_that_do_not_fit_together_are_refused(launch, words):
     with pytest.raises(ValueError, match=words):
         join(launch, {})
+
+
+def test_a_process_alone_leaves_with_the_first_line_of_a_message():
+    with pytest.raises(SystemExit) as ended:
+        leave("what  is\twrong\nand where")
+    assert ended.value.code == "what is wrong"
 
 
 def test_a_process_alone_joins_nobody():
