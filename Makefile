@@ -41,7 +41,7 @@ test-gpu: install
 	JAX_PLATFORMS=cuda,cpu $(RUN) -m pytest -m gpu -n 0 $(ARGS)
 
 mutants: install
-	PYTHONPATH=tests $(RUN) -m mutation $(ARGS)
+	PYTHONPATH=tests JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(RUN) -m mutation $(ARGS)
 
 evidence: install
 	$(RUN) scripts/reproduce.py configs/claims/$(CLAIM).gates.toml $(ARGS)
