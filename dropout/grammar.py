@@ -116,7 +116,7 @@ def check_options(
         ValueError: an option that the function does not have, or a value of another
             type or outside the interval with which the option is annotated.
     """
-    types_of = option_types(function)
+    types_of = option_types(function) if call.options else {}
     for option, value in call.options:
         if option in reserved:
             continue

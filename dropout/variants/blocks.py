@@ -1,7 +1,7 @@
 """Variants that drop contiguous blocks of feature maps."""
 
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +10,13 @@ from jaxtyping import Array, Bool, Float, Int
 
 from dropout.arrays import Positions, PositionsLike, Rate, widened
 from dropout.bits import Seeds, keep_mask, named_seeds, normal, row_seeds
+from dropout.grammar import Interval
 from dropout.keys import AnyKey
 from dropout.noise import fixed_rate, keep_scale, multiply, remake
 from dropout.variants.block_seeds import Seeding, covering_seeds, seed_rate
 
 Channels = Literal["each", "shared"]
+Alpha = Annotated[float, Interval("[0, 1e18]")]
 
 
 def dropblock(
@@ -56,7 +58,7 @@ def dropblock(
 
 
 def disout(
-    key: AnyKey, x: Positions, rate: Rate, *, block_size: int = 6, alpha: float = 1.0
+    key: AnyKey, x: Positions, rate: Rate, *, block_size: int = 6, alpha: Alpha = 1.0
 ) -> Positions:
     """Replaces blocks of a feature map by noise with the map's standard deviation.
 

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from dropout.arrays import ExamplesLike, Rate
 from dropout.deferred import Deferred, as_array
+from dropout.grammar import Call, check_options
 from dropout.keys import AnyKey, check_key
 from dropout.kinds import ACTIVATIONS
 from dropout.meshes import with_automatic_axes
@@ -129,10 +130,12 @@ class Variant:
 
         Raises:
             ValueError: a concrete rate outside the domain, an array of rates, an array
-                that is not of floating point or has too few or too many axes, or a key
-                that is not typed.
+                that is not of floating point or has too few or too many axes, an
+                option that does not exist or is outside its domain, or a key that is
+                not typed.
         """
         check_key(key)
+        check_options("variant", Call(self.name, tuple(options.items())), self.draw)
         taken = x
         if not (self.multiplies and isinstance(x, Deferred)):
             taken = jnp.asarray(as_array(x))

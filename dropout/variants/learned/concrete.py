@@ -1,5 +1,7 @@
 """Concrete dropout: a soft mask whose rate is learned for each site."""
 
+from typing import Annotated
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,9 +10,13 @@ from jaxtyping import Array, Float
 
 from dropout.arrays import Examples, Kernel, Positions, widened
 from dropout.bits import Seeds, random_bits, row_seeds
+from dropout.grammar import Interval
 from dropout.keys import AnyKey
 from dropout.noise import keep_scale, remake, scale
 from dropout.variants.entry import Parameters
+
+Temperature = Annotated[float, Interval("(0, 1e18]")]
+LengthScale = Annotated[float, Interval("[0, 1e18]")]
 
 
 def concrete(
@@ -18,8 +24,8 @@ def concrete(
     x: Examples,
     parameters: Parameters,
     *,
-    temperature: float = 0.1,
-    length_scale: float = 1e-4,
+    temperature: Temperature = 0.1,
+    length_scale: LengthScale = 1e-4,
 ) -> Examples:
     """Drops each element softly, at a rate that is learned for the site.
 
@@ -41,8 +47,8 @@ def spatial_concrete(
     x: Positions,
     parameters: Parameters,
     *,
-    temperature: float = 2 / 3,
-    length_scale: float = 1e-4,
+    temperature: Temperature = 2 / 3,
+    length_scale: LengthScale = 1e-4,
 ) -> Positions:
     """Drops whole channels softly, at a rate that is learned for the site.
 

@@ -1,5 +1,7 @@
 """L0 gates: a hard concrete gate for each channel, whose chance to be 0 is learned."""
 
+from typing import Annotated
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,9 +10,12 @@ from jaxtyping import Array, Float
 
 from dropout.arrays import Kernel, Positions
 from dropout.bits import Seeds, random_bits, row_seeds
+from dropout.grammar import Interval
 from dropout.keys import AnyKey
 from dropout.noise import remake, scale
 from dropout.variants.entry import Parameters
+
+Weight = Annotated[float, Interval("[0, 1e18]")]
 
 TEMPERATURE = 2 / 3
 LOWEST, HIGHEST = -0.1, 1.1  # the gate before it is clipped to [0, 1]
@@ -19,7 +24,7 @@ CLOSING = TEMPERATURE * float(np.log(-LOWEST / HIGHEST))
 
 
 def l0_gate(
-    key: AnyKey, x: Positions, parameters: Parameters, *, weight: float = 1.0
+    key: AnyKey, x: Positions, parameters: Parameters, *, weight: Weight = 1.0
 ) -> Positions:
     """Multiplies each channel by a gate that is often exactly 0 or 1, and is learned.
 
