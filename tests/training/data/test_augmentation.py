@@ -190,6 +190,12 @@ def test_partners_come_from_the_whole_training_set_alike():
     assert stats.chisquare(counts).pvalue > 1e-3
 
 
+def test_the_two_labels_of_a_mixed_image_weigh_as_much_as_the_example():
+    _, targets = seen("mixup", range(12))
+    np.testing.assert_allclose(targets.sum(1), 1, rtol=1e-6)
+    assert ((targets > 0) & (targets < 1)).any()
+
+
 @pytest.mark.parametrize(("text", "smoothing"), [("mixup", 0.1), ("cutmix", 0.0)])
 @pytest.mark.slow
 def test_the_gradient_is_that_of_the_loss_with_soft_labels(text, smoothing):
