@@ -29,7 +29,8 @@ Each name links to its formula.
   the variant at test.
 - *Cost*: the time forward and backward, as a multiple of the time that the plain
   network takes at the same site on an array times a constant. The times are from
-  `python scripts/bench.py --parts=variants --out=docs/costs`, on
+  `python scripts/bench.py --parts=variants --rounds=15 --seconds=0.2
+  --out=docs/costs`, on
   {{machine}}.
 
 ![What each variant does](images/variants.png)
@@ -63,7 +64,7 @@ def variants_page() -> str:
     costs = {n: m["ratio"] for t in measured["tables"].values() for n, m in t.items()}
     lines = [HEADER.replace("{machine}", machine)]
     for module, variants in groupby(VARIANTS.values(), lambda v: v.draw.__module__):
-        lines += [f"## {module.rpartition('.')[2].capitalize()}", ""]
+        lines += [f"## {module.rpartition('.')[2].replace('_', ' ').capitalize()}", ""]
         lines += [*table(COLUMNS, (cells_of(v, costs) for v in variants)), ""]
     lines += ["## Exempt laws", "", LAWS, "", *table(EXEMPT_COLUMNS, exemptions())]
     lines += ["", "## Other names", "", NAMES, "", *table(NAME_COLUMNS, plans())]
