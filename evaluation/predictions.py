@@ -88,9 +88,9 @@ def load_runs(
         ValueError: there is no run, checkpoint, data or average, or the run is on text.
     """
     experiment, state = restore(workdir, data_dir, cache_dir)
-    state = with_weights(workdir, state, weights)
     if np.ndim(experiment.data.test.fetch(np.zeros(1, np.int32))[1]) > 1:
         raise ValueError(f"{workdir}: a run on text; expected one on images.")
+    state = with_weights(workdir, state, weights)
     if not experiment.members:
         return [Run(experiment, state, weights)]
     mesh = make_mesh("data:1")
