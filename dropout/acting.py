@@ -175,7 +175,8 @@ def _record(carried: Carried, notes: Notes, name: str, value: Array) -> None:
     if carried.key.shape:
         notes.outside.add(site)
     own = _scalar(carried.key)
-    # With the axes of the key, as a value that no input reaches lacks that of examples.
+    # The key is added so that the mark has its axes: a value that depends on no input
+    # lacks the axis of the examples.
     mark(acted + own.astype(acted.dtype), f"{ACTED} {name}")
     mark(own, f"{OWN} {name}")
     if carried.caller is not None:

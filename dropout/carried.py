@@ -46,7 +46,7 @@ class Notes:
         shapes: the shape at each site.
         owners: the path of the module that calls each site.
         layers: at each Dropout layer its rate, and the axes that share a mask.
-        leaves: the shapes of the arrays of each module, where it is called.
+        leaves: the shapes of each module's arrays, at its call.
         outside: the sites of stacked layers that are called outside of their loop.
     """
 
@@ -57,9 +57,10 @@ class Notes:
     outside: set[str] = field(default_factory=set)
 
     def note_leaves(self, path: str, shapes: list[tuple[int, ...]]) -> None:
-        """Keep the shapes of a module's arrays, those inside of a loop if it has any.
+        """Keep the shapes of a module's arrays, as seen inside a loop if there is one.
 
-        There they have lost an axis, which a call outside of the loop does not show.
+        Inside a loop over layers they lack the axis over which the layers are stacked.
+        A call outside of the loop has this axis still, and must not replace them.
         """
         before = self.leaves.setdefault(path, shapes)
         if sum(map(len, shapes)) < sum(map(len, before)):

@@ -1,6 +1,7 @@
-"""Names under which methods were published, and the plans that are these methods.
+"""Names under which methods were published, and plans that express these methods.
 
-If a plan names such a method and it is no variant, the error suggests the plan.
+`PLANS` has a plan for each method, and `LEFT_OUT` the reason why a method has none. If
+a rule names such a method instead of a variant, the error shows the plan or the reason.
 `docs/variants.md` has both tables.
 """
 
@@ -158,7 +159,7 @@ LEFT_OUT: dict[str, str] = {
 
 
 def published(name: str) -> str:
-    """Return what an error says about a published name, or "" for an unknown name.
+    """Return what an error says about a published name, or "" for any other name.
 
     Case, `_` and `-` do not matter.
     """

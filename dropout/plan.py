@@ -89,7 +89,7 @@ def _parse_rule(text: str, default: Call) -> Rule:
 
 
 def _parse_variant(text: str) -> Call:
-    """A variant's call; a name as papers write it, `R-Drop` say, is an unknown one."""
+    """Return a variant's call; a name with hyphens, as in papers, is accepted here."""
     return Call(text) if HYPHENATED.fullmatch(text) else parse_call(text)
 
 

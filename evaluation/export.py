@@ -29,8 +29,8 @@ def export_run(run: Run, inference: str, samples: int, images: int = 0) -> bytes
 
     The program takes images in the shape and type of the run's, their ids (int32) and a
     seed (int32), and returns the log-probabilities of each sample, (samples, n,
-    classes). With the seed of the run, ids 0, 1, ... and the images of its test split
-    they are what `scripts/evaluate.py` computes, with the same masks.
+    classes). With the run's seed, the images of its test split and their ids 0, 1, ...
+    the log-probabilities and the masks are those of `scripts/evaluate.py`.
 
     Args:
         run: the trained network.
@@ -53,7 +53,7 @@ def export_run(run: Run, inference: str, samples: int, images: int = 0) -> bytes
     with plain_operations():
         try:
             exported = export.export(program, platforms=PLATFORMS)(*arguments)
-        # The run has called the network with numbers, so it is the symbol that fails.
+        # In training the network was called with numbers, so what fails is the symbol.
         except (TypeError, InconclusiveDimensionOperation) as error:
             raise ValueError(
                 f"--model={run.experiment.config.model} needs the number of images as "
@@ -66,7 +66,7 @@ def export_run(run: Run, inference: str, samples: int, images: int = 0) -> bytes
 def make_exported(run: Run, inference: str, samples: int) -> Exported:
     """Return the function (images, ids, seed) that is exported, with its parameters."""
     predict_samples = make_predict_samples(run.experiment.objective, inference, samples)
-    # On one device, whatever mesh the run is on.
+    # On one device, whatever the mesh of the run.
     state = jax.device_put(jax.device_get(run.state._replace(opt_state=())))
 
     def predict(

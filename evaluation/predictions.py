@@ -46,7 +46,7 @@ class Part(NamedTuple):
         name: the name of their split, from which their masks are drawn.
         labels: their classes, -1 where the class is not known.
         ids: their rows in the split.
-        files: the name of each one's file, or nothing.
+        files: the names of their files; empty if they come from none.
     """
 
     name: str

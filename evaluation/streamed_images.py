@@ -1,4 +1,4 @@
-"""Images to predict: in memory or, where they are too many, read in each pass."""
+"""Images to predict: in memory or, if they do not fit, read again in each pass."""
 
 import math
 from collections.abc import Iterator
@@ -45,9 +45,10 @@ Images = StoredImages | StreamedImages
 def images_and_labels(
     split: Split, ids: Int32[np.ndarray, " n"], config: Config
 ) -> tuple[Images, Int32[np.ndarray, " n"]]:
-    """Return examples of a split, streamed above `--in_memory_bytes` in all.
+    """Return images and labels of a split; the images may be streamed.
 
-    A split that is kept in memory gives arrays, whatever their size.
+    Images that take more than `--in_memory_bytes` together are streamed. A split that
+    is in memory already gives arrays, whatever their size.
     """
     loader = evaluation_loader(config)
     if isinstance(split, RecordSplit):
@@ -61,7 +62,7 @@ def chunks_of(
     images: Num[Array | np.ndarray, "n height width channels"] | StreamedImages,
     size: int,
 ) -> Iterator[np.ndarray]:
-    """Yield `size` images at a time, then the rest; streamed ones are read ahead."""
+    """Yield `size` images at a time, then the rest; streamed images are read ahead."""
     if not isinstance(images, StreamedImages):
         for start in range(0, len(images), size):
             yield np.asarray(images[start : start + size])

@@ -14,18 +14,18 @@ NormKind = Literal["batch", "group", "layer", "none"]
 Norm = nnx.BatchNorm | nnx.GroupNorm | nnx.LayerNorm | None
 RowWeights = Float[Array, " n"] | None
 
-MOMENTUM = 0.9  # The share of the running statistics that each batch keeps.
+MOMENTUM = 0.9  # The share of the running statistics that is left after a batch.
 
-# Flax asks for keys, though scales start at 1 and biases at 0. They are made when they
-# are used, because a key at import would start the devices before flags choose them.
+# Flax asks for keys, though scales start at 1 and biases at 0. The keys are made when a
+# norm is, because a key at import would start the devices before flags choose them.
 _no_keys = partial(nnx.Rngs, 0)
 
 
 def batch_norm(channels: int) -> nnx.BatchNorm:
     """Normalise each channel over the batch (Ioffe & Szegedy 2015).
 
-    Running statistics keep 0.9 of their value in each batch; variances are biased.
-    The batch is centered by the running mean before its variance is computed.
+    Running statistics keep 0.9 of their value in each batch; variances are biased
+    (divided by n). The running mean is subtracted before the variance is computed.
     """
     return nnx.BatchNorm(
         channels,
@@ -96,8 +96,8 @@ def _over_batch(
     scale, bias = (cast(nnx.Param, each)[...] for each in (norm.scale, norm.bias))
     scale = jax.lax.rsqrt(variance + norm.epsilon) * scale
     bias = bias - shift * scale
-    # Repeated for each row as one array, so that the backward pass, too, sums over the
-    # batch once: devices that share a batch wait for one another at each such sum.
+    # One array with a copy for each row, so that the backward pass, too, has only one
+    # sum over the batch: devices that share a batch wait for one another at each sum.
     factors = jnp.broadcast_to(jnp.stack([scale, bias]), (len(x), 2, x.shape[-1]))
     return (rows * factors[:, :1] + factors[:, 1:]).reshape(x.shape)
 
@@ -107,9 +107,10 @@ def _statistics(
 ) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
     """Return the mean and the biased variance of the rows that count, in one sum.
 
-    By the law of total variance, the variance is the mean of those within the rows,
-    and that of their means m, E[m^2] - E[m]^2. In float32 it is off by at most about
-    5e-7 (variance + mean^2): the mean should not be large beside the deviation.
+    By the law of total variance, the variance is the mean of the variances within the
+    rows plus the variance of the rows' means m, E[m^2] - E[m]^2. In float32 it is off
+    by at most about 5e-7 (variance + mean^2), so the mean should not be large compared
+    with the standard deviation.
     """
     means = rows.mean(1)
     within = jnp.square(rows - means[:, None]).mean(1)

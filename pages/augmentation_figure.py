@@ -14,8 +14,8 @@ from training.data.color_jitter import color_jitter
 from training.data.crops import decode, resized_crop
 from training.data.randaugment import OPERATIONS, randaugment
 
-COLUMNS, SIZE = 8, 88  # Of cells, and their side in pixels.
-STRENGTH = 0.9  # That of magnitude 9.
+COLUMNS, SIZE = 8, 88  # The cells in a row, and the side of a cell in pixels.
+STRENGTH = 0.9  # The strength at magnitude 9.
 Photograph = UInt8[np.ndarray, "h w 3"]
 
 
@@ -40,7 +40,7 @@ def operation_cells() -> Iterator[tuple[str, Photograph]]:
 
 
 def drawn_cells() -> Iterator[tuple[str, Photograph]]:
-    """Yield random crops that both distortions have changed, a row for each."""
+    """Yield random crops, one row for each distortion."""
     crop = resized_crop(size=SIZE)
     words = np.random.default_rng(0).integers(0, 2**32, (COLUMNS, 2), np.uint32)
     for distortion in (randaugment, color_jitter):

@@ -34,7 +34,8 @@ RULE = flags.DEFINE_enum(
     "rule",
     "mc",
     ["mc", "shared_mc"],
-    "whether each example has masks of its own or all share those of a sample",
+    "inference rule: mc (masks for each example and sample) or shared_mc (masks for "
+    "each sample, which all examples share)",
 )
 
 

@@ -2,15 +2,15 @@
 
     python scripts/export.py WORKDIR --out=predictor.stablehlo --rule=mc --samples=50
 
-The file holds the parameters and the masks' generator, takes any number of images, and
-runs on CPU, NVIDIA GPU and TPU:
+The file holds the parameters and the masks' generator, and runs on CPU, NVIDIA GPU and
+TPU. It takes any number of images or, with --images=N, exactly N:
 
     predictor = jax.export.deserialize(bytearray(open(FILE, "rb").read()))
     log_probabilities = predictor.call(images, ids, seed)  # (samples, n, classes)
 
 Images have the shape and type of the run's; ids and seed are int32. Masks are a
-function of seed, sample and id; with the run's seed and the ids of its test split they
-are those of evaluate.py.
+function of seed, sample and id; with the run's seed and the ids of its test split, the
+masks are those of evaluate.py.
 """
 
 from pathlib import Path
@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> None:
     """Export the run of a workdir."""
     if len(arguments) != 1:
         raise ValueError("expected one argument, the workdir of a run.")
-    # Without it the file holds the paths of this checkout, for tracebacks.
+    # Otherwise the file would hold the paths of this checkout, for tracebacks.
     jax.config.update("jax_traceback_in_locations_limit", 0)
     directories = DATA_DIR.value, CACHE_DIR.value
     run = load_member(arguments[0], MEMBER.value, *directories, WHICH.value)

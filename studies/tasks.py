@@ -28,8 +28,9 @@ class Task(NamedTuple):
 def group(trials: Iterable[Trial], most: int, workers: int = 1) -> list[Task]:
     """Group the different runs of some trials by program, at most `most` per task.
 
-    With several workers each program has as many tasks of one size for each of them,
-    as far as the runs suffice: no worker is idle, and all find the program compiled.
+    With several workers, the tasks of a program have the same size and their number is
+    a multiple of the number of workers, as far as the runs suffice: no worker is idle,
+    and all find the program compiled.
     Runs share a program if they differ only in seed, learning rate, weight decay, or
     the one rate of their plan. Another shape, variant, site or schedule needs a program
     of its own.

@@ -53,7 +53,8 @@ class Config:
     loader_processes: int = option(
         0,
         "data",
-        "number of processes that read streamed training data (0: this one)",
+        "number of processes that read streamed training data (0: threads of this "
+        "process read them)",
         (0, 2**10),
         resumable=True,
     )
@@ -142,8 +143,8 @@ class Config:
     steps_per_call: int = option(
         0,
         "optimisation",
-        "steps in one call of the compiled program, at most 256 (0: 1 on a CPU, where "
-        "a loop is slower, and up to 32 on a GPU or TPU)",
+        "number of steps in one call of the compiled program, at most 256 (0: 1 on a "
+        "CPU, where a loop is slower, and up to 32 on a GPU or TPU)",
         (0, 256),
     )
     microbatches: int = option(
@@ -268,9 +269,11 @@ class Config:
         "what to do when a loss or gradient is not finite: stop, or skip the step",
         ("stop", "skip"),
     )
-    log_every: int = period("steps between training lines, or never (0: an epoch)")
+    log_every: int = period(
+        "number of steps between training lines (0: an epoch; never: no such lines)"
+    )
     test_every: int = period(
-        "steps between tests, or never before the last step (0: an epoch)"
+        "number of steps between tests (0: an epoch; never: only after the last step)"
     )
     evaluate_train: bool = option(
         True,
@@ -279,7 +282,8 @@ class Config:
         resumable=True,
     )
     save_every: int = period(
-        "steps between checkpoints, or never before the last step (0: an epoch)"
+        "number of steps between checkpoints (0: an epoch; never: only after the last "
+        "step)"
     )
     tracker: str = option(
         "tensorboard",
@@ -291,7 +295,8 @@ class Config:
     profile: str = option(
         "",
         "record",
-        "steps to profile, START:STOP, e.g. 20:25; the trace is in the workdir",
+        "steps to profile, START:STOP, e.g. 20:25 for the steps 20 to 24; the trace is "
+        "in the workdir (default: none)",
         resumable=True,
     )
     workdir: str = option(

@@ -209,7 +209,10 @@ class Variant:
 
 
 def _is_number(value: Any) -> bool:
-    """Whether a value, which may be traced, is real; True and "0.5" are not."""
+    """Return whether a value is a real number; True and "0.5" are not.
+
+    The value may be traced.
+    """
     if hasattr(value, "dtype"):
         kinds = jnp.floating, jnp.integer
         return any(jnp.issubdtype(value.dtype, kind) for kind in kinds)

@@ -23,17 +23,17 @@ def color_jitter(
     """Change brightness, contrast, saturation and hue, in a random order.
 
     The factors of the first three are uniform in [1 - reach, 1 + reach]; hues turn by a
-    uniform share in [-hue, hue] of the circle. Those of a gray image stay as they are.
-    It follows `ColorJitter` of torchvision on Pillow's images; the defaults are those
+    uniform share in [-hue, hue] of the circle. The hue of a gray image is left alone.
+    This follows `ColorJitter` of torchvision on Pillow's images; the defaults are those
     of MoCo v2 (Chen et al. 2020, "Improved Baselines with Momentum Contrastive
-    Learning"), which leaves out one image in five.
+    Learning"), which applies it to four images in five; here it applies to all.
 
     Args:
-        words: two words from the example's key, which decide all of it.
-        image: with one channel or three.
-        brightness: how far its factor reaches from 1.
-        contrast: likewise.
-        saturation: likewise.
+        words: two words from the example's key, from which everything is drawn.
+        image: an image with one channel or three.
+        brightness: how far the factor of the brightness reaches from 1.
+        contrast: how far the factor of the contrast reaches from 1.
+        saturation: how far the factor of the saturation reaches from 1.
         hue: the largest turn, as a share of the circle.
     """
     random = generator(words, "color_jitter")
@@ -50,7 +50,7 @@ def color_jitter(
 
 
 def turn_hue(image: Picture, turn: float) -> Picture:
-    """Turn the hue of each pixel by a share of the circle, to the next of 1/256."""
+    """Turn the hue of each pixel by a share of the circle, in steps of 1/256."""
     steps = round(256 * turn) % 256
     if image.mode == "L" or not steps:
         return image

@@ -48,7 +48,7 @@ def resized_crop(
     ratio: Range = (3 / 4, 4 / 3),
     test_share: Share = 0.875,
 ) -> ResizedCrop:
-    """Return the crop of an area and aspect ratio that each example's key draws.
+    """Return a crop whose area and aspect ratio are drawn from each example's key.
 
     At test the crop is the central square with `test_share` of the shorter side.
     Source: Szegedy et al. 2015, "Going Deeper with Convolutions", CVPR, section 6.
@@ -81,7 +81,7 @@ def decode(
         words: two words from the example's key, which draw the crop and decide what
             distortions do; without them the crop is the central one, and nothing is
             distorted.
-        distortions: what changes the cropped image, in their order.
+        distortions: what changes the cropped image, one after the other.
     """
     distorts = words is not None and bool(distortions)
     if crop is None and not distorts and isinstance(stored, np.ndarray):
@@ -128,8 +128,8 @@ def generator(words: Words, name: str = "") -> np.random.Generator:
 
     Args:
         words: two words from the example's key.
-        name: that of a distortion, so that each draws its own numbers; none for the
-            crop.
+        name: the name of a distortion, so that each distortion draws its own numbers;
+            empty for the crop.
     """
     key = zlib.crc32(name.encode()) << 64 | int(words[0]) << 32 | int(words[1])
     return np.random.Generator(np.random.Philox(key=key))

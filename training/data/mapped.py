@@ -33,7 +33,7 @@ class Rows(NamedTuple):
 
 
 def decoded_bytes(path: str | Path) -> int:
-    """Return the bytes of an .npz file's arrays; 0 of what cannot be read as one."""
+    """Return the bytes of an .npz file's arrays, or 0 if it cannot be read as one."""
     try:
         with zipfile.ZipFile(path) as archive:
             return sum(each.file_size for each in archive.infolist())
@@ -42,7 +42,7 @@ def decoded_bytes(path: str | Path) -> int:
 
 
 def map_npz(path: str | Path) -> tuple[ArraySplit, ArraySplit]:
-    """Return the splits of an .npz file as `read_npz` does, their images on the disk.
+    """Return the splits of an .npz file like `read_npz`, but leave images on the disk.
 
     Raises:
         ValueError: the file is compressed, lacks an array, or holds something else.

@@ -1,7 +1,7 @@
 """RandAugment: a few random operations on the bytes of an image, by Pillow on the host.
 
-To add an operation, write a function of an image, a strength and a sign, and put its
-name into `OPERATIONS`.
+To add an operation, write a function of an image, a strength and a sign, and add it to
+`OPERATIONS`. The strength is from 0 to 1, and the sign is 1 or -1.
 """
 
 from collections.abc import Callable
@@ -33,23 +33,24 @@ def randaugment(
     magnitude_std: Deviation = 0.0,
     probability: Probability = 0.5,
 ) -> Picture:
-    """Apply `count` random operations, each with a probability and a random sign.
+    """Draw `count` operations, and apply each with a probability and a random sign.
 
     Operations are drawn with replacement. The strength of each is its magnitude over
-    10, drawn from a normal distribution about `magnitude` and clipped to [0, 10].
-    The operations, their ranges and the defaults are those of `rand-m9-inc1` of timm,
-    "increasing" in that 0 is the weakest; timm also draws the interpolation, which is
-    bilinear here. The paper applies every operation, and has "identity" among them.
+    10; magnitudes are drawn from a normal distribution about `magnitude` and clipped to
+    [0, 10]. The operations, their ranges and the defaults are those of timm's
+    `rand-m9-inc1`, where "inc" says that 0 is the weakest magnitude. timm also draws
+    the interpolation, which is bilinear here. The paper applies every operation that is
+    drawn, and has "identity" among them.
     Source: Cubuk et al. 2020, "RandAugment: Practical Automated Data Augmentation with
         a Reduced Search Space", NeurIPS; timm, `timm/data/auto_augment.py`.
 
     Args:
-        words: two words from the example's key, which decide all of it.
-        image: with one channel or three.
+        words: two words from the example's key, from which everything is drawn.
+        image: an image with one channel or three.
         count: the number of operations.
         magnitude: the mean of their magnitudes.
         magnitude_std: the standard deviation of their magnitudes.
-        probability: that of each operation to be applied.
+        probability: the probability that an operation that is drawn is applied.
     """
     random = generator(words, "randaugment")
     numbers, normal = random.random((count, 3)), random.standard_normal(count)
@@ -91,7 +92,7 @@ def posterize(image: Picture, strength: float, sign: int) -> Picture:
 
 
 def solarize(image: Picture, strength: float, sign: int) -> Picture:
-    """Invert values from a threshold on, which falls from 256 to 0."""
+    """Invert values that reach a threshold, which falls from 256 to 0."""
     return ImageOps.solarize(image, 256 - int(256 * strength))
 
 
@@ -145,7 +146,7 @@ def translate_y(image: Picture, strength: float, sign: int) -> Picture:
     return _affine(image, (1.0, 0.0, 0.0, 0.0, 1.0, pixels))
 
 
-# What an example's words draw depends on this order.
+# Which operations an example's words draw depends on this order.
 OPERATIONS: dict[str, Operation] = {
     function.__name__: function
     for function in (

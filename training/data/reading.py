@@ -31,7 +31,7 @@ class Loader(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Requests:
-    """The examples of a sequence of batches, with what draws on the host, if any."""
+    """The examples of a sequence of batches, with the words that draw on the host."""
 
     split: RecordSplit
     ids: Int32[np.ndarray, "batches rows"]

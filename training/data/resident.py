@@ -1,7 +1,7 @@
 """Data that fit in memory: they lie on the devices, where a step gathers its batch.
 
-Devices that share a batch share the images, too, and each has all labels. A batch costs
-the host no call of its own, and is the same as `make_batch` gives.
+Devices that share a batch share the images, too, and each has all labels. A batch needs
+no call of its own from the host, and is the same as that of `make_batch`.
 """
 
 from collections.abc import Callable
@@ -25,10 +25,10 @@ class Resident(NamedTuple):
     """What batches are gathered from, the same on every device except the images.
 
     Attributes:
-        images: of the train split, spread as `spread_images` does.
-        labels: of the train split.
-        key: of the order and the augmentation.
-        train_ids: the examples that are trained on.
+        images: the images of the train split, spread by `spread_images`.
+        labels: the labels of the train split.
+        key: the key of the order and the augmentation.
+        train_ids: the ids of the examples that are trained on.
     """
 
     images: Num[Array, "padded h w c"]
@@ -87,8 +87,8 @@ def gather_batch(
     )
     spread = over_member_rows if experiment.members else over_rows
     place = partial(jax.lax.with_sharding_constraint, shardings=spread(mesh))
-    # Written to memory before it is used, the batch leads to the same step as any other
-    # of these values: fused with the gathering, a step would be rounded otherwise.
+    # The batch is written to memory before it is used. If the step were fused with the
+    # gathering, it would be rounded differently from a step on a batch from the host.
     return jax.lax.optimization_barrier(
         Batch(*place((*fetch(examples), examples, weights, augmentation)))
     )

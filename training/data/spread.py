@@ -1,6 +1,7 @@
 """Images that fit in memory, an equal part of them on each device that shares a batch.
 
-The devices together hold them once, and a compiled step gathers its batch from all.
+The devices together hold the images once, and a compiled step gathers its batch from
+all devices.
 """
 
 from typing import Any
@@ -17,10 +18,10 @@ from training.runtime.devices import put, replicated
 def spread_images(
     mesh: Mesh, images: Num[Array | np.ndarray, "n h w c"]
 ) -> Num[Array, "padded h w c"]:
-    """Return the images, the first on the first device and the last on the last one.
+    """Return the images in order, an equal part of them on each device.
 
-    There are zeros at the end where the devices do not divide the number of images.
-    Of several processes each puts the parts of its own devices.
+    If the number of devices does not divide that of the images, zeros are added at the
+    end. Each process puts the parts of its own devices.
     """
     devices = mesh.shape["data"]
     if devices == 1:
@@ -40,10 +41,10 @@ def spread_images(
 def gather_images(
     mesh: Mesh, images: Num[Array, "padded h w c"], ids: Int32[Array, "*parts m"]
 ) -> Num[Array, "*parts m h w c"]:
-    """Return the images of `ids`, within a compiled step, as `spread_images` put them.
+    """Return the images of `ids` from what `spread_images` gave, in a compiled step.
 
-    They are spread over the devices by the last axis of `ids`, which the devices have
-    to divide. This takes one collective operation, on a batch of images.
+    The result is spread over the devices along the last axis of `ids`, whose length the
+    number of devices must divide. This takes one collective operation, on one batch.
     """
     if mesh.shape["data"] == 1:
         return images[ids]
@@ -54,7 +55,7 @@ def gather_images(
         rows = ids - len(part) * jax.lax.axis_index("data")
         held = jnp.expand_dims((rows >= 0) & (rows < len(part)), (-3, -2, -1))
         found = jnp.where(held, part[rows.clip(0, len(part) - 1)], 0)
-        # All summands but one are 0, so that the sum is the image itself.
+        # Only one device holds an image, and all others add 0 to it.
         return jax.lax.psum_scatter(
             found, "data", scatter_dimension=ids.ndim - 1, tiled=True
         )

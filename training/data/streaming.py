@@ -142,6 +142,6 @@ def _of_run(
 
 
 def _words(keys: Key[Array, "*rows"]) -> UInt32[np.ndarray, "*rows 2"]:
-    """Return two words of each example's key, from which all on the host is drawn."""
-    # The name is that of the first one that there was: another would move its crops.
+    """Return two words of each example's key, which draw its crop and distortions."""
+    # The name is older than the distortions; another name would change all crops.
     return np.asarray(jax.random.key_data(named_key(keys, "resized_crop")))

@@ -45,8 +45,8 @@ def open_profiler(
     """Yield a function of the steps done, which begins and ends the trace.
 
     The trace is in `plugins/profile/` in the workdir, where TensorBoard looks for it,
-    with a `perfetto_trace.json.gz`. It shows the device and the runtime of JAX, no
-    functions of Python. Of several processes the first one writes it.
+    with a `perfetto_trace.json.gz`. It shows the device and the runtime of JAX, but no
+    functions of Python. Of several processes only the first one writes it.
     """
     running = False
     options = jax.profiler.ProfileOptions()
