@@ -185,9 +185,8 @@ def raw(array):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "model", ["cnn", pytest.param("cnn_same", marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("model", ["cnn", "cnn_same"])
 def test_a_member_of_a_real_network_is_its_solo_run(small, model, tmp_path):
     """After 200 steps: loss within 1e-4 relative, accuracy within one image in 1000."""
     config = replace(

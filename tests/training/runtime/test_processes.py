@@ -131,6 +131,7 @@ def test_two_processes_agree_with_one_over_a_hundred_steps(shared, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_pair_that_loses_a_process_ends_and_resumes_exactly(shared, tmp_path):
     config = replace(shared, epochs=100, save_every=20)
     undisturbed = train_pair(config, tmp_path / "whole")
