@@ -117,3 +117,10 @@ def test_max_dropout_keeps_what_is_small():
     np.testing.assert_array_equal(draw("max_dropout", KEY, x[2:3], 0.3)[0], y[2])
     constant = jnp.ones((2, 3))
     np.testing.assert_array_equal(draw("max_dropout", KEY, constant, 1.0), constant)
+
+
+def test_normal_noise_at_a_traced_rate_of_1_is_zero():
+    """Its variance, rate / (1 - rate), has no bound there; a concrete 1 is refused."""
+    x = -jnp.ones((2, 5))
+    y = draw("gaussian", KEY, x, jnp.float32(1))
+    np.testing.assert_array_equal(y, jnp.zeros((2, 5)))

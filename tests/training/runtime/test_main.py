@@ -82,3 +82,10 @@ def test_a_long_message_keeps_its_beginning_and_its_end():
 def test_what_steers_a_terminal_is_shown_escaped():
     said = brief("flag --\x1b[2Jseed\x9b1m is not one of \u202ethis version's é.")
     assert said == r"flag --\x1b[2Jseed\x9b1m is not one of \u202ethis version's é."
+
+
+@pytest.mark.parametrize("more", [0, 1, 2])
+def test_only_what_is_too_long_is_shortened(more):
+    said = brief("x" * (LONGEST_MESSAGE + more))
+    assert (f" ... ({more} characters) ... " in said) == (more > 0)
+    assert said.count("x") == LONGEST_MESSAGE
