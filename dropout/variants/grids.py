@@ -27,12 +27,13 @@ def grid_mask(
 ) -> MapsLike:
     """Erases a grid of squares of an image, with probability `rate`.
 
-    Formula: the period d ~ U{shortest, ..., longest}, a bar has l = ceil(ratio d)
-        pixels, and its offsets a and b are uniform on 0 ... d - 1. A row i lies in a
-        bar where (i - a) mod d < l, a column j where (j - b) mod d < l. "squares" sets
-        to 0 the pixels that lie in no bar, "bars" those that lie in one; the rest is
-        not scaled. E[y] = x (1 - rate P) with P = E[(1 - l / d)^2] for "squares" and
-        1 - E[(1 - l / d)^2] for "bars", the same at all pixels.
+    Formula: the period d is uniform on shortest, ..., longest; a bar has
+        l = ceil(ratio d) pixels, and its offsets a and b are uniform on 0 ... d - 1.
+        A row i lies in a bar where (i - a) mod d < l, a column j where
+        (j - b) mod d < l. "squares" sets to 0 the pixels that lie in no bar, "bars"
+        those that lie in one; the rest is not scaled. E[y] = x (1 - rate P) with
+        P = E[(1 - l / d)^2] for "squares" and 1 - E[(1 - l / d)^2] for "bars", the
+        same at all pixels.
     Mask: (n, h, w, 1). On normalised images zero is the mean colour.
     At test: the identity.
     Domain: rate in [0, 1]; published with a rate that rises linearly.

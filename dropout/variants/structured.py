@@ -95,9 +95,10 @@ def nested(
     """Keeps only the first channels of an example, with probability `rate`.
 
     Formula: with probability `rate` y_c = x_c for the first k channels and 0 for the
-        others, without scaling; else y = x. k ~ U{1, ..., C}, or with sizes="powers"
-        uniform on the powers of two below C, and C. E[y_c] = x_c (1 - rate P), P the
-        chance that k does not reach the channel. Earlier channels learn to carry more.
+        others, without scaling; else y = x. k is uniform on 1, ..., C; with
+        sizes="powers" it is uniform on the powers of two below C, and C.
+        E[y_c] = x_c (1 - rate P), P the chance that k does not reach the channel.
+        Earlier channels learn to carry more.
     Mask: (n, 1, ..., 1, c), which falls along the channels.
     At test: the identity; with first=k the first k channels alone, a smaller network.
     Domain: rate in [0, 1]; 1, a draw of k for every example, is the published form.

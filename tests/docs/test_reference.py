@@ -99,6 +99,13 @@ def test_every_script_is_described():
         assert f"## scripts/{path.name}" in page
 
 
+@pytest.mark.parametrize("name", VARIANTS)
+def test_no_brace_follows_a_formula(name):
+    """Markdown would read it as attributes of the formula, and show neither."""
+    found = re.search(r"\$\{.*", typeset(VARIANTS[name].draw.__doc__ or ""))
+    assert found is None, found
+
+
 @pytest.mark.slow
 def test_the_site_builds_strictly_and_loads_nothing_from_elsewhere(tmp_path):
     """Needs the extra `docs`; `make docs` does the same."""
