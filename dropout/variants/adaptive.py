@@ -1,6 +1,6 @@
 """Variants whose masks depend on the values that they act on."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
@@ -8,12 +8,16 @@ from jaxtyping import Array, Float
 
 from dropout.arrays import Examples, Maps, Rate, widened
 from dropout.bits import Seeds, keep_mask, named_seeds, normal, row_seeds
+from dropout.grammar import Interval
 from dropout.keys import AnyKey
 from dropout.noise import fixed_rate, keep_scale, multiply, remake, scale
 
 SMALLEST_SHARE = 2.0**-24  # of active elements, so that nothing is divided by 0
 
 Otherwise = Literal["importance", "plain"]
+Threshold = Annotated[float, Interval("[0, 1]")]
+Cap = Annotated[float, Interval("(0, 1]")]
+Power = Annotated[float, Interval("[0, 1]")]
 
 
 def adl(
@@ -21,7 +25,7 @@ def adl(
     x: Maps,
     rate: Rate,
     *,
-    threshold: float = 0.8,
+    threshold: Threshold = 0.8,
     otherwise: Otherwise = "importance",
 ) -> Maps:
     """Drops the most active positions of a map, or else highlights the active ones.
@@ -36,7 +40,6 @@ def adl(
     Source: Choe & Shim 2019, "Attention-based Dropout Layer for Weakly Supervised
         Object Localization", CVPR, as in the authors' code.
     """
-    _check_threshold(threshold)
 
     @remake
     def choose(seeds: Seeds, rate: Array, x: Maps) -> Maps:
@@ -48,7 +51,7 @@ def adl(
 
 
 def jumpout(
-    key: AnyKey, x: Examples, rate: Rate, *, cap: float = 0.6, power: float = 0.75
+    key: AnyKey, x: Examples, rate: Rate, *, cap: Cap = 0.6, power: Power = 0.75
 ) -> Examples:
     """Drops elements with a random probability, divided by the share that is active.
 
@@ -65,11 +68,6 @@ def jumpout(
         between none and 1 / (1 - p) are as in its abstract; cap and power were not
         checked against its text. There the share is of the batch.
     """
-    if not 0 < cap <= 1 or not 0 <= power <= 1:
-        raise ValueError(
-            f"jumpout(cap={cap}, power={power}): expected a cap in (0, 1] and a power "
-            "in [0, 1]."
-        )
     row = (x.shape[0], *(1,) * (x.ndim - 1))
     share = (x > 0).mean(tuple(range(1, x.ndim)), keepdims=True, dtype=jnp.float32)
     spread = jnp.abs(normal(named_seeds(key, "chance", x.shape[0]), row))
@@ -88,7 +86,7 @@ def adl_mean(
     x: Maps,
     rate: Rate,
     *,
-    threshold: float = 0.8,
+    threshold: Threshold = 0.8,
     otherwise: Otherwise = "importance",
 ) -> Maps:
     """Return E[y] of the attention-based dropout layer, for a rate above 0."""
@@ -96,11 +94,6 @@ def adl_mean(
     dropped = widened(_without_peaks(x, threshold))
     highlighted = widened(_highlighted(x, otherwise))
     return (rate * dropped + (1 - rate) * highlighted).astype(x.dtype)
-
-
-def _check_threshold(threshold: float) -> None:
-    if not 0 <= threshold <= 1:
-        raise ValueError(f"adl(threshold={threshold}): expected a number in [0, 1].")
 
 
 def _without_peaks(x: Maps, threshold: float) -> Maps:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from dropout.arrays import ExamplesLike, Rate
 from dropout.deferred import Deferred, as_array
-from dropout.grammar import Call, check_options
+from dropout.grammar import Call, check_options, lies_in
 from dropout.keys import AnyKey, check_key
 from dropout.kinds import ACTIVATIONS
 from dropout.meshes import with_automatic_axes
@@ -201,10 +201,7 @@ class Variant:
         if isinstance(rate, Tracer):
             return
         number = float(rate)
-        low, high = map(float, self.domain[1:-1].split(", "))
-        above = number >= low if self.domain.startswith("[") else number > low
-        below = number <= high if self.domain.endswith("]") else number < high
-        if not (above and below):  # as NaN is
+        if not lies_in(number, self.domain):
             raise ValueError(f"{self.name}: rate {number!r} is outside {self.domain}.")
 
 
