@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import platform
 import shlex
 import subprocess
@@ -59,7 +60,8 @@ def reproduce(path: Path, seeds: str, data_dir: str, out: str) -> list[Outcome]:
         print(f"$ {shlex.join(command)}", file=sys.stderr, flush=True)
         if subprocess.run([sys.executable, *command[1:]]).returncode:
             raise ValueError(f"{shlex.join(command)} failed.")
-    outcomes = [outcome_of(gate, evidence_of(claim, directory)) for gate in claim.gates]
+    found = evidence_of(claim, directory)
+    outcomes = [*tested(claim.tests), *(outcome_of(x, found) for x in claim.gates)]
     keep(path, seeds, begun, outcomes, time.time() - begin)
     return outcomes
 
@@ -187,7 +189,7 @@ def keep(
         "seeds": seeds,
         **begun,
         "minutes": round(seconds / 60, 1),
-        "machine": platform.machine(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "gates_found": [
             {"says": o.gate.says, "verdict": o.verdict, "values": o.values}
             for o in outcomes

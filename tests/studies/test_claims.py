@@ -235,6 +235,17 @@ def test_a_command_that_fails_is_named(repository, tmp_path):
         reproduce(repository, "", "", str(tmp_path / "out"))
 
 
+@pytest.mark.parametrize(("asserted", "verdict"), [("True", HOLDS), ("False", FAILS)])
+def test_a_claim_about_tests_is_what_they_say(asserted, verdict, repository, tmp_path):
+    test = tmp_path / "test_identity.py"
+    test.write_text(f"def test_identity():\n    assert {asserted}\n")
+    head = repository.read_text().partition("[arms]")[0]
+    repository.write_text(f'{head}tests = "{test}"\ngates = []\n')
+    commit(repository)
+    (found,) = reproduce(repository, "", "", str(tmp_path / "out"))
+    assert found.verdict == verdict == verdicts(repository)[0]["verdict"]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
