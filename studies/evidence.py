@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from studies.comparison import QUANTITIES
 from studies.outcomes import read_results
+from studies.selection import TUNING
 from studies.study import RESULTS
 from training.record.files import read_summary
 from training.record.metrics_log import read_metrics
@@ -16,23 +18,54 @@ from training.record.metrics_log import read_metrics
 Measures = dict[str, float]
 BySeed = dict[int, Measures]
 SHIFT = "variance_shift/"
+SPREAD = "spread of "
 EVALUATION = "evaluation.json"
 SAMPLES = "evaluation-samples.csv"
 RECALIBRATED = "recalibrated.json"
 
 
 def study_evidence(directory: Path) -> dict[str, BySeed]:
-    """Return the measures of each arm of a study, named as in its table."""
+    """Return the measures of each arm of a study, named as in its table.
+
+    An arm that a sweep chose is named by the plan of its family. The spread of a
+    measure is its distance from the arm's median over seeds, whose mean over seeds is
+    compared as in the test of Brown and Forsythe (1974) for unequal variances.
+    """
+    names = _families(directory)
     found: dict[str, BySeed] = {}
     for row in read_results(directory / RESULTS).iter_rows(named=True):
-        measures = {
-            quantity.name: row[quantity.column] * quantity.scale
-            for quantity in QUANTITIES
-            if row[quantity.column] is not None
-        }
+        arm = names[row["arm"]] if names else row["arm"]
+        found.setdefault(arm, {})[row["seed"]] = _of_row(row)
+    return {arm: _with_spreads(by_seed) for arm, by_seed in found.items()}
+
+
+def _families(directory: Path) -> dict[str, str]:
+    """Return the plan of each family of a sweep by the arm chosen in it."""
+    path = directory / f"{TUNING}.parquet"
+    if not path.exists():
+        return {}
+    chosen = pl.read_parquet(path).filter("chosen")
+    return dict(chosen.select("arm", "family").iter_rows())
+
+
+def _of_row(row: dict[str, Any]) -> Measures:
+    measures = {
+        quantity.name: row[quantity.column] * quantity.scale
+        for quantity in QUANTITIES
+        if row[quantity.column] is not None
+    }
+    if row["gap"] is not None:
         measures["train error, %"] = 100 * (row["test_error"] - row["gap"])
-        found.setdefault(row["arm"], {})[row["seed"]] = measures
-    return found
+    return measures
+
+
+def _with_spreads(by_seed: BySeed) -> BySeed:
+    names = set.intersection(*(set(measures) for measures in by_seed.values()))
+    medians = {n: float(np.median([m[n] for m in by_seed.values()])) for n in names}
+    return {
+        seed: {**found, **{SPREAD + n: abs(found[n] - medians[n]) for n in names}}
+        for seed, found in by_seed.items()
+    }
 
 
 def run_evidence(workdirs: list[Path]) -> BySeed:

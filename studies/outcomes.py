@@ -1,6 +1,5 @@
 """Outcomes of trials: a row of measures per trial, read from the record of its run."""
 
-import math
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -114,10 +113,10 @@ def _at_the_end(record: RunRecord) -> dict[str, Any]:
     }
 
 
-def _gap(summary: dict[str, Any]) -> float:
-    """The gap of accuracy, NaN where the training examples were not evaluated."""
+def _gap(summary: dict[str, Any]) -> float | None:
+    """The gap of accuracy; None where the training examples were not evaluated."""
     train = summary["train_accuracy"]
-    return math.nan if train is None else train - summary["test_accuracy"]
+    return None if train is None else train - summary["test_accuracy"]
 
 
 def _at_best_validation(lines: list[LoggedLine], workdir: Path) -> dict[str, Any]:

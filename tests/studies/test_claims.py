@@ -25,14 +25,23 @@ from studies.claims import (
     verdict_of,
 )
 from studies.evidence import run_evidence, study_evidence
+from studies.families import arm_of, families, points_of
 from studies.reproduction import BEGUN, expanded, outcome_lines, reproduce
+from studies.space import parse_space
 from training.canonical import canonical
 from training.config import Config
 from training.flag_text import parse_flag_lines
 
 CLAIMS = sorted((ROOT / "configs" / "claims").glob("*.gates.toml"))
-SHAPES = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
-STUDY_FLAGS = ("arms", "plans", "versus", "margin", "seeds")
+STUDIES = sorted((ROOT / "configs" / "studies").glob("*.gates.toml"))
+SHAPES = {
+    "mnist": (28, 28, 1),
+    "data/fashion_mnist.npz": (28, 28, 1),
+    "cifar10": (32, 32, 3),
+    "digits": (28, 28, 1),
+}
+STUDY_FLAGS = ("arms", "plans", "versus", "margin", "members", "seeds")
+SWEEP_FLAGS = ("plan", "space", "sampler", "samples", "test_seeds")
 
 
 def flags_of(words):
@@ -50,7 +59,10 @@ def configurations(words):
     """What a command trains, by arm."""
     base, own = flags_of(words)
     study = {name: own.pop(name) for name in STUDY_FLAGS if name in own}
+    space = {name: own.pop(name) for name in SWEEP_FLAGS if name in own}
     base = changed(base, own)
+    if "sweep.py" in words[1]:
+        return chosen(base, space)
     if "compare.py" not in words[1]:
         return {own["workdir"]: canonical(replace(base, workdir=""))}
     texts = [study[name] if name in study else "" for name in ("plans", "arms")]
@@ -58,7 +70,16 @@ def configurations(words):
     return {arm.name: arm.config for arm in arms}
 
 
-@pytest.mark.parametrize("path", CLAIMS, ids=lambda path: path.name.partition(".")[0])
+def chosen(base, flags):
+    """What a sweep may choose, by the plan of the family: its first point."""
+    found = families(flags["plan"], parse_space(flags["space"]), "none")
+    first = {f: points_of(f, flags["sampler"], 1, 0)[0] for f in found}
+    return {f.plan: arm_of(f, base, sample).config for f, sample in first.items()}
+
+
+@pytest.mark.parametrize(
+    "path", [*CLAIMS, *STUDIES], ids=lambda path: path.name.partition(".")[0]
+)
 def test_a_claim_has_commands_that_fit_and_gates_about_its_arms(path, tmp_path):
     claim = read_claim(path)
     trained = {}
@@ -289,11 +310,38 @@ def test_the_measures_of_runs_and_members_are_found_by_seed(tmp_path):
     assert found[9]["mc: error after 4 samples, %"] == pytest.approx(7)
 
 
+STUDY = {"gap": None, "nll": 0.2, "ece": None, "ece_floor": None}
+
+
 def test_the_measures_of_a_study_are_those_of_its_table(tmp_path):
-    row = {"arm": "a", "seed": 3, "test_error": 0.04, "gap": 0.03, "nll": 0.2,
-           "ece": None, "ece_floor": None}  # fmt: skip
+    row = {**STUDY, "arm": "a", "seed": 3, "test_error": 0.04, "gap": 0.03}
     pl.DataFrame([row]).write_parquet(tmp_path / "results.parquet")
-    assert study_evidence(tmp_path) == {
-        "a": {3: pytest.approx({"test error, %": 4, "train-test gap, %": 3, "NLL": 0.2,
-                                "train error, %": 1})}
-    }  # fmt: skip
+    (found,) = study_evidence(tmp_path)["a"].values()
+    own = {name: found[name] for name in found if "spread" not in name}
+    assert own == pytest.approx(
+        {"test error, %": 4, "train-test gap, %": 3, "NLL": 0.2, "train error, %": 1}
+    )
+
+
+def test_a_spread_is_the_distance_from_the_median_over_seeds(tmp_path):
+    rows = [
+        {**STUDY, "arm": "a", "seed": seed, "test_error": error}
+        for seed, error in ((3, 0.01), (5, 0.02), (8, 0.07))
+    ]
+    pl.DataFrame(rows).write_parquet(tmp_path / "results.parquet")
+    found = study_evidence(tmp_path)["a"]
+    spreads = [found[seed]["spread of test error, %"] for seed in (3, 5, 8)]
+    assert spreads == pytest.approx([1, 0, 5])
+    assert "train error, %" not in found[3]  # Its run has not evaluated it.
+
+
+def test_what_a_sweep_chose_is_named_by_its_family(tmp_path):
+    rows = [{**STUDY, "arm": "fc:bernoulli:0.31", "seed": 7, "test_error": 0.03}]
+    pl.DataFrame(rows).write_parquet(tmp_path / "results.parquet")
+    points = {
+        "arm": ["fc:bernoulli:0.2", "fc:bernoulli:0.31"],
+        "family": ["fc:bernoulli:{rate}"] * 2,
+        "chosen": [False, True],
+    }
+    pl.DataFrame(points).write_parquet(tmp_path / "tuning.parquet")
+    assert list(study_evidence(tmp_path)) == ["fc:bernoulli:{rate}"]
