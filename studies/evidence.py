@@ -10,7 +10,7 @@ import polars as pl
 
 from studies.comparison import QUANTITIES
 from studies.outcomes import read_results
-from studies.selection import TUNING
+from studies.selection import POINTS
 from studies.study import RESULTS
 from training.record.files import read_summary
 from training.record.metrics_log import read_metrics
@@ -31,7 +31,7 @@ def study_evidence(directory: Path) -> dict[str, BySeed]:
     measure is its distance from the arm's median over seeds, whose mean over seeds is
     compared as in the test of Brown and Forsythe (1974) for unequal variances.
     """
-    names = _families(directory)
+    names = study_arms(directory / POINTS)
     found: dict[str, BySeed] = {}
     for row in read_results(directory / RESULTS).iter_rows(named=True):
         arm = names[row["arm"]] if names else row["arm"]
@@ -39,12 +39,14 @@ def study_evidence(directory: Path) -> dict[str, BySeed]:
     return {arm: _with_spreads(by_seed) for arm, by_seed in found.items()}
 
 
-def _families(directory: Path) -> dict[str, str]:
-    """Return the plan of each family of a sweep by the arm chosen in it."""
-    path = directory / f"{TUNING}.parquet"
-    if not path.exists():
+def study_arms(points: Path) -> dict[str, str]:
+    """Return the plan of each family of a sweep by the arm chosen in it.
+
+    It is empty for a study without the file of points, which is no sweep.
+    """
+    if not points.exists():
         return {}
-    chosen = pl.read_parquet(path).filter("chosen")
+    chosen = pl.read_parquet(points).filter("chosen")
     return dict(chosen.select("arm", "family").iter_rows())
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -22,6 +23,8 @@ from studies.claims import (
     verdict_of,
 )
 from studies.evidence import BySeed, run_evidence, study_evidence
+from studies.selection import POINTS
+from studies.study import RESULTS
 from training.members import parse_seeds
 from training.record.files import make_directory, write_atomically
 from training.record.versions import versions
@@ -63,6 +66,8 @@ def reproduce(path: Path, seeds: str, data_dir: str, out: str) -> list[Outcome]:
     found = evidence_of(claim, directory)
     outcomes = [*tested(claim.tests), *(outcome_of(x, found) for x in claim.gates)]
     keep(path, seeds, begun, outcomes, time.time() - begin)
+    if claim.study:
+        keep_tables(path, Path(claim.study.replace("{out}", str(directory))))
     return outcomes
 
 
@@ -199,6 +204,14 @@ def keep(
     name = path.name.removesuffix(GATES) + VERDICTS
     with path.with_name(name).open("a") as file:
         file.write(json.dumps(record) + "\n")
+
+
+def keep_tables(path: Path, study: Path) -> None:
+    """Copy the rows of a study, and the points of a sweep, beside its gates."""
+    for name in (RESULTS, POINTS):
+        if (study / name).exists():
+            own = path.with_name(f"{path.name.removesuffix(GATES)}.{name}")
+            shutil.copyfile(study / name, own)
 
 
 def outcome_lines(outcomes: list[Outcome]) -> list[str]:

@@ -15,7 +15,7 @@ from studies.verdicts import estimate
 from training.config import Config
 from training.record.files import replacing
 
-TUNING = "tuning"  # The name of the tables of all points, as parquet and CSV.
+POINTS = "tuning.parquet"  # The table of all points; CSV beside it.
 
 
 class Point(NamedTuple):
@@ -85,9 +85,10 @@ def tuning_table(points: Sequence[Point]) -> pl.DataFrame:
 def write_tuning(points: Sequence[Point], directory: Path) -> None:
     """Write the table of all points, as parquet and as CSV."""
     table = tuning_table(points)
-    with replacing(directory / f"{TUNING}.parquet") as temporary:
+    path = directory / POINTS
+    with replacing(path) as temporary:
         table.write_parquet(temporary)
-    with replacing(directory / f"{TUNING}.csv") as temporary:
+    with replacing(path.with_suffix(".csv")) as temporary:
         table.write_csv(temporary)
 
 

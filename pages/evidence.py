@@ -1,0 +1,120 @@
+"""What came out of claims and of the reference study, from what is beside the gates."""
+
+import json
+from collections.abc import Iterable
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pages.generated import table
+from studies.claims import Claim, Gate, read_claim
+from studies.reproduction import GATES, VERDICTS
+from studies.statistics import interval
+from studies.verdicts import estimate
+
+ROOT = Path(__file__).parent.parent
+CLAIMS, STUDIES = (ROOT / "configs" / name for name in ("claims", "studies"))
+NOT_RUN = "not run yet"
+FEW = 5  # The most seeds whose values are all shown.
+Verdict = dict[str, Any]
+
+
+def gate_files(directory: Path) -> dict[str, Path]:
+    """Return the files of gates in a directory, by name."""
+    found = sorted(directory.glob(f"*{GATES}"))
+    return {path.name.removesuffix(GATES): path for path in found}
+
+
+def verdicts_of(path: Path) -> list[Verdict]:
+    """Return all verdicts about a file of gates, the oldest first."""
+    kept = path.with_name(path.name.removesuffix(GATES) + VERDICTS)
+    if not kept.exists():
+        return []
+    return [json.loads(line) for line in kept.read_text().splitlines()]
+
+
+def overview(paths: Iterable[Path]) -> str:
+    """Return the table of claims: what is said, its source, and the last verdict."""
+    rows = []
+    for path in paths:
+        name, claim = path.name.removesuffix(GATES), read_claim(path)
+        verdicts = verdicts_of(path)
+        verdict = verdicts[-1]["verdict"] if verdicts else NOT_RUN
+        paper = claim.source.split(",")[0]
+        rows.append((f"[{name}](#{name})", claim.claim, paper, f"**{verdict}**"))
+    return table(("name", "claim", "source", "verdict"), rows)
+
+
+def claim_section(path: Path, command: str) -> str:
+    """Return what a paper says, how it is tested, and what came out at each gate."""
+    claim = read_claim(path)
+    facts = (
+        f"- *Paper*: {claim.source}.",
+        f"- *Published*: {claim.published}.",
+        f"- *How sure we are of it*: {claim.certainty}.",
+        f"- *Our runs*: {claim.protocol}.",
+        f"- *Command*: `{command}`",
+    )
+    return "\n".join((f"> {claim.claim}", "", *facts, "", outcomes(claim, path)))
+
+
+def outcomes(claim: Claim, path: Path) -> str:
+    """Return a table of the gates with the last verdict, and a line per verdict."""
+    verdicts = verdicts_of(path)
+    found = verdicts[-1]["gates_found"] if verdicts else []
+    by_gate = {gate["says"]: gate for gate in found}
+    rows = [_row(gate, by_gate) for gate in claim.gates]
+    rows += [_row_of_tests(gate) for gate in found[: len(found) - len(claim.gates)]]
+    lines = table(("gate", "condition", "found", "verdict"), rows)
+    return "\n".join(
+        (lines, "", *map(_verdict_line, verdicts), *[NOT_RUN][: not found])
+    )
+
+
+def _row(gate: Gate, by_gate: dict[str, Verdict]) -> tuple[str, ...]:
+    shown = "" if gate.decides else " (shown only)"
+    says = f"{gate.says}{shown}"
+    if gate.says not in by_gate:
+        return (says, condition(gate), "", NOT_RUN)
+    found = by_gate[gate.says]
+    return (says, condition(gate), _values(found["values"]), found["verdict"])
+
+
+def _row_of_tests(found: Verdict) -> tuple[str, ...]:
+    return (f"`{found['says'].partition(' ')[0]}`", "passes", "", found["verdict"])
+
+
+def condition(gate: Gate) -> str:
+    """Return the criterion of a gate in words."""
+    bound = gate.bound
+    if gate.criterion == "mean_between":
+        low, high = bound
+        if high == inf:
+            return f"mean at least {low:g}"
+        return f"mean {low:g} to {high:g}" if low != -inf else f"mean at most {high:g}"
+    words = {
+        "every_seed_above": f"above {bound:g} in every seed",
+        "every_seed_below": f"below {bound:g} in every seed",
+        "interval_above": f"95 % interval above {bound:g}",
+        "interval_below": f"95 % interval below {bound:g}",
+        "equal_within": f"equal within {bound:g}",
+    }
+    return words[gate.criterion]
+
+
+def _values(values: list[float]) -> str:
+    """Return a mean with its interval and, of few seeds, the values."""
+    mean = estimate(interval(np.array(values)), 2, "")
+    every = f" ({', '.join(f'{value:.2f}' for value in values)})"
+    return mean + every * (len(values) <= FEW)
+
+
+def _verdict_line(verdict: Verdict) -> str:
+    versions = verdict["versions"]
+    return (
+        f"- **{verdict['verdict']}**, seeds {verdict['seeds']}: {verdict['minutes']:g} "
+        f"minutes ({verdict['machine']}, jax {versions['jax']}, {versions['device']}); "
+        f"gates of commit {verdict['commit'][:7]}."
+    )
