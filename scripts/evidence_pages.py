@@ -3,11 +3,12 @@
     python scripts/evidence_pages.py
 
 It fills the generated parts of `docs/claims.md` and `docs/reference_study.md` from the
-verdicts and rows in `configs/`, and plots `docs/images/reference-*.png`.
+verdicts and rows in `configs/`, and plots `docs/images/claims-*.png` and
+`docs/images/reference-*.png`.
 """
 
+from pages.evidence_figures import plot_claims, plot_reference
 from pages.evidence_pages import PAGES, write_page
-from pages.reference_pictures import plot_reference
 from training.runtime.main import expect_no_arguments, run_main
 
 
@@ -16,7 +17,8 @@ def main(arguments: list[str]) -> None:
     expect_no_arguments(arguments)
     for name in PAGES:
         print(write_page(name))
-    for path in plot_reference(PAGES["reference_study"].parent / "images"):
+    images = PAGES["claims"].parent / "images"
+    for path in (*plot_claims(images), *plot_reference(images)):
         print(path)
 
 

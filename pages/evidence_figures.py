@@ -1,4 +1,4 @@
-"""The pictures of the reference study."""
+"""The pictures of claims and of the reference study."""
 
 from pathlib import Path
 
@@ -6,7 +6,9 @@ import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
+from pages.evidence import CLAIMS, gate_files
 from pages.reference_study import (
     ERROR,
     NOISE,
@@ -21,7 +23,16 @@ from pages.reference_study import (
     present,
 )
 from studies.statistics import Estimate, interval
-from training.record.pictures import PAGE, PALETTE, article_style, save_png
+from studies.study import RESULTS
+from training.record.pictures import (
+    PAGE,
+    PALETTE,
+    article_style,
+    as_label,
+    save_png,
+)
+
+LOGARITHMIC = 5  # An axis of errors whose largest is that often the smallest.
 
 
 def plot_reference(out: Path) -> list[Path]:
@@ -35,6 +46,36 @@ def plot_reference(out: Path) -> list[Path]:
                 paths.append(out / f"reference-{name}.png")
                 save_png(figure, paths[-1])
     return paths
+
+
+def plot_claims(out: Path) -> list[Path]:
+    """Plot the error of each arm of those claims whose rows are beside their gates."""
+    paths = []
+    with article_style():
+        for name in gate_files(CLAIMS):
+            kept = CLAIMS / f"{name}.{RESULTS}"
+            if kept.exists():
+                paths.append(out / f"claims-{name}.png")
+                save_png(_arms(pl.read_parquet(kept)), paths[-1])
+    return paths
+
+
+def _arms(rows: pl.DataFrame) -> Figure:
+    """Plot the test error of each arm with its interval, one under the other."""
+    arms = rows["arm"].unique(maintain_order=True).to_list()
+    found = [interval(100 * errors(rows, arm)) for arm in arms]
+    figure = Figure(figsize=(0.8 * PAGE, 0.7 + 0.22 * len(arms)), layout="constrained")
+    axis = figure.subplots()
+    _rows(axis, found, PALETTE[0])
+    axis.set_yticks(range(len(arms)), [as_label(arm) for arm in arms])
+    axis.set(xlabel="test error, %", ylim=(len(arms) - 0.5, -0.5))
+    means = [estimate.mean for estimate in found]
+    if max(means) > LOGARITHMIC * min(means):
+        axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_formatter(NullFormatter())
+    return figure
 
 
 def _noise() -> Figure | None:
@@ -73,6 +114,7 @@ def _where() -> Figure | None:
     for axis, (title, rows), colour in zip(axes, found.items(), PALETTE):
         tests = gains(rows)
         _rows(axis, [tests[arm].difference for arm in arms], colour)
+        axis.axvline(0, color="black", linewidth=0.8)
         axis.set_title(f"{title}\n{errors(rows, 'none').mean():.1f} % without")
     axes[0].set_yticks(range(len(arms)), [PLACES[arm] for arm in arms])
     axes[0].set_ylim(len(arms) - 0.5, -0.5)
@@ -113,6 +155,7 @@ def _when() -> Figure | None:
     for axis, (title, rows), colour in zip(axes, found.items(), PALETTE):
         tests = gains(rows, "constant")
         _rows(axis, [test.difference for test in tests.values()], colour)
+        axis.axvline(0, color="black", linewidth=0.8)
         axis.axvspan(-0.2, 0.2, color="#E0E0E0", linewidth=0, zorder=0)
         axis.set_title(title)
         axis.set_yticks(range(len(tests)), list(tests))
@@ -122,8 +165,7 @@ def _when() -> Figure | None:
 
 
 def _rows(axis: Axes, found: list[Estimate], colour: str) -> None:
-    """Plot means with intervals, one under the other, and a line at 0."""
-    axis.axvline(0, color="black", linewidth=0.8)
+    """Plot means with intervals, one under the other."""
     for row, (mean, low, high) in enumerate(found):
         axis.plot((low, high), (row, row), color=colour, solid_capstyle="butt")
         axis.plot(mean, row, "o", color=colour)
