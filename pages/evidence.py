@@ -36,15 +36,14 @@ def verdicts_of(path: Path) -> list[Verdict]:
 
 
 def overview(paths: Iterable[Path]) -> str:
-    """Return the table of claims: what is said, its source, and the last verdict."""
+    """Return the table of claims: what is said, and the last verdict."""
     rows = []
     for path in paths:
         name, claim = path.name.removesuffix(GATES), read_claim(path)
         verdicts = verdicts_of(path)
         verdict = verdicts[-1]["verdict"] if verdicts else NOT_RUN
-        paper = claim.source.split(",")[0]
-        rows.append((f"[{name}](#{name})", claim.claim, paper, f"**{verdict}**"))
-    return table(("name", "claim", "source", "verdict"), rows)
+        rows.append((f"[{name}](#{name})", claim.claim, f"**{verdict}**"))
+    return table(("name", "claim", "verdict"), rows)
 
 
 def claim_section(path: Path, command: str) -> str:
@@ -54,10 +53,19 @@ def claim_section(path: Path, command: str) -> str:
         f"- *Paper*: {claim.source}.",
         f"- *Published*: {claim.published}.",
         f"- *How sure we are of it*: {claim.certainty}.",
-        f"- *Our runs*: {claim.protocol}.",
-        f"- *Command*: `{command}`",
     )
-    return "\n".join((f"> {claim.claim}", "", *facts, "", outcomes(claim, path)))
+    return _section(claim, path, command, facts)
+
+
+def study_section(path: Path, command: str) -> str:
+    """Return what a study of our own says before its runs, and what came out."""
+    return _section(read_claim(path), path, command, ())
+
+
+def _section(claim: Claim, path: Path, command: str, facts: tuple[str, ...]) -> str:
+    own = (f"- *Our runs*: {claim.protocol}.", f"- *Command*: `{command}`")
+    head = (f"> {claim.claim}", "", *facts, *own, "")
+    return "\n".join((*head, outcomes(claim, path)))
 
 
 def outcomes(claim: Claim, path: Path) -> str:

@@ -2,7 +2,14 @@
 
 from pathlib import Path
 
-from pages.evidence import CLAIMS, ROOT, claim_section, gate_files, overview
+from pages.evidence import (
+    CLAIMS,
+    ROOT,
+    claim_section,
+    gate_files,
+    overview,
+    study_section,
+)
 from pages.generated import filled
 from pages.reference_study import (
     gate_paths,
@@ -30,11 +37,13 @@ def write_page(name: str) -> Path:
 
 def parts(page: str) -> dict[str, str]:
     """Return the generated parts of a page, by name."""
-    paths = gate_files(CLAIMS) if page == "claims" else gate_paths()
-    command = CLAIM if page == "claims" else STUDY
-    sections = {n: claim_section(p, command.format(n)) for n, p in paths.items()}
-    tables = {} if page == "claims" else study_tables()
-    return {"overview": overview(paths.values()), **sections, **tables}
+    if page == "claims":
+        paths = gate_files(CLAIMS)
+        sections = {n: claim_section(p, CLAIM.format(n)) for n, p in paths.items()}
+        return {"overview": overview(paths.values()), **sections}
+    paths = gate_paths()
+    sections = {n: study_section(p, STUDY.format(n)) for n, p in paths.items()}
+    return {"overview": overview(paths.values()), **sections, **study_tables()}
 
 
 def study_tables() -> dict[str, str]:

@@ -59,7 +59,7 @@ def test_a_condition_is_said_in_words(criterion, bound, words):
 
 
 CLAIM = """
-claim = "?"
+claim = "the error is smaller"
 source = "A. Author 2000, A title"
 published = "?"
 certainty = "?"
@@ -92,7 +92,7 @@ def test_the_last_verdict_is_shown_and_all_are_listed(tmp_path):
     }
     lines = [json.dumps(kept), json.dumps(failed)]
     (tmp_path / "small.verdicts.jsonl").write_text("\n".join(lines) + "\n")
-    assert "| A. Author 2000 | **does not hold** |" in evidence.overview([path])
+    assert "| the error is smaller | **does not hold** |" in evidence.overview([path])
     section = evidence.claim_section(path, "make small")
     # Student's t with one degree of freedom: 12.706 times the standard error, 0.5.
     assert "| 1.50 ± 6.35 (1.00, 2.00) | does not hold |" in section
