@@ -41,8 +41,8 @@ def overview(paths: Iterable[Path]) -> str:
     for path in paths:
         name, claim = path.name.removesuffix(GATES), read_claim(path)
         verdicts = verdicts_of(path)
-        verdict = verdicts[-1]["verdict"] if verdicts else NOT_RUN
-        rows.append((f"[{name}](#{name})", claim.claim, f"**{verdict}**"))
+        verdict = f"**{verdicts[-1]['verdict']}**" if verdicts else NOT_RUN
+        rows.append((f"[{name}](#{name})", claim.claim, verdict))
     return table(("name", "claim", "verdict"), rows)
 
 
@@ -76,9 +76,7 @@ def outcomes(claim: Claim, path: Path) -> str:
     rows = [_row(gate, by_gate) for gate in claim.gates]
     rows += [_row_of_tests(gate) for gate in found[: len(found) - len(claim.gates)]]
     lines = table(("gate", "condition", "found", "verdict"), rows)
-    return "\n".join(
-        (lines, "", *map(_verdict_line, verdicts), *[NOT_RUN][: not found])
-    )
+    return "\n".join((lines, "", *map(_verdict_line, verdicts))).strip()
 
 
 def _row(gate: Gate, by_gate: dict[str, Verdict]) -> tuple[str, ...]:

@@ -78,7 +78,7 @@ every_seed_below = 2.5
 def test_the_last_verdict_is_shown_and_all_are_listed(tmp_path):
     path = tmp_path / "small.gates.toml"
     path.write_text(CLAIM)
-    assert "**not run yet**" in evidence.overview([path])
+    assert "| not run yet |" in evidence.overview([path])
     found = {"says": "the error is small", "verdict": "holds", "values": [1.0, 2.0]}
     kept = {
         "verdict": "holds", "seeds": "0,1", "minutes": 3.0, "commit": "1234567890",
