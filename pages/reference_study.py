@@ -26,7 +26,11 @@ WHERE = {
     "where_digits": "500 digits",
 }
 MUCH = ("how_much", "how_much_all")
-WHEN = {"when_mnist": "1,000 of MNIST", "when_fashion": "1,000 of Fashion-MNIST"}
+WHEN = {
+    "when_mnist": "1,000 of MNIST, 20 epochs",
+    "when_long": "1,000 of MNIST, 100 epochs",
+    "when_fashion": "1,000 of Fashion-MNIST, 20 epochs",
+}
 PLACES = {
     "none": "no dropout",
     "input:bernoulli:{rate}": "input",
