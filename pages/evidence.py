@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from pages.generated import table
 from studies.claims import Claim, Gate, read_claim
 from studies.reproduction import GATES, VERDICTS
 from studies.statistics import interval
+from studies.study import RESULTS
 from studies.verdicts import estimate
 
 ROOT = Path(__file__).parent.parent
@@ -54,7 +56,22 @@ def claim_section(path: Path, command: str) -> str:
         f"- *Published*: {claim.published}.",
         f"- *How sure we are of it*: {claim.certainty}.",
     )
-    return _section(claim, path, command, facts)
+    return _section(claim, path, command, facts) + _errors(path)
+
+
+def _errors(path: Path) -> str:
+    """Return the table of the arms' test errors, if their rows are kept."""
+    kept = path.with_name(path.name.removesuffix(GATES) + f".{RESULTS}")
+    if not kept.exists():
+        return ""
+    rows = pl.read_parquet(kept)
+    arms = rows["arm"].unique(maintain_order=True).to_list()
+    found = {
+        arm: interval(100 * rows.filter(arm=arm)["test_error"].to_numpy())
+        for arm in arms
+    }
+    cells = [(f"`{arm}`", estimate(error, 2, "")) for arm, error in found.items()]
+    return "\n\n" + table(("arm", "test error, %"), cells)
 
 
 def study_section(path: Path, command: str) -> str:
