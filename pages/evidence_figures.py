@@ -24,6 +24,7 @@ from pages.reference_study import (
 )
 from studies.statistics import Estimate, interval
 from studies.study import RESULTS
+from training.record.curves import plain_numbers
 from training.record.pictures import (
     PAGE,
     PALETTE,
@@ -135,7 +136,8 @@ def _much() -> Figure | None:
         rates = sorted(own["rate"].unique())
         found = [_interval(own.filter(rate=rate)) for rate in rates]
         _bars(axis, np.array(rates), found, colour, "", line="-")
-        axis.set(title=f"{size:,} examples", xlabel="rate")
+        axis.set(title=f"{size:,} examples", xlabel="rate", yscale="log")
+        plain_numbers(axis)
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("test error, %")
     return figure
