@@ -153,7 +153,7 @@ def _when() -> Figure | None:
     if not found:
         return None
     figure = Figure(figsize=(PAGE, 1.9), layout="constrained")
-    axes = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
+    axes = figure.subplots(1, len(found), sharex=True, sharey=True, squeeze=False)[0]
     for axis, (title, rows), colour in zip(axes, found.items(), PALETTE):
         tests = gains(rows, "constant")
         _rows(axis, [test.difference for test in tests.values()], colour)

@@ -53,7 +53,7 @@ def reproduce(path: Path, seeds: str, data_dir: str, out: str) -> list[Outcome]:
         ValueError: the gates are not committed, are younger than the runs or were
             changed since, or a command fails.
     """
-    claim, begin = read_claim(path), time.time()
+    claim = read_claim(path)
     seeds = seeds or claim.seeds
     name = path.name.removesuffix(GATES)
     given = out or f"runs/claims/{name}-{seeds.replace(':', '-').replace(',', '_')}"
@@ -65,7 +65,7 @@ def reproduce(path: Path, seeds: str, data_dir: str, out: str) -> list[Outcome]:
             raise ValueError(f"{shlex.join(command)} failed.")
     found = evidence_of(claim, directory)
     outcomes = [*tested(claim.tests), *(outcome_of(x, found) for x in claim.gates)]
-    keep(path, seeds, begun, outcomes, time.time() - begin)
+    keep(path, seeds, begun, outcomes)
     if claim.study:
         keep_tables(path, Path(claim.study.replace("{out}", str(directory))))
     return outcomes
@@ -96,17 +96,28 @@ def begin_or_resume(directory: Path, path: Path) -> dict[str, Any]:
                 f"{path} is younger than the runs in {directory}: it was changed after "
                 "they began. Give another --out, where they run again."
             )
-        return record
+        spent = record["spent"] + _last_change(directory) - record["since"]
+        return _begun(begun, {**record, "spent": spent, "since": time.time()})
     if any(directory.iterdir()):
         raise ValueError(
             f"{directory} holds runs that are older than their gates; expected an "
             "empty directory, since gates are fixed before the runs."
         )
-    record = {"gates": found, "commit": commit.name, "began": time.time()}
-    if commit.time > record["began"]:
+    now = time.time()
+    if commit.time > now:
         raise ValueError(f"{path} was committed at a later time than now.")
-    write_atomically(begun, json.dumps(record) + "\n")
+    record = {"gates": found, "commit": commit.name, "began": now}
+    return _begun(begun, {**record, "spent": 0.0, "since": now})
+
+
+def _begun(path: Path, record: dict[str, Any]) -> dict[str, Any]:
+    write_atomically(path, json.dumps(record) + "\n")
     return record
+
+
+def _last_change(directory: Path) -> float:
+    """Return when an attempt that was killed, and said nothing, did its last work."""
+    return max(file.stat().st_mtime for file in directory.rglob("*"))
 
 
 def committed(path: Path) -> Commit:
@@ -182,17 +193,14 @@ def _matching(pattern: str) -> list[Path]:
 
 
 def keep(
-    path: Path,
-    seeds: str,
-    begun: dict[str, Any],
-    outcomes: list[Outcome],
-    seconds: float,
+    path: Path, seeds: str, begun: dict[str, Any], outcomes: list[Outcome]
 ) -> None:
     """Add the verdict to NAME.verdicts.jsonl, which keeps all, failures included."""
+    seconds = begun["spent"] + time.time() - begun["since"]
     record = {
         "verdict": verdict_of(outcomes),
         "seeds": seeds,
-        **begun,
+        **{name: begun[name] for name in ("gates", "commit", "began")},
         "minutes": round(seconds / 60, 1),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "gates_found": [

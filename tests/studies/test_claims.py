@@ -1,8 +1,10 @@
 """Claims: their files fit the code, their gates decide, and gates come before runs."""
 
 import json
+import os
 import shutil
 import subprocess
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -247,6 +249,19 @@ def test_gates_younger_than_their_runs_are_refused_and_failures_kept(
     assert (first["verdict"], second["verdict"]) == (HOLDS, FAILS)
     assert (first["seeds"], second["seeds"]) == ("3,4", "7")
     assert first["gates"] != second["gates"]
+
+
+def test_the_minutes_of_a_killed_attempt_count(repository, tmp_path):
+    """It worked from 60 to 30 minutes ago; what lies between is no work."""
+    out, now = tmp_path / "out", time.time()
+    commit(repository)
+    reproduce(repository, "", "", str(out))
+    begun = json.loads((out / BEGUN).read_text())
+    (out / BEGUN).write_text(json.dumps({**begun, "since": now - 60 * 60}))
+    for file in out.rglob("*"):
+        os.utime(file, (now, now - 30 * 60))
+    reproduce(repository, "", "", str(out))
+    assert verdicts(repository)[-1]["minutes"] == pytest.approx(30, abs=1)
 
 
 def test_a_command_that_fails_is_named(repository, tmp_path):
