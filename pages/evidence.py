@@ -11,7 +11,7 @@ import polars as pl
 
 from pages.generated import table
 from studies.claims import Claim, Gate, read_claim
-from studies.reproduction import GATES, VERDICTS
+from studies.reproduction import GATES, MEASURES, VERDICTS
 from studies.statistics import interval
 from studies.study import RESULTS
 from studies.verdicts import estimate
@@ -19,6 +19,7 @@ from studies.verdicts import estimate
 ROOT = Path(__file__).parent.parent
 CLAIMS, STUDIES = (ROOT / "configs" / name for name in ("claims", "studies"))
 NOT_RUN = "not run yet"
+ERROR = "error, %"
 FEW = 5  # The most seeds whose values are all shown.
 Verdict = dict[str, Any]
 
@@ -37,14 +38,20 @@ def verdicts_of(path: Path) -> list[Verdict]:
     return [json.loads(line) for line in kept.read_text().splitlines()]
 
 
+def deciding(path: Path) -> Verdict | None:
+    """Return the first verdict at the seeds of the file; later ones repeat it."""
+    seeds = read_claim(path).seeds
+    return next((x for x in verdicts_of(path) if x["seeds"] == seeds), None)
+
+
 def overview(paths: Iterable[Path]) -> str:
-    """Return the table of claims: what is said, and the last verdict."""
+    """Return the table of claims: what is said, and the verdict."""
     rows = []
     for path in paths:
         name, claim = path.name.removesuffix(GATES), read_claim(path)
-        verdicts = verdicts_of(path)
-        verdict = f"**{verdicts[-1]['verdict']}**" if verdicts else NOT_RUN
-        rows.append((f"[{name}](#{name})", claim.claim, verdict))
+        verdict = deciding(path)
+        shown = f"**{verdict['verdict']}**" if verdict else NOT_RUN
+        rows.append((f"[{name}](#{name})", claim.claim, shown))
     return table(("name", "claim", "verdict"), rows)
 
 
@@ -61,17 +68,62 @@ def claim_section(path: Path, command: str) -> str:
 
 def _errors(path: Path) -> str:
     """Return the table of the arms' test errors, if their rows are kept."""
-    kept = path.with_name(path.name.removesuffix(GATES) + f".{RESULTS}")
-    if not kept.exists():
+    found = errors_by_arm(path)
+    if not found:
         return ""
-    rows = pl.read_parquet(kept)
-    arms = rows["arm"].unique(maintain_order=True).to_list()
-    found = {
-        arm: interval(100 * rows.filter(arm=arm)["test_error"].to_numpy())
-        for arm in arms
-    }
-    cells = [(f"`{arm}`", estimate(error, 2, "")) for arm, error in found.items()]
+    cells = [(arm, estimate(interval(v), 2, "")) for arm, v in found.items()]
     return "\n\n" + table(("arm", "test error, %"), cells)
+
+
+def errors_by_arm(path: Path) -> dict[str, np.ndarray]:
+    """Return the test errors over seeds of each arm, or of each arm and rule.
+
+    They are in percent, and there are none where no rows are beside the gates.
+    """
+    name = path.name.removesuffix(GATES)
+    results, measures = (path.with_name(f"{name}.{x}") for x in (RESULTS, MEASURES))
+    if results.exists():
+        rows = pl.read_parquet(results)
+        return {
+            f"`{arm}`": 100 * own["test_error"].to_numpy()
+            for (arm,), own in rows.group_by("arm", maintain_order=True)
+        }
+    return _errors_by_rule(measures) if measures.exists() else {}
+
+
+def _errors_by_rule(measures: Path) -> dict[str, np.ndarray]:
+    """Return the errors of rules, and those that training ended with, by arm."""
+    rows = pl.read_parquet(measures).filter(pl.col("measure").str.ends_with(ERROR))
+    return {
+        f"`{arm}`{rule}": own["value"].to_numpy()
+        for (arm, measure), own in rows.group_by("arm", "measure", maintain_order=True)
+        if (rule := _rule(str(measure))) is not None
+    }
+
+
+def _rule(measure: str) -> str | None:
+    """Return what follows the arm in a table of errors; training errors have none."""
+    if measure == f"test {ERROR}":
+        return ""
+    return f", {measure.partition(':')[0]}" if ":" in measure else None
+
+
+def errors_by_samples(path: Path) -> pl.DataFrame:
+    """Return the errors of Monte-Carlo by arm, number of samples and seed, if kept.
+
+    The columns are arm, seed, samples, value (in percent), and scaling, the error of
+    weight scaling.
+    """
+    kept = path.with_name(f"{path.name.removesuffix(GATES)}.{MEASURES}")
+    if not kept.exists():
+        return pl.DataFrame()
+    rows = pl.read_parquet(kept)
+    number = pl.col("measure").str.extract(r"^mc: error after (\d+) ").cast(int)
+    scaling = rows.filter(measure=f"scaling: {ERROR}").select(
+        "arm", "seed", scaling="value"
+    )
+    found = rows.with_columns(samples=number).drop_nulls("samples")
+    return found.join(scaling, ["arm", "seed"]).sort("arm", "samples", "seed")
 
 
 def study_section(path: Path, command: str) -> str:
@@ -86,9 +138,9 @@ def _section(claim: Claim, path: Path, command: str, facts: tuple[str, ...]) -> 
 
 
 def outcomes(claim: Claim, path: Path) -> str:
-    """Return a table of the gates with the last verdict, and a line per verdict."""
-    verdicts = verdicts_of(path)
-    found = verdicts[-1]["gates_found"] if verdicts else []
+    """Return a table of the gates with what decides, and a line per verdict."""
+    verdicts, decides = verdicts_of(path), deciding(path)
+    found = decides["gates_found"] if decides else []
     by_gate = {gate["says"]: gate for gate in found}
     rows = [_row(gate, by_gate) for gate in claim.gates]
     rows += [_row_of_tests(gate) for gate in found[: len(found) - len(claim.gates)]]
@@ -136,8 +188,9 @@ def _values(values: list[float]) -> str:
 
 def _verdict_line(verdict: Verdict) -> str:
     versions = verdict["versions"]
+    device = " ".join(dict.fromkeys(versions["device"].split()))
     return (
         f"- **{verdict['verdict']}**, seeds {verdict['seeds']}: {verdict['minutes']:g} "
-        f"minutes ({verdict['machine']}, jax {versions['jax']}, {versions['device']}); "
+        f"minutes ({verdict['machine']}, jax {versions['jax']}, {device}); "
         f"gates of commit {verdict['commit'][:7]}."
     )

@@ -8,7 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from pages.evidence import CLAIMS, gate_files
+from pages.evidence import (
+    CLAIMS,
+    errors_by_arm,
+    errors_by_samples,
+    gate_files,
+)
 from pages.reference_study import (
     ERROR,
     NOISE,
@@ -23,7 +28,6 @@ from pages.reference_study import (
     present,
 )
 from studies.statistics import Estimate, interval
-from studies.study import RESULTS
 from training.record.curves import plain_numbers
 from training.record.pictures import (
     PAGE,
@@ -50,21 +54,44 @@ def plot_reference(out: Path) -> list[Path]:
 
 
 def plot_claims(out: Path) -> list[Path]:
-    """Plot the error of each arm of those claims whose rows are beside their gates."""
+    """Plot the error of each arm, and over samples, of the claims that have rows."""
     paths = []
     with article_style():
-        for name in gate_files(CLAIMS):
-            kept = CLAIMS / f"{name}.{RESULTS}"
-            if kept.exists():
+        for name, gates in gate_files(CLAIMS).items():
+            by_arm, by_samples = errors_by_arm(gates), errors_by_samples(gates)
+            if by_arm:
                 paths.append(out / f"claims-{name}.png")
-                save_png(_arms(pl.read_parquet(kept)), paths[-1])
+                save_png(_arms(by_arm), paths[-1])
+            if not by_samples.is_empty():
+                paths.append(out / f"claims-{name}-samples.png")
+                save_png(_samples(by_samples), paths[-1])
     return paths
 
 
-def _arms(rows: pl.DataFrame) -> Figure:
+def _samples(rows: pl.DataFrame) -> Figure:
+    """Plot the error over the samples of Monte-Carlo, and that of weight scaling."""
+    figure = Figure(figsize=(0.6 * PAGE, 2.4), layout="constrained")
+    axis = figure.subplots()
+    by_arm = rows.group_by("arm", maintain_order=True)
+    for ((arm,), own), colour in zip(by_arm, PALETTE):
+        mean = own.group_by("samples", maintain_order=True).agg(pl.mean("value"))
+        for _, seed in own.group_by("seed"):
+            axis.plot(seed["samples"], seed["value"], color=colour, alpha=0.4, lw=0.6)
+        label = f"{arm}: Monte-Carlo"
+        axis.plot(mean["samples"], mean["value"], "o-", color=colour, label=label)
+        scaling, label = own["scaling"].to_numpy().mean(), f"{arm}: weight scaling"
+        axis.axhline(scaling, color=colour, linestyle="--", linewidth=0.8, label=label)
+    axis.set(xscale="log", xlabel="samples", ylabel="test error, %")
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.grid(alpha=0.3)
+    axis.legend()
+    return figure
+
+
+def _arms(by_arm: dict[str, np.ndarray]) -> Figure:
     """Plot the test error of each arm with its interval, one under the other."""
-    arms = rows["arm"].unique(maintain_order=True).to_list()
-    found = [interval(100 * errors(rows, arm)) for arm in arms]
+    arms = [arm.replace("`", "") for arm in by_arm]
+    found = [interval(values) for values in by_arm.values()]
     figure = Figure(figsize=(0.8 * PAGE, 0.7 + 0.22 * len(arms)), layout="constrained")
     axis = figure.subplots()
     _rows(axis, found, PALETTE[0])

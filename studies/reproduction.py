@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import polars as pl
+
 from studies.claims import (
     FAILS,
     HOLDS,
@@ -30,6 +32,7 @@ from training.record.files import make_directory, write_atomically
 from training.record.versions import versions
 
 BEGUN = "begun.json"  # In the directory of the runs: the gates that they began with.
+MEASURES = "measures.parquet"
 GATES, FLAGS, VERDICTS = ".gates.toml", ".flags", ".verdicts.jsonl"
 
 
@@ -66,8 +69,12 @@ def reproduce(path: Path, seeds: str, data_dir: str, out: str) -> list[Outcome]:
     found = evidence_of(claim, directory)
     outcomes = [*tested(claim.tests), *(outcome_of(x, found) for x in claim.gates)]
     keep(path, seeds, begun, outcomes)
+    # Rows at other seeds stay with the runs: the pages show those of the claim.
+    beside = path if seeds == claim.seeds else directory / path.name
     if claim.study:
-        keep_tables(path, Path(claim.study.replace("{out}", str(directory))))
+        keep_tables(beside, Path(claim.study.replace("{out}", str(directory))))
+    elif found:
+        keep_measures(beside, found)
     return outcomes
 
 
@@ -75,7 +82,9 @@ def tested(tests: str) -> list[Outcome]:
     """Run tests of the repository, and return whether they pass as a gate."""
     if not tests:
         return []
-    command = [sys.executable, "-m", "pytest", "-n", "0", "-q", *shlex.split(tests)]
+    # An empty -m: a claim is not decided without those of its tests that are slow.
+    options = ["-n", "0", "-q", "-m", ""]
+    command = [sys.executable, "-m", "pytest", *options, *shlex.split(tests)]
     status = subprocess.run(command).returncode
     gate = Gate(f"{tests} passes", [], "every_seed_below", 1)
     return [Outcome(gate, (float(status),), HOLDS if status == 0 else FAILS)]
@@ -220,6 +229,19 @@ def keep_tables(path: Path, study: Path) -> None:
         if (study / name).exists():
             own = path.with_name(f"{path.name.removesuffix(GATES)}.{name}")
             shutil.copyfile(study / name, own)
+
+
+def keep_measures(path: Path, found: dict[str, BySeed]) -> None:
+    """Write the measures of runs that are no study beside their gates."""
+    rows = [
+        {"arm": arm, "seed": seed, "measure": name, "value": float(value)}
+        for arm, by_seed in found.items()
+        for seed, measures in by_seed.items()
+        for name, value in measures.items()
+        if value is not None
+    ]
+    name = path.name.removesuffix(GATES)
+    pl.DataFrame(rows).write_parquet(path.with_name(f"{name}.{MEASURES}"))
 
 
 def outcome_lines(outcomes: list[Outcome]) -> list[str]:

@@ -12,6 +12,7 @@ from studies.claims import Gate
 from studies.reproduction import gates_digest
 
 NAMES = [*evidence_pages.PAGES]
+MEASURED = {"mc: error, %": 4.0, "train error, %": 1.0, "NLL": 0.2}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -75,7 +76,7 @@ every_seed_below = 2.5
 """
 
 
-def test_the_last_verdict_is_shown_and_all_are_listed(tmp_path):
+def test_the_first_verdict_decides_and_all_are_listed(tmp_path):
     path = tmp_path / "small.gates.toml"
     path.write_text(CLAIM)
     assert "| not run yet |" in evidence.overview([path])
@@ -83,20 +84,26 @@ def test_the_last_verdict_is_shown_and_all_are_listed(tmp_path):
     kept = {
         "verdict": "holds", "seeds": "0,1", "minutes": 3.0, "commit": "1234567890",
         "machine": "box", "gates_found": [found],
-        "versions": {"jax": "1.0", "device": "cpu"},
+        "versions": {"jax": "1.0", "device": "cpu cpu"},
     }  # fmt: skip
     failed = {
         **kept,
         "verdict": "does not hold",
         "gates_found": [{**found, "verdict": "does not hold"}],
     }
-    lines = [json.dumps(kept), json.dumps(failed)]
+    lines = [json.dumps(x) for x in ({**kept, "seeds": "7"}, failed, kept)]
     (tmp_path / "small.verdicts.jsonl").write_text("\n".join(lines) + "\n")
     assert "| the error is smaller | **does not hold** |" in evidence.overview([path])
     section = evidence.claim_section(path, "make small")
     # Student's t with one degree of freedom: 12.706 times the standard error, 0.5.
     assert "| 1.50 ± 6.35 (1.00, 2.00) | does not hold |" in section
-    assert section.count("seeds 0,1: 3 minutes (box") == 2
+    assert section.count("seeds 0,1: 3 minutes (box, jax 1.0, cpu)") == 2
+    assert section.count("seeds 7: 3 minutes (box") == 1
+    measures = [("arm", s, m, v + s) for m, v in MEASURED.items() for s in (0, 1)]
+    rows = pl.DataFrame(measures, ["arm", "seed", "measure", "value"], orient="row")
+    rows.write_parquet(tmp_path / "small.measures.parquet")
+    assert "| `arm`, mc: error | 4.50 ± 6.35 |" in evidence.claim_section(path, "")
+    assert "train" not in evidence.claim_section(path, "")
 
 
 def test_the_interval_of_a_deviation_is_that_of_the_chi_squared_table():

@@ -249,6 +249,11 @@ def test_gates_younger_than_their_runs_are_refused_and_failures_kept(
     assert (first["verdict"], second["verdict"]) == (HOLDS, FAILS)
     assert (first["seeds"], second["seeds"]) == ("3,4", "7")
     assert first["gates"] != second["gates"]
+    (kept,) = repository.parent.glob("*.parquet")  # That of the claim's own seeds.
+    rows = pl.read_parquet(kept).filter(measure="test error, %")
+    assert rows["seed"].to_list() == [3, 4]
+    assert rows["value"].to_list() == pytest.approx([2.0, 2.0])
+    assert (tmp_path / "fresh" / kept.name).exists()
 
 
 def test_the_minutes_of_a_killed_attempt_count(repository, tmp_path):
