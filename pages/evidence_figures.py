@@ -75,7 +75,7 @@ def _samples(rows: pl.DataFrame) -> Figure:
     by_arm = rows.group_by("arm", maintain_order=True)
     for ((arm,), own), colour in zip(by_arm, PALETTE):
         mean = own.group_by("samples", maintain_order=True).agg(pl.mean("value"))
-        for _, seed in own.group_by("seed"):
+        for _, seed in own.group_by("seed", maintain_order=True):
             axis.plot(seed["samples"], seed["value"], color=colour, alpha=0.4, lw=0.6)
         label = f"{arm}: Monte-Carlo"
         axis.plot(mean["samples"], mean["value"], "o-", color=colour, label=label)
