@@ -12,7 +12,13 @@ from studies.claims import Gate
 from studies.reproduction import gates_digest
 
 NAMES = [*evidence_pages.PAGES]
-MEASURED = {"mc: error, %": 4.0, "train error, %": 1.0, "NLL": 0.2}
+MEASURED = {
+    "mc: error, %": 4.0,
+    "mc: error after 12 samples, %": 5.0,
+    "scaling: error, %": 6.0,
+    "train error, %": 1.0,
+    "NLL": 0.2,
+}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -102,8 +108,11 @@ def test_the_first_verdict_decides_and_all_are_listed(tmp_path):
     measures = [("arm", s, m, v + s) for m, v in MEASURED.items() for s in (0, 1)]
     rows = pl.DataFrame(measures, ["arm", "seed", "measure", "value"], orient="row")
     rows.write_parquet(tmp_path / "small.measures.parquet")
-    assert "| `arm`, mc: error | 4.50 ± 6.35 |" in evidence.claim_section(path, "")
+    assert "| `arm`, mc | 4.50 ± 6.35 |" in evidence.claim_section(path, "")
     assert "train" not in evidence.claim_section(path, "")
+    by_samples = evidence.errors_by_samples(path)
+    wanted = by_samples.select("seed", "samples", "value", "scaling").rows()
+    assert wanted == [(0, 12, 5.0, 6.0), (1, 12, 6.0, 7.0)]
 
 
 def test_the_interval_of_a_deviation_is_that_of_the_chi_squared_table():
