@@ -21,6 +21,7 @@ CLAIMS, STUDIES = (ROOT / "configs" / name for name in ("claims", "studies"))
 NOT_RUN = "not run yet"
 ERROR = "error, %"
 FEW = 5  # The most seeds whose values are all shown.
+SMALL = 0.05  # Values that are all below it need more digits.
 Verdict = dict[str, Any]
 
 
@@ -92,11 +93,14 @@ def errors_by_arm(path: Path) -> dict[str, np.ndarray]:
 
 
 def _errors_by_rule(measures: Path) -> dict[str, np.ndarray]:
-    """Return the errors of rules, and those that training ended with, by arm."""
+    """Return the errors of rules by arm, or those that training ended with."""
     rows = pl.read_parquet(measures).filter(pl.col("measure").str.ends_with(ERROR))
+    evaluated = rows.filter(measure=f"scaling: {ERROR}")["arm"].unique()
+    again = (pl.col("measure") == f"test {ERROR}") & pl.col("arm").is_in(evaluated)
+    by_arm = rows.filter(~again).group_by("arm", "measure", maintain_order=True)
     return {
         f"`{arm}`{rule}": own["value"].to_numpy()
-        for (arm, measure), own in rows.group_by("arm", "measure", maintain_order=True)
+        for (arm, measure), own in by_arm
         if (rule := _rule(str(measure))) is not None
     }
 
@@ -181,8 +185,9 @@ def condition(gate: Gate) -> str:
 
 def _values(values: list[float]) -> str:
     """Return a mean with its interval and, of few seeds, the values."""
-    mean = estimate(interval(np.array(values)), 2, "")
-    every = f" ({', '.join(f'{value:.2f}' for value in values)})"
+    digits = 2 if max(map(abs, values)) >= SMALL else 4
+    mean = estimate(interval(np.array(values)), digits, "")
+    every = f" ({', '.join(f'{value:.{digits}f}' for value in values)})"
     return mean + every * (len(values) <= FEW)
 
 

@@ -70,7 +70,7 @@ def plot_claims(out: Path) -> list[Path]:
 
 def _samples(rows: pl.DataFrame) -> Figure:
     """Plot the error over the samples of Monte-Carlo, and that of weight scaling."""
-    figure = Figure(figsize=(0.6 * PAGE, 2.4), layout="constrained")
+    figure = Figure(figsize=(0.8 * PAGE, 2.4), layout="constrained")
     axis = figure.subplots()
     by_arm = rows.group_by("arm", maintain_order=True)
     for ((arm,), own), colour in zip(by_arm, PALETTE):
@@ -84,7 +84,7 @@ def _samples(rows: pl.DataFrame) -> Figure:
     axis.set(xscale="log", xlabel="samples", ylabel="test error, %")
     axis.xaxis.set_major_formatter("{x:g}")
     axis.grid(alpha=0.3)
-    axis.legend()
+    figure.legend(loc="outside right upper")
     return figure
 
 
