@@ -138,7 +138,7 @@ def _where() -> Figure | None:
         return None
     arms = [arm for arm in PLACES if arm != "none"]
     figure = Figure(figsize=(PAGE, 0.9 + 0.24 * len(arms)), layout="constrained")
-    axes = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
+    axes = figure.subplots(1, len(found), sharex=True, sharey=True, squeeze=False)[0]
     for axis, (title, rows), colour in zip(axes, found.items(), PALETTE):
         tests = gains(rows)
         _rows(axis, [tests[arm].difference for arm in arms], colour)
