@@ -19,7 +19,7 @@ from studies.verdicts import estimate
 ROOT = Path(__file__).parent.parent
 CLAIMS, STUDIES = (ROOT / "configs" / name for name in ("claims", "studies"))
 NOT_RUN = "not run yet"
-ERROR = "error, %"
+PERCENT = "error, %"  # How the names of errors among the measures end.
 FEW = 5  # The most seeds whose values are all shown.
 SMALL = 0.05  # Values that are all below it need more digits.
 Verdict = dict[str, Any]
@@ -72,7 +72,7 @@ def _errors(path: Path) -> str:
     found = errors_by_arm(path)
     if not found:
         return ""
-    cells = [(arm, estimate(interval(v), 2, "")) for arm, v in found.items()]
+    cells = [(f"`{arm}`", estimate(interval(v), 2, "")) for arm, v in found.items()]
     return "\n\n" + table(("arm", "test error, %"), cells)
 
 
@@ -86,7 +86,7 @@ def errors_by_arm(path: Path) -> dict[str, np.ndarray]:
     if results.exists():
         rows = pl.read_parquet(results)
         return {
-            f"`{arm}`": 100 * own["test_error"].to_numpy()
+            str(arm): 100 * own["test_error"].to_numpy()
             for (arm,), own in rows.group_by("arm", maintain_order=True)
         }
     return _errors_by_rule(measures) if measures.exists() else {}
@@ -94,12 +94,12 @@ def errors_by_arm(path: Path) -> dict[str, np.ndarray]:
 
 def _errors_by_rule(measures: Path) -> dict[str, np.ndarray]:
     """Return the errors of rules by arm, or those that training ended with."""
-    rows = pl.read_parquet(measures).filter(pl.col("measure").str.ends_with(ERROR))
-    evaluated = rows.filter(measure=f"scaling: {ERROR}")["arm"].unique()
-    again = (pl.col("measure") == f"test {ERROR}") & pl.col("arm").is_in(evaluated)
+    rows = pl.read_parquet(measures).filter(pl.col("measure").str.ends_with(PERCENT))
+    evaluated = rows.filter(measure=f"scaling: {PERCENT}")["arm"].unique()
+    again = (pl.col("measure") == f"test {PERCENT}") & pl.col("arm").is_in(evaluated)
     by_arm = rows.filter(~again).group_by("arm", "measure", maintain_order=True)
     return {
-        f"`{arm}`{rule}": own["value"].to_numpy()
+        f"{arm}{rule}": own["value"].to_numpy()
         for (arm, measure), own in by_arm
         if (rule := _rule(str(measure))) is not None
     }
@@ -107,7 +107,7 @@ def _errors_by_rule(measures: Path) -> dict[str, np.ndarray]:
 
 def _rule(measure: str) -> str | None:
     """Return what follows the arm in a table of errors; training errors have none."""
-    if measure == f"test {ERROR}":
+    if measure == f"test {PERCENT}":
         return ""
     return f", {measure.partition(':')[0]}" if ":" in measure else None
 
@@ -123,7 +123,7 @@ def errors_by_samples(path: Path) -> pl.DataFrame:
         return pl.DataFrame()
     rows = pl.read_parquet(kept)
     number = pl.col("measure").str.extract(r"^mc: error after (\d+) ").cast(int)
-    scaling = rows.filter(measure=f"scaling: {ERROR}").select(
+    scaling = rows.filter(measure=f"scaling: {PERCENT}").select(
         "arm", "seed", scaling="value"
     )
     found = rows.with_columns(samples=number).drop_nulls("samples")

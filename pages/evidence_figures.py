@@ -8,12 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from pages.evidence import (
-    CLAIMS,
-    errors_by_arm,
-    errors_by_samples,
-    gate_files,
-)
+from pages.evidence import CLAIMS, errors_by_arm, errors_by_samples, gate_files
 from pages.reference_study import (
     ERROR,
     NOISE,
@@ -90,13 +85,12 @@ def _samples(rows: pl.DataFrame) -> Figure:
 
 def _arms(by_arm: dict[str, np.ndarray]) -> Figure:
     """Plot the test error of each arm with its interval, one under the other."""
-    arms = [arm.replace("`", "") for arm in by_arm]
     found = [interval(values) for values in by_arm.values()]
-    figure = Figure(figsize=(0.8 * PAGE, 0.7 + 0.22 * len(arms)), layout="constrained")
+    figure = Figure(figsize=(0.8 * PAGE, 0.7 + 0.22 * len(found)), layout="constrained")
     axis = figure.subplots()
     _rows(axis, found, PALETTE[0])
-    axis.set_yticks(range(len(arms)), [as_label(arm) for arm in arms])
-    axis.set(xlabel="test error, %", ylim=(len(arms) - 0.5, -0.5))
+    axis.set_yticks(range(len(found)), [as_label(arm) for arm in by_arm])
+    axis.set(xlabel="test error, %", ylim=(len(found) - 0.5, -0.5))
     means = [estimate.mean for estimate in found]
     if max(means) > LOGARITHMIC * min(means):
         axis.set_xscale("log")

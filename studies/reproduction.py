@@ -238,7 +238,6 @@ def keep_measures(path: Path, found: dict[str, BySeed]) -> None:
         for arm, by_seed in found.items()
         for seed, measures in by_seed.items()
         for name, value in measures.items()
-        if value is not None
     ]
     name = path.name.removesuffix(GATES)
     pl.DataFrame(rows).write_parquet(path.with_name(f"{name}.{MEASURES}"))

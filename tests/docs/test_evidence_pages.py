@@ -108,7 +108,7 @@ def test_the_first_verdict_decides_and_all_are_listed(tmp_path):
     measures = [("arm", s, m, v + s) for m, v in MEASURED.items() for s in (0, 1)]
     rows = pl.DataFrame(measures, ["arm", "seed", "measure", "value"], orient="row")
     rows.write_parquet(tmp_path / "small.measures.parquet")
-    assert "| `arm`, mc | 4.50 ± 6.35 |" in evidence.claim_section(path, "")
+    assert "| `arm, mc` | 4.50 ± 6.35 |" in evidence.claim_section(path, "")
     assert "train" not in evidence.claim_section(path, "")
     by_samples = evidence.errors_by_samples(path)
     wanted = by_samples.select("seed", "samples", "value", "scaling").rows()
