@@ -204,5 +204,5 @@ def when_table() -> str:
 
 def gate_paths() -> dict[str, Path]:
     """Return the files of gates of the reference study, by name, in its order."""
-    names = (*NOISE, *WHERE, "where_path", *MUCH, *WHEN)
+    names = (*NOISE, *WHERE, "where_long", "where_path", *MUCH, *WHEN)
     return {name: STUDIES / f"{name}{GATES}" for name in names}
