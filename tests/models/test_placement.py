@@ -82,7 +82,9 @@ def test_a_site_before_a_non_linearity_sees_what_is_rectified(text, seen):
     for site in before:
         assert (values[site] < 0).any()
         rectified = values[site.removesuffix("/pre")]
-        np.testing.assert_array_equal(rectified, np.maximum(values[site], 0))
+        wanted = np.maximum(values[site], 0)
+        # XLA may compute a layer anew for each result, and round otherwise.
+        np.testing.assert_allclose(rectified, wanted, rtol=1e-5, atol=1e-6)
 
 
 def before_norm(site):
