@@ -4,6 +4,8 @@ from functools import cache
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
+from variant_cases import QUICK
 
 from dropout import record_sites
 from dropout.grammar import parse_call
@@ -19,6 +21,16 @@ TINY = (
     "vit_tiny(patch=4, depth=1)",
     "wrn(depth=10, width=1)",
 )  # fmt: skip
+
+
+def made(text, image, classes, key):
+    """A network whose parameters one program makes; one by one they take a few times
+    as long to compile."""
+
+    def parts(key):
+        return nnx.split(create(parse_call(text), image, classes, key))
+
+    return nnx.merge(*jax.jit(parts, compiler_options=QUICK)(key))
 
 
 @cache

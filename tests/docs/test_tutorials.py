@@ -12,7 +12,8 @@ from paths import ROOT
 from sampling import sampled
 
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
-SHORTER = [str(path) for path in TUTORIALS if path.stem != "bring_a_network"]
+MINUTES = ("bring_a_network", "which_dropout")
+SHORTER = [str(path) for path in TUTORIALS if path.stem not in MINUTES]
 PRODUCES = {
     "bring_a_network": ("runs/mine/evaluation.md", "runs/mine-compared/table.md"),
     "own_network": (),

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from variant_cases import QUICK, draw, max_pool
 
 from dropout import VARIANTS
 from dropout.variants.learned.concrete import concrete_penalty
@@ -31,7 +32,7 @@ def test_rectangles_have_their_height_first_and_uniform_aspects():
 @pytest.mark.slow
 def test_erasing_with_noise_differs_between_channels():
     x = jnp.full((16, 24, 24, 3), 50.0)
-    y = VARIANTS["random_erasing"](KEY, x, 1.0, fill="noise")
+    y = draw("random_erasing", KEY, x, 1.0, fill="noise")
     erased = np.asarray(y)[np.asarray(y[..., 0] != 50)]
     assert len(erased) > 500
     assert abs(np.corrcoef(erased.T) - np.eye(3)).max() < 5 / np.sqrt(len(erased))
@@ -41,7 +42,7 @@ def test_erasing_with_noise_differs_between_channels():
 def test_a_negative_channel_counts_as_inactive():
     """Of two channels one is kept at rate 0.5, which is never the negative one."""
     x = jnp.stack([jnp.full((512, 3), 0.5), jnp.full((512, 3), -4.0)], -1)
-    y = np.asarray(VARIANTS["weighted_channel"](KEY, x, 0.5))
+    y = np.asarray(draw("weighted_channel", KEY, x, 0.5))
     assert (y[..., 1] == 0).all()
     np.testing.assert_allclose(y[..., 0], 0.5, rtol=1e-6)
 
@@ -58,7 +59,7 @@ def test_fractions_of_channels_and_tokens_are_rounded_by_chance(count, rate):
     """The mean number dropped is rate * count, within 5 standard errors."""
     for name, shape in (("weighted_channel", (4096, 2, count)),
                         ("patch", (4096, count, 2))):  # fmt: skip
-        y = np.asarray(VARIANTS[name](KEY, jnp.ones(shape), rate))
+        y = np.asarray(draw(name, KEY, jnp.ones(shape), rate))
         dropped = (y == 0).mean((1, 2)) * count
         below = np.floor(rate * count)
         assert set(np.round(dropped, 3)) == {below, below + 1}
@@ -73,7 +74,7 @@ def test_fractions_of_channels_and_tokens_are_rounded_by_chance(count, rate):
 def test_candidates_are_rounded_down(drop, shape):
     """floor(0.5 * 7) = 3 of 7 weights of each output, floor(0.5 * 5) = 2 of 5 units."""
     kernel = jax.random.normal(KEY, shape)
-    y = VARIANTS["targeted"](KEY, kernel, 1.0, target=0.5, drop=drop)
+    y = draw("targeted", KEY, kernel, 1.0, target=0.5, drop=drop)
     zeros = np.asarray(y == 0).reshape(7, 5)
     if drop == "weight":
         assert (zeros.sum(0) == 3).all()
@@ -105,16 +106,16 @@ def test_log_alpha_is_bounded_by_8():
         np.testing.assert_allclose(found, penalty, rtol=1e-3, atol=1e-7)
 
 
-def pool(x, *, window, strides, padding):
-    return jax.lax.reduce_window(
-        x, -jnp.inf, jax.lax.max, (1, *window, 1), (1, *strides, 1), padding
-    )
-
-
 @pytest.mark.parametrize("rate", [0.0, 0.6, 1.0])
 def test_a_window_without_a_positive_value_gives_its_largest(rate):
     x = -1 - jax.random.uniform(KEY, (4, 6, 4, 3))
-    layer = partial(pool, window=(2, 2), strides=(2, 2), padding="VALID")
+    layer = partial(max_pool, window=(2, 2), strides=(2, 2), padding="VALID")
     entry = VARIANTS["stochastic_pool"]
-    np.testing.assert_array_equal(entry(KEY, x, rate, layer), layer(x))
-    np.testing.assert_allclose(entry.evaluate(x, rate, layer), layer(x), rtol=1e-6)
+
+    @partial(jax.jit, compiler_options=QUICK)
+    def pooled(rate):
+        return entry(KEY, x, rate, layer), entry.evaluate(x, rate, layer)
+
+    drawn, at_test = pooled(rate)
+    np.testing.assert_array_equal(drawn, layer(x))
+    np.testing.assert_allclose(at_test, layer(x), rtol=1e-6)

@@ -148,11 +148,13 @@ def test_explicit_axes_at_a_kernel_site(unit):
         drop = bind(rows, Moment(key, examples, 1, 2))
         return drop("fc/kernel", x, kernel, jnp.matmul)
 
-    expected = product(KEY, jnp.arange(8), jnp.asarray(x), jnp.asarray(kernel))
+    expected = jax.jit(product)(KEY, jnp.arange(8), jnp.asarray(x), jnp.asarray(kernel))
     mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Explicit,))
     with jax.set_mesh(mesh):
         ids, x = jax.device_put((np.arange(8), x), ROWS_SPREAD)
-        found = jax.jit(product)(KEY, ids, x, jax.device_put(kernel, PartitionSpec()))
+        found = jax.jit(product, compiler_options=QUICK)(
+            KEY, ids, x, jax.device_put(kernel, PartitionSpec())
+        )
         assert jax.typeof(found).sharding.spec == PartitionSpec("data", None)
         np.testing.assert_allclose(np.asarray(found), expected, rtol=1e-6)
 
@@ -160,7 +162,7 @@ def test_explicit_axes_at_a_kernel_site(unit):
 @pytest.mark.slow
 def test_float64_has_the_same_decisions_at_its_own_precision(case):
     """Also beyond the range of float32, for variants that are linear in x."""
-    y = case.draw(KEY, 0.3, *inputs(case.kind))
+    y = jax.jit(case.draw, compiler_options=QUICK)(KEY, 0.3, *inputs(case.kind))
     with jax.enable_x64(True):
         arrays = [jnp.asarray(np.asarray(a), jnp.float64) for a in inputs(case.kind)]
         draw = partial(Case(case.name).draw, KEY, 0.3)
@@ -168,9 +170,14 @@ def test_float64_has_the_same_decisions_at_its_own_precision(case):
             weight, product = functions(case.kind, case.entry)
             weight = jnp.asarray(np.asarray(weight), jnp.float64)
             draw = lambda x: case.entry(KEY, x, 0.3, weight, jnp.multiply)  # noqa: E731
-        wide, pull = jax.jit(partial(jax.vjp, draw), compiler_options=QUICK)(*arrays)
-        assert wide.dtype == jnp.float64
-        assert all(leaf.dtype == jnp.float64 for leaf in pull(jnp.ones_like(wide)))
+
+        @partial(jax.jit, compiler_options=QUICK)
+        def pulled(*arrays):
+            y, pull = jax.vjp(draw, *arrays)
+            return y, *pull(jnp.ones_like(y))
+
+        wide, *gradients = pulled(*arrays)
+        assert {leaf.dtype.name for leaf in (wide, *gradients)} == {"float64"}
         np.testing.assert_array_equal(np.asarray(wide == 0), np.asarray(y == 0))
         found, y = np.asarray(wide), np.asarray(y)
         seen = y > np.finfo(np.float32).min  # by DropKey hidden keys have the lowest

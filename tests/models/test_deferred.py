@@ -8,14 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from model_cases import made
 from sampling import sampled
 
 from dropout import VARIANTS, Moment, bind, parse, record_sites, resolve
 from dropout.deferred import Deferred, as_array
-from dropout.grammar import parse_call
 from dropout.nnx import attach
 from models import convolution as fast
-from models import create
 
 COMPILER = fast.compiler_options()
 KEY = jax.random.key(11)
@@ -91,7 +90,7 @@ def test_a_variant_is_given_what_it_can_take(name):
 
 @functools.cache
 def network(text):
-    model = create(parse_call(text), IMAGE, 10, KEY)
+    model = made(text, IMAGE, 10, KEY)
     names = tuple(s.name for s in record_sites(partial(model, images())))
     return model, names
 
@@ -181,7 +180,7 @@ def test_what_is_done_in_another_order_is_done_to_the_array():
 
 
 def test_attach_acts_on_the_output_of_a_convolution_that_is_pooled():
-    model = create(parse_call(NETWORKS[0]), IMAGE, 10, KEY)
+    model = made(NETWORKS[0], IMAGE, 10, KEY)
     attached = attach(model, "conv1:bernoulli:1.0", images())
     moment = Moment(KEY, jnp.arange(ROWS), 0, 0)
     logits = jax.jit(lambda x: attached(model, x, moment=moment))(images())

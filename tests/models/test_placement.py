@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from model_cases import TINY, site_names
+from model_cases import TINY, made, site_names
 from variant_cases import QUICK
 
 from dropout import identity
@@ -126,8 +126,7 @@ def test_every_norm_fits_every_network_that_takes_one(text, norm):
 def test_a_layer_that_is_skipped_leaves_the_shallower_transformer(key):
     """Fan et al. 2020: attention and perceptron go together."""
     deep, shallow = (
-        create(parse_call(f"vit(patch=4, depth={depth})"), IMAGE, CLASSES, key)
-        for depth in (2, 1)
+        made(f"vit(patch=4, depth={depth})", IMAGE, CLASSES, key) for depth in (2, 1)
     )
     images = jax.random.normal(key, (ROWS, *IMAGE))
 

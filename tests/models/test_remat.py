@@ -43,17 +43,14 @@ def gradient_program(model, plan, remat):
     return program.lower(*arguments), arguments
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "remat"),
     [
         ("own_cases:Nested", "blocks/*"),
-        pytest.param(
-            "vit(patch=4, width=8, heads=2, depth=2)", "block*", marks=pytest.mark.slow
-        ),
-        pytest.param("resnet(depth=8, width=4)", "block*", marks=pytest.mark.slow),
-        pytest.param(
-            "resnet(depth=8, width=4)", "conv1 */conv1", marks=pytest.mark.slow
-        ),
+        ("vit(patch=4, width=8, heads=2, depth=2)", "block*"),
+        ("resnet(depth=8, width=4)", "block*"),
+        ("resnet(depth=8, width=4)", "conv1 */conv1"),
     ],
 )
 def test_values_masks_and_gradients_stay(model, remat):

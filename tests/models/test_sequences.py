@@ -5,11 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from model_cases import site_names
+from model_cases import made, site_names
 
 from dropout import Moment, bind, identity, parse, resolve
-from dropout.grammar import parse_call
-from models import create
 from models.norms import last_axis_norm, normalise
 from models.vit import cut
 
@@ -22,7 +20,7 @@ ROWS, IMAGE = 4, (6, 9, 2)
 
 
 def network(text, classes=3):
-    return create(parse_call(text), IMAGE, classes, jax.random.key(0))
+    return made(text, IMAGE, classes, jax.random.key(0))
 
 
 def weights(model):

@@ -7,12 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from model_cases import site_names
+from model_cases import made, site_names
 from variant_cases import QUICK
 
 from dropout import Moment, bind, parse, resolve
-from dropout.grammar import parse_call
-from models import create
 from models.skipping import computed_if_kept
 
 IMAGE, ROWS, STEPS = (8, 8, 1), 4, 6
@@ -103,7 +101,7 @@ def test_a_branch_of_one_example_cannot_be_skipped(text):
 @cache
 def compiled(text, rule):
     """The statistics, and step -> gradients, (logits, statistics, kept branches)."""
-    network = create(parse_call(text), IMAGE, 3, jax.random.key(0))
+    network = made(text, IMAGE, 3, jax.random.key(0))
     graph, params, stats = nnx.split(network, nnx.Param, nnx.BatchStat)
     rows = resolve(parse(f"block*/branch:{rule}"), site_names(text, IMAGE, 3))
     x = jax.random.normal(jax.random.key(1), (ROWS, *IMAGE))

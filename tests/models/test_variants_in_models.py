@@ -118,7 +118,7 @@ def test_gradients_with_every_variant_are_finite_under_jit():
         assert any((leaf != 0).any() for leaf in found), (text, plan)
 
 
-@pytest.mark.parametrize("text", sampled(SMALL, SMALL[1:3]))
+@pytest.mark.parametrize("text", sampled(SMALL, SMALL[2:3]))
 def test_where_a_variant_cannot_act_it_says_so_in_one_line(text):
     for (_, name), says in problems(text).items():
         if says is not None:

@@ -1,12 +1,14 @@
 """Weight decay, max-norm, clipping and learning rates against their formulas."""
 
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from variant_cases import QUICK
 
 from dropout.grammar import Call, parse_call
 from training.config import Config
@@ -30,8 +32,13 @@ def params(key):
 def one_update(text, params, gradient, weight_decay=0.0, clip_norm=0.0):
     rate = learning_rate(Call("constant"), 0.1, 10)
     optimizer = make_optimizer(parse_call(text), rate, weight_decay, clip_norm)
-    with jax.numpy_dtype_promotion("standard"):
+
+    @partial(jax.jit, compiler_options=QUICK)
+    def update(gradient, params):
         return optimizer.update(gradient, optimizer.init(params), params)[0]["conv1"]
+
+    with jax.numpy_dtype_promotion("standard"):
+        return update(gradient, params)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

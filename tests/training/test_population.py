@@ -147,6 +147,7 @@ def test_members_over_devices_are_what_they_are_on_one(
             )
 
 
+@pytest.mark.slow
 def test_a_population_that_was_killed_ends_bit_for_bit_the_same(wild, quick, tmp_path):
     """As a kill leaves it: no summary, and lines later than the last checkpoint."""
     workdir = tmp_path / "killed"

@@ -28,14 +28,8 @@ def contents(directory):
     return {p: p.read_bytes() for p in directory.rglob("*") if p.is_file()}
 
 
-@pytest.mark.parametrize(
-    "size",
-    [
-        pytest.param(None, marks=pytest.mark.slow, id="lost"),
-        pytest.param(0, id="empty"),
-        pytest.param(100, marks=pytest.mark.slow, id="cut"),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [None, 0, 100], ids=["lost", "empty", "cut"])
 def test_a_metrics_file_that_is_lost_or_short_comes_back(
     finished, unfinished, small, size
 ):
