@@ -237,6 +237,7 @@ def test_local_reparameterisation_has_the_moments_of_weight_noise(name, kind):
     assert (abs(y.var(0) / variance - 1) < 5 * np.sqrt(2 / count)).all()
 
 
+@pytest.mark.slow
 def test_a_tiny_variance_is_the_plain_product_and_a_large_one_is_pruned():
     kernel = jax.random.normal(jax.random.key(5), (6, 3))
     x = jax.random.normal(jax.random.key(6), (8, 6))

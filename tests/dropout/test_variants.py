@@ -281,6 +281,7 @@ def deviation(samples, expected):
     return np.abs((samples.mean(0) - expected) / error).max()
 
 
+@pytest.mark.parametrize("case", sampled(CASES, FORMS), ids=str)
 def test_mean_and_realised_rate(case):
     """E[draw] is the form at test, or the expectation that the entry states; and the
     nominal fraction of the elements is dropped."""

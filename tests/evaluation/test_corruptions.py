@@ -105,6 +105,7 @@ def test_rotation_is_scipys_and_four_quarters_are_none():
     np.testing.assert_allclose(quarter, np.rot90(image), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_warps_by_hand():
     image = jnp.zeros((5, 5, 1)).at[1, 2].set(1.0)
     moved = warp(image, jnp.eye(2), jnp.asarray([2.0, -1.0]))

@@ -75,6 +75,7 @@ def test_a_sample_is_the_same_in_any_chunk_and_on_any_devices(run, predicted):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_chunks_fit_into_memory_and_fewer_samples_are_the_first_of_more(
     run, predicted, monkeypatch
 ):

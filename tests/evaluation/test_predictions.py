@@ -32,6 +32,7 @@ def folder(run, tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_a_folder_and_an_array_in_any_order_get_the_same_predictions(
     finished, run, folder
 ):

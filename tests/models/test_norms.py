@@ -163,6 +163,7 @@ def test_statistics_of_a_large_mean_are_within_their_bound(dims, start):
         np.testing.assert_allclose(found[0].reshape(rows.shape), expected, atol=3e-4)
 
 
+@pytest.mark.slow
 def test_what_padded_rows_hold_changes_no_other_row(key):
     images = jnp.arange(5, dtype=jnp.float32).reshape(-1, 1, 1, 1)
     weights = jnp.array([1.0, 1, 1, 0, 0])

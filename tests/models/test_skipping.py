@@ -59,6 +59,7 @@ def pass_of(rule):
     return once
 
 
+@pytest.mark.slow
 def test_a_branch_is_computed_if_it_is_kept():
     """Outputs and gradients are those of a branch that is always computed."""
     kernel, x = jax.random.normal(jax.random.key(3), (2, 3, 3))

@@ -37,7 +37,7 @@ def config(small):
     scope="module",
     params=[
         ("mlp(widths=(4,))", "input:bernoulli:0.1@late fc1:bernoulli:0.5@early"),
-        pytest.param(("cnn(widths=(2, 3), dense=8)", PLAN), marks=pytest.mark.slow),
+        ("cnn(widths=(2, 3), dense=8)", PLAN),
     ],
     ids=["mlp", "cnn"],
 )
@@ -48,6 +48,7 @@ def population(config, tmp_path_factory, request):
     return config, workdir, train_population(config, MEMBERS, workdir)
 
 
+@pytest.mark.slow
 def test_a_member_is_its_solo_run(population, tmp_path):
     (config, workdir, summary), number = population, 1
     member = summary["members"][number]
@@ -73,6 +74,7 @@ def assert_same_params(workdir, number, solo):
         np.testing.assert_allclose(mine[number], its, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_population_compiles_once(population):
     assert population[2]["compilations"] == 1
 
@@ -168,6 +170,7 @@ def test_a_population_that_was_killed_ends_bit_for_bit_the_same(wild, quick, tmp
         np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.slow
 def test_batches_of_a_population_are_those_of_its_members(config, tmp_path):
     mixing = replace(config, seeds="3:5", augment="flip mixup", microbatches=2)
     population = prepare(canonical(mixing))

@@ -46,6 +46,7 @@ def log_softmax(x):
     return x - np.log(np.exp(x).sum(-1, keepdims=True))
 
 
+@pytest.mark.slow
 def test_evaluation_has_no_label_smoothing():
     x, labels = images(), jnp.arange(ROWS) * 3
     weights = jnp.float32([1, 1, 0, 1, 1, 0])

@@ -22,7 +22,7 @@ KEY = jax.random.key(9)
 CHANNELS = (("fc", 7),)
 
 
-@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("parts", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_figures_are_those_of_the_tensors_themselves(parts):
     """Of the first rows of each micro-batch together."""
     goal, state = objective("fc:bernoulli:0.5"), state_at(5)

@@ -212,6 +212,7 @@ def wild(small, tmp_path):
     return replace(small, dataset=str(tmp_path / "holes.npz"), save_every=1)
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_with_the_step(wild, tmp_path):
     with pytest.raises(FloatingPointError) as raised:
         train(wild, tmp_path / "wild")

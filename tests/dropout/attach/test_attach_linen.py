@@ -221,6 +221,7 @@ def test_a_loop_that_does_not_split_keys_is_refused():
         attach(model, "layers/Dense_0:bernoulli:0.5", variables, x)
 
 
+@pytest.mark.slow
 def test_kernels_are_found_by_site():
     model, variables, x = network(Scanned)
     found = kernels(attach(model, "none", variables, x), variables)

@@ -130,6 +130,7 @@ def test_a_network_learns_with_a_plan(kind, plan, moment):
     assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
 
 
+@pytest.mark.slow
 def test_statistics_of_batch_norm_are_those_of_the_plain_network():
     (model, x), (plain, _) = network(MNIST), network(MNIST)
     plain.dropout1.rate = plain.dropout2.rate = 0.0
@@ -246,6 +247,7 @@ class Unit(nnx.Module):
         return self.act(self.inner(x))
 
 
+@pytest.mark.slow
 def test_the_output_of_a_module_called_act_is_an_activation(moment):
     """Below another module it has a name of its own: `act` is the name of a kind."""
     model, x = Unit(Unit(Rectified())), jnp.ones((2, 3))

@@ -190,6 +190,7 @@ def test_partners_come_from_the_whole_training_set_alike():
     assert stats.chisquare(counts).pvalue > 1e-3
 
 
+@pytest.mark.slow
 def test_the_two_labels_of_a_mixed_image_weigh_as_much_as_the_example():
     _, targets = seen("mixup", range(12))
     np.testing.assert_allclose(targets.sum(1), 1, rtol=1e-6)

@@ -121,6 +121,7 @@ def child(key, name):
     return jax.random.fold_in(key, np.uint32(zlib.crc32(name.encode())))
 
 
+@pytest.mark.slow
 def test_each_image_and_each_partner_is_cropped_by_the_examples_own_key(config):
     """The chain of keys, written out: data, augment, epoch, example, its crop."""
     mixed = replace(config, augment="resized_crop(size=6) mixup", steps=5, epochs=0)

@@ -68,6 +68,7 @@ def test_a_run_does_not_go_on_with_other_data(unfinished, small, tmp_path):
     assert contents(unfinished) == before
 
 
+@pytest.mark.slow
 def test_another_step_than_the_summarys_is_refused_and_nothing_changed(
     finished, tmp_path, small
 ):
