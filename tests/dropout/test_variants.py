@@ -257,13 +257,18 @@ def test_eager_agrees(variant):
     agree(y, expected(variant)[0])
 
 
-def test_device_counts_agree(variant):
-    """Spread over four devices, and fully optimised, against one quickly compiled."""
-    mesh = Mesh(np.asarray(jax.devices()[:4]), ("data",))
+@pytest.mark.parametrize(
+    ("count", "compiler_options"),
+    [(2, {}), pytest.param(4, QUICK, marks=pytest.mark.slow)],
+)
+def test_device_counts_agree(variant, count, compiler_options):
+    """Spread over devices, and once fully optimised, against one quickly compiled."""
+    mesh = Mesh(np.asarray(jax.devices()[:count]), ("data",))
     rows = NamedSharding(mesh, PartitionSpec("data"))
     keys, *arrays = jax.device_put([row_keys(KEY, ROWS), *inputs(variant.kind)], rows)
-    spread = jax.jit(multiplier(variant))(keys, jnp.float32(0.5), *arrays)
-    assert len(spread[0].sharding.device_set) == 4
+    function = jax.jit(multiplier(variant), compiler_options=compiler_options)
+    spread = function(keys, jnp.float32(0.5), *arrays)
+    assert len(spread[0].sharding.device_set) == count
     agree(spread, expected(variant))
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from model_cases import made, site_names
+from variant_cases import QUICK
 
 from dropout import Moment, bind, identity, parse, resolve
 from models.norms import last_axis_norm, normalise
@@ -209,7 +210,7 @@ def test_masks_follow_the_example_through_the_network(key, text, plan):
     model, x, order = network(text), images(key), np.array([2, 0, 3, 1])
     forward = jax.jit(
         lambda x, ids: model(x, dropper(text, plan, key, ids)),
-        compiler_options={"xla_backend_optimization_level": 0},
+        compiler_options=QUICK,
     )
     whole, part = forward(x, np.arange(ROWS)), forward(x[order], order)
     np.testing.assert_allclose(part, whole[order], rtol=1e-4, atol=1e-5)

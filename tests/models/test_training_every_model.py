@@ -9,6 +9,7 @@ import pytest
 from jax.sharding import PartitionSpec
 from model_cases import TINY
 from sampling import sampled
+from variant_cases import QUICK
 
 from dropout import Moment, bind, kind_of, parse, resolve
 from dropout.grammar import parse_call
@@ -22,12 +23,11 @@ VARIANT = {
     "weights": "attention", "act": "drop_activation",
 }  # fmt: skip
 IMAGE, CLASSES, ROWS, RATE, MEMBERS = (16, 16, 1), 3, 8, 0.1, 2
-# Quick to trace, and of unlike kinds.
+# Of unlike kinds; the first three are quick to trace.
 UNLIKE = (
     "cnn(widths=(3, 4), dense=5)", "lstm(units=5)", "mlp(widths=(6, 5))",
     "vit(patch=4, width=8, depth=1, heads=2)",
 )  # fmt: skip
-QUICK = {"xla_backend_optimization_level": 0}
 
 
 def plan(sites):
@@ -98,7 +98,7 @@ def test_dropout_at_every_site_has_a_gradient(text):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("text", sampled(TINY, UNLIKE[::3], pytest.mark.long))
+@pytest.mark.parametrize("text", sampled(TINY, UNLIKE, pytest.mark.long))
 def test_members_train_rematerialised_on_four_devices(text):
     """Each with masks and statistics of its own, and as it does alone on one."""
     network, images, keys = start(text)

@@ -87,15 +87,13 @@ def test_masks_drop_some_and_keep_some(reference):
     assert abs(share - 0.5 * 50 / 60) < 0.19
 
 
+SPREAD = [(1, 1), (2, 1), (1, 2), (3, 8)]
+MORE = [(3, 1), (2, 2), (1, 3), (3, 3), (2, 4), (1, 8)]
+
+
 @pytest.mark.parametrize(
     ("parts", "devices"),
-    [
-        *[(1, 1), (2, 1), (1, 2), (3, 8)],
-        *[
-            pytest.param(*case, marks=pytest.mark.slow)
-            for case in [(3, 1), (2, 2), (1, 3), (3, 3), (2, 4), (1, 8)]
-        ],
-    ],
+    [*SPREAD, *(pytest.param(*case, marks=pytest.mark.slow) for case in MORE)],
 )
 def test_masks_do_not_depend_on_parts_or_devices(reference, parts, devices):
     found, sums = gradient(PLAN, ALL, jax.random.key(9), 50, parts, devices)

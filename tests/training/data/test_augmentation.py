@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from sampling import sampled
 from scipy import stats
+from variant_cases import QUICK
 
 from dropout import Timeline
 from training.canonical import canonical
@@ -33,7 +34,6 @@ TRAIN = np.arange(40, dtype=np.int32)
 LABELS, CLASSES, SHAPE = TRAIN % 5, 5, (6, 7, 2)
 IMAGES = np.random.default_rng(0).normal(size=(40, *SHAPE)).astype(np.float32)
 FIRST, SECOND = IMAGES[:2]
-QUICK = {"xla_backend_optimization_level": 0}
 TEXTS = ["pad_crop(padding=2) flip mixup(alpha=1.0)", "cutmix"]
 
 
